@@ -1,0 +1,2 @@
+//! hubd
+fn main() {}

@@ -1,0 +1,2 @@
+//! tillctl
+fn main() {}

@@ -1,0 +1,2 @@
+//! tilld
+fn main() {}
