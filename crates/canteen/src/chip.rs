@@ -31,7 +31,10 @@ impl ChipId {
         }
         let mut bytes = [0; 10];
         bytes[..uid.len()].copy_from_slice(uid);
-        Ok(ChipId { len: uid.len() as u8, bytes })
+        Ok(ChipId {
+            len: uid.len() as u8,
+            bytes,
+        })
     }
 
     /// The UID, first transmitted byte first.
@@ -49,7 +52,9 @@ impl ChipId {
 /// Upper-case hex: the shape in which chips are printed, stored and sent.
 impl fmt::Display for ChipId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+        self.as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02X}"))
     }
 }
 
@@ -121,8 +126,10 @@ pub enum ChipNumber {
 impl ChipNumber {
     /// Reads a chip number in any shape that canteens use.
     pub fn parse(text: &str) -> Result<ChipNumber, ChipNumberError> {
-        let digits: String =
-            text.chars().filter(|c| !c.is_whitespace() && !matches!(c, ':' | '-')).collect();
+        let digits: String = text
+            .chars()
+            .filter(|c| !c.is_whitespace() && !matches!(c, ':' | '-'))
+            .collect();
         if digits.is_empty() {
             return Err(ChipNumberError::Empty);
         }
@@ -237,7 +244,10 @@ mod tests {
     #[test]
     fn a_uid_of_another_length_is_no_identity() {
         for bytes in [0, 1, 3, 5, 6, 8, 9, 11, 12] {
-            assert_eq!(ChipId::from_uid(&vec![4; bytes]), Err(ChipIdError::Length { bytes }));
+            assert_eq!(
+                ChipId::from_uid(&vec![4; bytes]),
+                Err(ChipIdError::Length { bytes })
+            );
         }
     }
 

@@ -4,6 +4,20 @@
 //! Everything here is pure: no input or output, no clock, no serialisation. Time comes in as an
 //! argument, facts come in as plain values, decisions come out.
 
+mod account;
+mod calendar;
 mod chip;
+mod decide;
+mod money;
+mod top_up;
 
+pub use account::{Account, AccountId, Limits, Spent, Status};
+pub use calendar::{BusinessDay, COPENHAGEN, CalendarError, Month, Week};
 pub use chip::{CardNumber, ChipId, ChipIdError, ChipNumber, ChipNumberError};
+pub use decide::{
+    ChipHolding, Contact, Decision, DeclineReason, LimitFacts, OfflineRules, Purchase, decide,
+};
+pub use money::{Money, MoneyError, PurchaseAmount, PurchaseAmountError};
+pub use top_up::{
+    TOP_UP_ARMED_FROM, TOP_UP_THRESHOLD, TopUp, TopUpOutcome, TopUpState, is_armed, top_up_due,
+};
