@@ -524,7 +524,8 @@ mod tests {
     #[test]
     fn the_first_rule_in_the_way_is_the_reason() {
         // Every rule is broken; they are mended one by one in the order of precedence.
-        let mends: [(&str, fn(&mut ChipHolding, &mut Purchase)); 9] = [
+        type Mend = fn(&mut ChipHolding, &mut Purchase);
+        let mends: [(&str, Mend); 9] = [
             ("chip_blocked", |h, _| h.chip_status = Status::Active),
             ("account_blocked", |h, _| h.account.status = Status::Active),
             ("stale_data", |_, p| p.contact.age = Duration::ZERO),

@@ -30,6 +30,24 @@ pub enum TopUpState {
     Failed,
 }
 
+impl TopUpState {
+    /// The word for it on the wire.
+    pub fn code(self) -> &'static str {
+        match self {
+            TopUpState::Idle => "idle",
+            TopUpState::Pending => "pending",
+            TopUpState::Failed => "failed",
+        }
+    }
+
+    /// Reads [`TopUpState::code`].
+    pub fn from_code(code: &str) -> Option<TopUpState> {
+        [TopUpState::Idle, TopUpState::Pending, TopUpState::Failed]
+            .into_iter()
+            .find(|state| state.code() == code)
+    }
+}
+
 /// What a purchase does to the top-up, told to the cashier with the decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopUpOutcome {
