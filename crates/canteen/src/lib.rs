@@ -5,14 +5,21 @@
 //! argument, facts come in as plain values, decisions come out.
 
 mod account;
+mod basket;
 mod calendar;
+mod checkout;
 mod chip;
 mod decide;
 mod money;
 mod top_up;
 
 pub use account::{Account, AccountId, Limits, Spent, Status};
+pub use basket::{Basket, BasketError, BasketLine};
 pub use calendar::{BusinessDay, COPENHAGEN, CalendarError, Month, Week};
+pub use checkout::{
+    Action, Checkout, CheckoutError, Ending, Moment, Origin, Phase, PresenceId, PurchaseOrder,
+    SaleId,
+};
 pub use chip::{CardNumber, ChipId, ChipIdError, ChipNumber, ChipNumberError};
 pub use decide::{
     ChipHolding, Contact, Decision, DeclineReason, LimitFacts, OfflineRules, Purchase, decide,
