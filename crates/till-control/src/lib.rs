@@ -1,1 +1,50 @@
-//! till-control
+//! The control socket of a till's daemon: what a technician's command may ask of it, what it
+//! answers, and how both are framed.
+//!
+//! The socket is a unix stream socket. A conversation is one [`Request`] on a line of JSON, then
+//! one [`Answer`] on a line of JSON, and so on until the client closes. Amounts are integer øre
+//! everywhere.
+//!
+//! | asked | answered |
+//! |---|---|
+//! | [`Request::Status`] | [`StatusAnswer`] |
+//! | [`Request::ReaderList`] | [`ReaderListAnswer`] |
+//! | [`Request::ChipShow`] | [`ChipAnswer`] |
+//! | [`Request::LedgerList`] | [`LedgerPage`] |
+//! | [`Request::LedgerVerify`] | [`VerifyAnswer`] |
+//! | [`Request::SyncNow`] | [`SyncAnswer`] |
+//! | [`Request::Sell`] | [`SellAnswer`] |
+//! | [`Request::Void`] | [`VoidAnswer`] |
+//! | any of them | or an [`ErrorAnswer`] |
+//!
+//! A sale that waits for a chip is cancelled by closing the connection, or only the writing half
+//! of it. The daemon notices with [`closed`] and answers what became of the sale: cancelled, or
+//! the decision that was booked a moment before. A client that still reads therefore never has
+//! to guess.
+//!
+//! The client is [`Client`]. A daemon needs [`read_request`], [`write_answer`] and [`closed`] on
+//! the halves of a stream, and [`Peer::may_command`] before it reads anything.
+
+mod answer;
+mod chip;
+mod client;
+mod ledger;
+mod line;
+mod peer;
+mod request;
+mod sale;
+mod status;
+
+pub use answer::{Answer, ErrorAnswer, ErrorCode};
+pub use chip::{AccountFacts, ChipAnswer, ChipFacts, LimitAmounts, SpentAmounts, TopUpFacts};
+pub use client::{Client, ControlError};
+pub use ledger::{FirstBad, LedgerEntry, LedgerPage, VerifyAnswer};
+pub use line::{
+    ANSWER_MAX_BYTES, LineError, REQUEST_MAX_BYTES, closed, read_request, write_answer,
+};
+pub use peer::Peer;
+pub use request::{DEFAULT_SOCKET, LEDGER_PAGE_MAX, Request};
+pub use sale::{Currency, EntryPlace, Message, SellAnswer, SellDecision, SellReason, VoidAnswer};
+pub use status::{
+    Condition, LineState, LineStatus, ReaderListAnswer, ReaderState, StatusAnswer, SyncAnswer,
+};

@@ -1,0 +1,129 @@
+//! What may be asked of the daemon.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Where the daemon listens unless its configuration says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/kasse/tilld.sock";
+
+/// The most entries that one page of the ledger carries.
+pub const LEDGER_PAGE_MAX: u32 = 500;
+
+/// A question or an order; `do` names it on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Request {
+    /// How the till is.
+    Status,
+    /// The readers, with what is wrong with each.
+    ReaderList,
+    /// What the till knows about a chip.
+    ChipShow {
+        /// The chip number in any shape that people type.
+        number: String,
+    },
+    /// Entries of the ledger, the newest first.
+    LedgerList {
+        /// How many at most; more than [`LEDGER_PAGE_MAX`] counts as that.
+        limit: u32,
+        /// Only entries with a sequence number below this one.
+        #[serde(default)]
+        before: Option<u64>,
+    },
+    /// Checks the hash chain and the sums of the whole ledger.
+    LedgerVerify,
+    /// Sends waiting entries and fetches changes now.
+    SyncNow,
+    /// Sells to the next chip that is tapped.
+    Sell {
+        /// Names the sale for ever. The same id again gives the recorded answer and sells
+        /// nothing; without an id the daemon draws one.
+        #[serde(default)]
+        id: Option<Uuid>,
+        /// What is bought: `QUANTITYx TEXT PRICE`, the price being that of one piece.
+        lines: Vec<String>,
+        /// How long to wait for a chip, in seconds.
+        timeout_s: u32,
+    },
+    /// Takes back a sale of this till and this day.
+    Void {
+        /// The sale's id.
+        id: Uuid,
+    },
+}
+
+impl Request {
+    /// How long an answer may take before something is wrong with the daemon.
+    pub fn patience(&self) -> Duration {
+        match self {
+            Request::Status
+            | Request::ReaderList
+            | Request::ChipShow { .. }
+            | Request::LedgerList { .. }
+            | Request::Void { .. } => QUICK,
+            Request::LedgerVerify | Request::SyncNow => LONG,
+            Request::Sell { timeout_s, .. } => Duration::from_secs(u64::from(*timeout_s)) + QUICK,
+        }
+    }
+}
+
+/// For what only looks at memory or a few rows; a full disk's retries fit in.
+const QUICK: Duration = Duration::from_secs(15);
+/// For what reads the whole ledger or talks to the hub.
+const LONG: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(json: &str, expect: &Request) {
+        assert_eq!(&serde_json::from_str::<Request>(json).unwrap(), expect);
+        let written = serde_json::to_string(expect).unwrap();
+        assert_eq!(&serde_json::from_str::<Request>(&written).unwrap(), expect);
+    }
+
+    #[test]
+    fn requests_are_named_by_do() {
+        check(r#"{"do":"status"}"#, &Request::Status);
+        check(r#"{"do":"reader_list"}"#, &Request::ReaderList);
+        check(
+            r#"{"do":"ledger_list","limit":20}"#,
+            &Request::LedgerList {
+                limit: 20,
+                before: None,
+            },
+        );
+        check(
+            r#"{"do":"sell","lines":["1x Dagens ret 22,00"],"timeout_s":30}"#,
+            &Request::Sell {
+                id: None,
+                lines: vec!["1x Dagens ret 22,00".into()],
+                timeout_s: 30,
+            },
+        );
+        check(
+            r#"{"do":"void","id":"01990000-0000-7000-8000-000000000001"}"#,
+            &Request::Void {
+                id: "01990000-0000-7000-8000-000000000001".parse().unwrap(),
+            },
+        );
+    }
+
+    #[test]
+    fn an_unknown_order_is_refused() {
+        assert!(serde_json::from_str::<Request>(r#"{"do":"open_drawer"}"#).is_err());
+    }
+
+    #[test]
+    fn a_sale_is_waited_for_longer_than_the_chip() {
+        let sell = Request::Sell {
+            id: None,
+            lines: vec![],
+            timeout_s: 30,
+        };
+        assert!(sell.patience() > Duration::from_secs(30));
+    }
+}
