@@ -44,6 +44,9 @@ pub trait PaymentGateway: Send + Sync {
 pub struct Capabilities {
     /// `look_up` gives authoritative answers. Without it an unknown attempt needs a human.
     pub looks_up_by_reference: bool,
+    /// How long after an attempt "not found" still proves something. A gateway forgets attempts in
+    /// the end; a "not found" that comes later than this needs a human, not a second charge.
+    pub remembers_for: Duration,
     /// The same [`Charge`] sent twice is charged once and answered alike.
     pub repeats_safely: bool,
     /// How long after a charge the same amount on the same agreement counts as a duplicate.

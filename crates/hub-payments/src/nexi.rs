@@ -7,6 +7,11 @@
 //!
 //! A positive answer to a charge is confirmed by reading the payment it names, since a gateway may
 //! hold a repeated charge back, or answer with an earlier one, and both look like success.
+//!
+//! The reference is silent on three things, and each is read in the way that cannot charge twice:
+//! how long a key is remembered ("not found" is believed for [`NexiConfig::remembers_for`] only),
+//! what the status of a declined charge is (402 and 404 are both understood), and which codes a
+//! decline carries (the card schemes' are understood, others are soft).
 
 use std::fmt;
 use std::fs;
@@ -38,6 +43,8 @@ pub struct NexiConfig {
     pub secret_file: PathBuf,
     /// How long a whole call may take.
     pub timeout: Duration,
+    /// How long after an attempt the gateway's "not found" is believed.
+    pub remembers_for: Duration,
     /// How long the gateway counts an equal amount on one agreement as a duplicate.
     pub duplicate_window: Duration,
     /// What it does with such a duplicate.
@@ -45,12 +52,14 @@ pub struct NexiConfig {
 }
 
 impl NexiConfig {
-    /// The usual settings: 30 s for a call, duplicates refused for 10 minutes.
+    /// The usual settings: 30 s for a call, "not found" believed for an hour, duplicates refused
+    /// for 10 minutes.
     pub fn new(base_url: impl Into<String>, secret_file: impl Into<PathBuf>) -> Self {
         Self {
             base_url: base_url.into(),
             secret_file: secret_file.into(),
             timeout: CALL_TIMEOUT,
+            remembers_for: REMEMBERED,
             duplicate_window: DUPLICATE_WINDOW,
             duplicates: Duplicates::Refused,
         }
@@ -118,6 +127,7 @@ impl NexiGateway {
             base,
             capabilities: Capabilities {
                 looks_up_by_reference: true,
+                remembers_for: config.remembers_for,
                 repeats_safely: true,
                 duplicate_window: config.duplicate_window,
                 duplicates: config.duplicates,
@@ -268,6 +278,8 @@ impl fmt::Debug for NexiGateway {
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take to come about. A connection that does not is provably unused.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The reference does not say how long a key is remembered, so only a short time is relied upon.
+const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 /// The guides' "identical transaction" rule.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(10 * 60);
 /// The most bytes of an answer that are read.
@@ -493,6 +505,7 @@ mod tests {
                 base: parse_address(base).expect("a good address"),
                 capabilities: Capabilities {
                     looks_up_by_reference: true,
+                    remembers_for: REMEMBERED,
                     repeats_safely: true,
                     duplicate_window: DUPLICATE_WINDOW,
                     duplicates: Duplicates::Refused,

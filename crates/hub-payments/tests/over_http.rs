@@ -607,6 +607,8 @@ async fn the_control_surface_steers_over_http() {
     assert_eq!(taken[0]["amount"], 20_000);
     assert_eq!(taken[0]["agreement"], "card-2");
     assert_eq!(taken[0]["result"], "paid");
+    assert_eq!(charges[0]["result"], "declined");
+    assert_eq!(charges[0]["decline"], "no_funds");
 
     let page = client.get(at("/")).send().await.expect("a page");
     let page = page.text().await.expect("text");

@@ -1,7 +1,7 @@
 //! A card gateway to develop and demonstrate against: a real HTTP server that takes no money.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -49,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     ensure!(
         arguments.allow_remote || arguments.listen.ip().is_loopback(),

@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::books::{ChargeRecord, RefundRecord, Script, Settings};
+use super::books::{ChargeRecord, ChargeResult, DeclineCode, RefundRecord, Script, Settings};
 use super::{Desk, page};
 use crate::identity::CardAgreement;
 
@@ -102,21 +102,49 @@ async fn forget_script(State(desk): State<Desk>, Path(agreement): Path<String>) 
     }))
 }
 
+/// A charge as a test reads it: flat, with one word for the result.
 #[derive(Serialize)]
 struct ChargeLine {
-    #[serde(flatten)]
-    record: ChargeRecord,
+    reference: String,
+    agreement: String,
+    amount: i64,
     at: String,
+    result: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decline: Option<DeclineCode>,
     took_money: bool,
+    payment: String,
+    charge: String,
+    requests: u32,
+}
+
+impl ChargeLine {
+    fn of(record: &ChargeRecord) -> Self {
+        let (result, decline) = match record.result {
+            ChargeResult::Paid => ("paid", None),
+            ChargeResult::Pending => ("pending", None),
+            ChargeResult::Suspended => ("suspended", None),
+            ChargeResult::Replayed => ("replayed", None),
+            ChargeResult::Refunded => ("refunded", None),
+            ChargeResult::Declined(code) => ("declined", Some(code)),
+        };
+        Self {
+            reference: record.reference.clone(),
+            agreement: record.agreement.clone(),
+            amount: record.amount,
+            at: page::time(record.at_seconds),
+            result,
+            decline,
+            took_money: record.took_money(),
+            payment: record.payment.clone(),
+            charge: record.charge.clone(),
+            requests: record.requests,
+        }
+    }
 }
 
 async fn list_charges(State(desk): State<Desk>) -> Json<Vec<ChargeLine>> {
-    let line = |record: &ChargeRecord| ChargeLine {
-        record: record.clone(),
-        at: page::time(record.at_seconds),
-        took_money: record.took_money(),
-    };
-    Json(desk.books().charges.iter().map(line).collect())
+    Json(desk.books().charges.iter().map(ChargeLine::of).collect())
 }
 
 async fn list_refunds(State(desk): State<Desk>) -> Json<Vec<RefundRecord>> {

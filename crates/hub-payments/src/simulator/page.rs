@@ -3,7 +3,8 @@
 use askama::Template;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 
@@ -15,8 +16,9 @@ pub(super) fn routes() -> Router<Desk> {
     Router::new().route("/", get(show))
 }
 
-async fn show(State(desk): State<Desk>) -> Response {
-    let page = Page::of(&desk.books());
+async fn show(State(desk): State<Desk>, headers: HeaderMap) -> Response {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let page = Page::of(&desk.books(), host.unwrap_or("localhost:8090"));
     match page.render() {
         Ok(text) => Html(text).into_response(),
         Err(error) => {
@@ -29,6 +31,8 @@ async fn show(State(desk): State<Desk>) -> Response {
 #[derive(Template)]
 #[template(path = "simulator.html")]
 struct Page {
+    /// As the visitor reached us, so that the examples can be pasted.
+    host: String,
     now: String,
     ahead_seconds: i64,
     settings: Settings,
@@ -47,12 +51,13 @@ struct ChargeRow {
 }
 
 impl Page {
-    fn of(books: &Books) -> Self {
+    fn of(books: &Books, host: &str) -> Self {
         let scripted = |scripts: &std::collections::VecDeque<Script>| {
             let words: Vec<String> = scripts.iter().map(script_words).collect();
             words.join(", ")
         };
         Self {
+            host: host.to_owned(),
             now: time(books.now()),
             ahead_seconds: books.clock_ahead_seconds,
             settings: books.settings,
