@@ -1,5 +1,8 @@
 //! What damage on the line does: one frame may be lost, none may be changed, none may be held up.
 
+// A test ends at the first surprise.
+#![allow(clippy::unwrap_used)]
+
 use firmware_proto::frame::{Decoder, Frame, FrameError, MAX_PAYLOAD, MAX_WIRE};
 use firmware_proto::message::{FromDevice, FromHost};
 use proptest::prelude::*;

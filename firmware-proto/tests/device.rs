@@ -1,5 +1,8 @@
 //! The reader's side: what it tells, how often, and when it keeps quiet.
 
+// A test ends at the first surprise.
+#![allow(clippy::unwrap_used)]
+
 use firmware_proto::device::{Device, Field, Hardware};
 use firmware_proto::frame::{Decoder, Frame, MAX_WIRE};
 use firmware_proto::message::{

@@ -7,11 +7,17 @@
 //! final complement FFFF, checked with `123456789` = 906E), the byte stuffing by splitting at the
 //! zeros. The first three frames come from an earlier, third calculation, and are the same.
 
+// A test ends at the first surprise.
+#![allow(clippy::unwrap_used)]
+
 use firmware_proto::frame::{Decoder, Frame, FrameError, MAX_WIRE};
 use firmware_proto::message::{
     Bytes, Chip, FieldState, FromDevice, FromHost, Identity, Nack, NackReason, Pattern, Technology,
     capability, chip_flag,
 };
+
+/// Kind, number and payload of a frame.
+type Seen = (u8, u8, Vec<u8>);
 
 #[test]
 fn frames_have_these_bytes() {
@@ -237,7 +243,7 @@ fn check_device(message: FromDevice<'_>, seq: u8, wire: &str) {
 }
 
 /// The last thing that the bytes brought.
-fn decode(wire: &[u8]) -> Option<Result<(u8, u8, Vec<u8>), FrameError>> {
+fn decode(wire: &[u8]) -> Option<Result<Seen, FrameError>> {
     let mut decoder = Decoder::new();
     let mut last = None;
     for &byte in wire {
