@@ -1,0 +1,146 @@
+//! What the cashier must see although it is no decision.
+
+use canteen::Money;
+
+use crate::state::{Figure, Person, Verdict, VerdictKind};
+use crate::text::Text;
+
+/// Something other than a decision that ends or disturbs a checkout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attention {
+    /// No chip was held to the reader while the basket waited.
+    NoChipInTime,
+    /// The cashier stopped the payment.
+    Cancelled,
+    /// The chip was felt but not read.
+    HoldStill,
+    /// More than one chip is in the field.
+    SeveralChips,
+    /// The chip cannot identify anyone, such as a telephone with a new number each time.
+    UnusableChip,
+    /// Another program holds the reader.
+    ReaderInUse,
+    /// The reader does not work.
+    ReaderFaulty,
+    /// The tap is too old to pay for this basket.
+    LateTap,
+    /// The ledger did not say whether it recorded the purchase.
+    OutcomeUnknown,
+    /// A sale was undone.
+    Voided {
+        /// What was given back.
+        amount: Money,
+        /// What the account holds now.
+        balance_after: Money,
+    },
+}
+
+/// The verdict that shows it.
+pub fn attention_words(id: impl Into<String>, attention: &Attention, person: Person) -> Verdict {
+    let (title, detail) = title_and_detail(attention);
+    Verdict {
+        id: id.into(),
+        kind: VerdictKind::Attention,
+        title,
+        detail,
+        figure: figure(attention),
+        person,
+        top_up: None,
+    }
+}
+
+fn title_and_detail(attention: &Attention) -> (Text, Text) {
+    match attention {
+        Attention::NoChipInTime => (
+            Text::new("Ingen chip i tide", "No chip in time"),
+            Text::new(
+                "Intet er betalt – tryk Betal for at prøve igen",
+                "Nothing was paid – press Pay to try again",
+            ),
+        ),
+        Attention::Cancelled => (
+            Text::new("Afbrudt", "Cancelled"),
+            Text::new("Intet er betalt", "Nothing was paid"),
+        ),
+        Attention::HoldStill => (
+            Text::new("Prøv igen", "Try again"),
+            Text::new(
+                "Chippen kunne ikke læses – hold den stille på læseren",
+                "The chip could not be read – hold it still on the reader",
+            ),
+        ),
+        Attention::SeveralChips => (
+            Text::new("Flere chips", "Several chips"),
+            Text::new(
+                "Hold kun én chip på læseren ad gangen",
+                "Hold only one chip to the reader at a time",
+            ),
+        ),
+        Attention::UnusableChip => (
+            Text::new("Kan ikke bruges", "Cannot be used"),
+            Text::new(
+                "Det er ikke en kantinechip – en telefon eller et betalingskort kan ikke bruges",
+                "This is no canteen chip – a telephone or payment card cannot be used",
+            ),
+        ),
+        Attention::ReaderInUse => (
+            Text::new("Prøv igen", "Try again"),
+            Text::new(
+                "Et andet program bruger læseren – luk det, og hold chippen på igen",
+                "Another program uses the reader – close it and hold the chip again",
+            ),
+        ),
+        Attention::ReaderFaulty => (
+            Text::new("Læseren virker ikke", "The reader does not work"),
+            Text::new(
+                "Intet er betalt – tag læserens stik ud, og sæt det i igen",
+                "Nothing was paid – unplug the reader and plug it in again",
+            ),
+        ),
+        Attention::LateTap => (
+            Text::new("Hold chippen igen", "Hold the chip again"),
+            Text::new(
+                "Chippen lå på læseren før betalingen – løft den, og hold den på igen",
+                "The chip was there before the payment – lift it and hold it again",
+            ),
+        ),
+        Attention::OutcomeUnknown => (
+            Text::new("Uvist udfald", "Outcome unknown"),
+            Text::new(
+                "Kassen ved ikke, om salget blev gemt – se de seneste salg, før der betales igen",
+                "The till cannot tell if the sale was recorded – see the latest sales first",
+            ),
+        ),
+        Attention::Voided {
+            amount,
+            balance_after: _,
+        } => (
+            Text::new("Fortrudt", "Undone"),
+            Text::new(
+                format!("{amount} er ført tilbage til kontoen"),
+                format!("{amount} was returned to the account"),
+            ),
+        ),
+    }
+}
+
+fn figure(attention: &Attention) -> Option<Figure> {
+    match attention {
+        Attention::Voided {
+            amount: _,
+            balance_after,
+        } => Some(Figure {
+            label: Text::new("Ny saldo", "New balance"),
+            amount: balance_after.to_string(),
+        }),
+        Attention::NoChipInTime
+        | Attention::Cancelled
+        | Attention::HoldStill
+        | Attention::SeveralChips
+        | Attention::UnusableChip
+        | Attention::ReaderInUse
+        | Attention::ReaderFaulty
+        | Attention::LateTap
+        | Attention::OutcomeUnknown => None,
+    }
+}
