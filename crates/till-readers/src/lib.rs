@@ -1,24 +1,46 @@
-//! Chip readers over PC/SC and serial lines behind one trait.
+//! Chip readers over PC/SC and serial lines behind one border.
 //!
 //! Every reader has an OS thread of its own that makes blocking calls; what happens comes out as
-//! [`ReaderEvent`]s, what the till wants goes in through a [`Reader`] handle.
+//! [`ReaderEvent`]s, what the till wants goes in through [`Readers`]. No call of this crate's
+//! border waits for a reader, so all of them may be made from an async runtime.
 
+mod fault;
+mod outlet;
+pub mod pcsc;
+mod readers;
+pub mod serial;
+
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use canteen::ChipId;
 
+pub use fault::{ChipFault, ReaderFault};
+pub use readers::Readers;
+
 /// What a reader is called on screens and in the configuration, for example
 /// `pcsc:ACS ACR1252 1S CL Reader PICC 0` or `serial:/dev/kasse-reader`.
+///
+/// The PC/SC service itself is called `pcsc` and appears like a reader while it is down or has no
+/// reader: [`Faulty`](ReaderEvent::Faulty) then, [`Removed`](ReaderEvent::Removed) as soon as there
+/// is a real one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReaderName(pub Arc<str>);
 
+impl fmt::Display for ReaderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// One stay of one chip in the field, numbered by the driver; never reused within a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Presence(pub u64);
 
 /// All that a reader can tell.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReaderEvent {
     /// The reader is open and answers; sent at first and after every fault.
     Ready {
@@ -64,7 +86,7 @@ pub enum ReaderEvent {
         /// The stay that ended.
         presence: Presence,
     },
-    /// The answer to [`Reader::read_again`].
+    /// The answer to [`Reader::read_again`]; exactly one for each request.
     ReadAgain {
         /// Which reader.
         reader: ReaderName,
@@ -72,9 +94,24 @@ pub enum ReaderEvent {
         token: u64,
         /// The chip that is in the field now.
         chip: Result<ChipId, ChipFault>,
-        /// When it was read (monotonic clock).
+        /// When it was read (monotonic clock); never before the request.
         seen_at: Instant,
     },
+}
+
+impl ReaderEvent {
+    /// Which reader tells this.
+    pub fn reader(&self) -> &ReaderName {
+        match self {
+            ReaderEvent::Ready { reader }
+            | ReaderEvent::Faulty { reader, .. }
+            | ReaderEvent::Removed { reader }
+            | ReaderEvent::Chip { reader, .. }
+            | ReaderEvent::Unreadable { reader, .. }
+            | ReaderEvent::Left { reader, .. }
+            | ReaderEvent::ReadAgain { reader, .. } => reader,
+        }
+    }
 }
 
 /// Light and beep for the person at the reader.
@@ -95,20 +132,51 @@ pub trait Reader: Send + Sync {
     /// The reader's name.
     fn name(&self) -> ReaderName;
     /// Asks for the chip in the field now; answered by [`ReaderEvent::ReadAgain`], also when no
-    /// chip is there or the reader is faulty.
+    /// chip is there or the reader is faulty, after [`LONGEST_ANSWER`] at the latest.
     fn read_again(&self, token: u64);
     /// Shows light and beep where the reader has them; does nothing elsewhere.
     fn signal(&self, signal: Signal);
 }
 
-// Where events go: called on the reader's own thread, may block for a moment.
-/// Takes the events of all readers.
+/// The longest that an answer to [`Reader::read_again`] takes.
+pub const LONGEST_ANSWER: std::time::Duration = std::time::Duration::from_secs(4);
+
+/// Takes the events of all readers. Called on the readers' own threads, never on a caller's; it
+/// may block for a moment, which holds the readers up.
 pub type EventSink = Arc<dyn Fn(ReaderEvent) + Send + Sync>;
 
-/// Why a reader does not work, with advice. (Variants are completed by the drivers.)
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReaderFault {}
+/// A reader, or a family of readers, to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReaderConfig {
+    /// Contactless readers that the PC/SC service (pcscd) lists, now or later.
+    Pcsc {
+        /// A part of the reader's name without its index, in either case, for example
+        /// `ACR1252`; `None` takes every contactless reader.
+        only: Option<String>,
+    },
+    /// A reader that speaks the protocol of `firmware-proto` on a serial line.
+    Serial {
+        /// The line, best a stable name such as `/dev/kasse-reader` or `/dev/serial/by-id/…`.
+        path: PathBuf,
+    },
+}
 
-/// Why what is in the field is no usable chip. (Variants are completed by the drivers.)
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChipFault {}
+/// How a reader is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReaderState {
+    /// The driver has not heard of it yet.
+    Opening,
+    /// It is open and answers.
+    Ready,
+    /// It does not work.
+    Faulty(ReaderFault),
+}
+
+/// A reader with its state, also one that cannot be opened: then the state says why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReaderListing {
+    /// Which reader.
+    pub name: ReaderName,
+    /// How it is.
+    pub state: ReaderState,
+}

@@ -1,0 +1,196 @@
+//! One command to a chip through the `pcsc` crate, and what its answers and errors mean.
+
+use std::ffi::CStr;
+
+use canteen::ChipId;
+use pcsc::{Card, Context, Disposition, Error, Protocols, ShareMode};
+
+use crate::{ChipFault, Signal};
+
+/// Why a command brought nothing, and whether another try may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) fault: ChipFault,
+    pub(super) next: Next,
+}
+
+/// What to do after [`Trouble`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The answer would be the same.
+    Stop,
+    /// The field was weak: try again.
+    Retry,
+    /// The exchange failed in a way that can stick to the chip: cut its power, then try again.
+    RetryUnpowered,
+    /// The connection to the service is dead for ever: try again over a new one.
+    RetryAnew,
+}
+
+/// Asks the chip on `reader` for its UID, alone with it.
+pub(super) fn read_uid(
+    context: &Context,
+    reader: &CStr,
+    after: Disposition,
+) -> Result<ChipId, Trouble> {
+    let answer = exchange(context, reader, &READ_UID, after).map_err(Trouble::of)?;
+    uid_in(&answer)
+}
+
+/// Shows a signal on an ACR122U, which needs a chip in its field for it.
+pub(super) fn show(context: &Context, reader: &CStr, signal: Signal) -> Result<(), Error> {
+    let command = match signal {
+        Signal::Approved => ACR122_APPROVED,
+        Signal::Declined => ACR122_DECLINED,
+        // Its light shows by itself whether a chip lies on it.
+        Signal::Waiting | Signal::Idle => return Ok(()),
+    };
+    exchange(context, reader, &command, Disposition::LeaveCard).map(drop)
+}
+
+fn exchange(
+    context: &Context,
+    reader: &CStr,
+    command: &[u8],
+    after: Disposition,
+) -> Result<Vec<u8>, Error> {
+    let mut card = context.connect(reader, ShareMode::Shared, Protocols::ANY)?;
+    let answer = transmit_alone(&mut card, command);
+    // A card that is merely dropped is reset, and a random UID would change by that.
+    if let Err((card, error)) = card.disconnect(after) {
+        tracing::debug!(%error, "Could not disconnect from a chip");
+        drop(card);
+    }
+    answer
+}
+
+fn transmit_alone(card: &mut Card, command: &[u8]) -> Result<Vec<u8>, Error> {
+    let transaction = card.transaction()?;
+    let mut room = [0; LONGEST_ANSWER];
+    let answer = transaction.transmit(command, &mut room).map(<[u8]>::to_vec);
+    if let Err((transaction, error)) = transaction.end(Disposition::LeaveCard) {
+        tracing::debug!(%error, "Could not end a transaction");
+        drop(transaction);
+    }
+    answer
+}
+
+/// The UID in the answer to [`READ_UID`]; a chip that is torn away leaves short and empty ones.
+fn uid_in(answer: &[u8]) -> Result<ChipId, Trouble> {
+    let weak = Trouble {
+        fault: ChipFault::HoldStill,
+        next: Next::Retry,
+    };
+    let Some((uid, status)) = answer.split_last_chunk::<2>() else {
+        return Err(weak);
+    };
+    match u16::from_be_bytes(*status) {
+        0x9000 if uid.is_empty() => Err(weak),
+        0x9000 => ChipId::from_uid(uid).map_err(|error| Trouble {
+            fault: error.into(),
+            next: Next::Stop,
+        }),
+        // "Operation failed" and "wrong length" of PC/SC part 3: seen with chips at the edge.
+        0x6300 | 0x6282 | 0x6700 => Err(weak),
+        status => Err(Trouble {
+            fault: ChipFault::Unsupported { status },
+            next: Next::Stop,
+        }),
+    }
+}
+
+impl Trouble {
+    fn of(error: Error) -> Trouble {
+        let (fault, next) = match error {
+            Error::NoSmartcard => (ChipFault::Absent, Next::Stop),
+            Error::RemovedCard | Error::ResetCard | Error::CommDataLost | Error::NotReady => {
+                (ChipFault::HoldStill, Next::Retry)
+            }
+            Error::NotTransacted => (ChipFault::HoldStill, Next::RetryUnpowered),
+            Error::UnresponsiveCard | Error::UnpoweredCard => (ChipFault::Mute, Next::Retry),
+            Error::ProtoMismatch | Error::UnsupportedCard | Error::InvalidAtr => {
+                (ChipFault::Mute, Next::Stop)
+            }
+            Error::SharingViolation => (ChipFault::ReaderInUse, Next::Retry),
+            Error::UnknownReader | Error::ReaderUnavailable => {
+                (ChipFault::ReaderFaulty, Next::Stop)
+            }
+            // CommError, NoService, ServiceStopped, InvalidHandle and whatever else may come.
+            _ => (ChipFault::ReaderFaulty, Next::RetryAnew),
+        };
+        Trouble { fault, next }
+    }
+}
+
+/// PC/SC part 3, "get data": the UID of the chip in the field.
+const READ_UID: [u8; 5] = [0xFF, 0xCA, 0x00, 0x00, 0x00];
+/// ACR122U manual, light and buzzer control: green with one beep of 100 ms.
+const ACR122_APPROVED: [u8; 9] = [0xFF, 0x00, 0x40, 0x0E, 0x04, 0x01, 0x00, 0x01, 0x01];
+/// Red, with two beeps of 200 ms.
+const ACR122_DECLINED: [u8; 9] = [0xFF, 0x00, 0x40, 0x0D, 0x04, 0x02, 0x02, 0x02, 0x01];
+/// A short answer of ISO/IEC 7816-4 with its status word.
+const LONGEST_ANSWER: usize = 258;
+
+#[cfg(test)]
+mod tests {
+    use canteen::ChipIdError;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(answer: &[u8], expect: Result<&str, (ChipFault, Next)>) {
+        let read = uid_in(answer)
+            .map(|chip| chip.to_string())
+            .map_err(|trouble| (trouble.fault, trouble.next));
+        assert_eq!(read, expect.map(str::to_owned), "{answer:02X?}");
+    }
+
+    #[test]
+    fn a_whole_answer_is_a_chip() {
+        check(&[0x72, 0xBF, 0x99, 0x61, 0x90, 0x00], Ok("72BF9961"));
+        check(
+            &[4, 0xA1, 0xB2, 0xC3, 0xD4, 0xE5, 0xF6, 0x90, 0x00],
+            Ok("04A1B2C3D4E5F6"),
+        );
+    }
+
+    #[test]
+    fn a_torn_answer_asks_for_another_try() {
+        for answer in [
+            &[][..],
+            &[0x90],
+            &[0x90, 0x00],
+            &[0x63, 0x00],
+            &[0x72, 0xBF, 0x63, 0x00],
+        ] {
+            check(answer, Err((ChipFault::HoldStill, Next::Retry)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_identity_is_refused_at_once() {
+        let refused = |error| Err((ChipFault::Identity(error), Next::Stop));
+        check(&[0x08, 1, 2, 3, 0x90, 0x00], refused(ChipIdError::Random));
+        check(
+            &[0x88, 4, 2, 3, 0x90, 0x00],
+            refused(ChipIdError::Truncated),
+        );
+        check(&[0, 0, 0, 0, 0x90, 0x00], refused(ChipIdError::Blank));
+        check(
+            &[1, 2, 3, 0x90, 0x00],
+            refused(ChipIdError::Length { bytes: 3 }),
+        );
+        check(
+            &[0x6A, 0x81],
+            Err((ChipFault::Unsupported { status: 0x6A81 }, Next::Stop)),
+        );
+    }
+
+    #[test]
+    fn an_error_of_the_service_calls_for_a_new_connection() {
+        for error in [Error::CommError, Error::NoService, Error::InvalidHandle] {
+            assert_eq!(Trouble::of(error).next, Next::RetryAnew, "{error}");
+        }
+        assert_eq!(Trouble::of(Error::NoSmartcard).next, Next::Stop);
+    }
+}

@@ -1,0 +1,89 @@
+//! All readers of a till under one roof.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use crate::pcsc::{self, PcscService};
+use crate::{
+    ChipFault, EventSink, Reader, ReaderConfig, ReaderEvent, ReaderListing, ReaderName, Signal,
+    serial,
+};
+
+/// The readers of a till, opened together; dropping them stops their threads.
+pub struct Readers {
+    sink: EventSink,
+    services: Vec<PcscService>,
+    lines: Vec<serial::SerialReader>,
+}
+
+impl Readers {
+    /// Opens readers and keeps opening them: one that is missing or fails comes back by itself.
+    /// Never fails and never waits; what happens is told to `sink`.
+    pub fn open(configs: impl IntoIterator<Item = ReaderConfig>, sink: EventSink) -> Readers {
+        let mut readers = Readers {
+            sink,
+            services: Vec::new(),
+            lines: Vec::new(),
+        };
+        for config in configs {
+            let sink = Arc::clone(&readers.sink);
+            match config {
+                ReaderConfig::Pcsc { only } => readers.services.push(pcsc::spawn(only, sink)),
+                ReaderConfig::Serial { path } => readers.lines.push(serial::open(path, sink)),
+            }
+        }
+        readers
+    }
+
+    /// Every reader that is configured or connected, with its state.
+    pub fn list(&self) -> Vec<ReaderListing> {
+        let services = self.services.iter().flat_map(PcscService::list);
+        let lines = self.lines.iter().map(serial::SerialReader::listing);
+        services.chain(lines).collect()
+    }
+
+    /// One reader, as long as it is connected.
+    pub fn reader(&self, name: &ReaderName) -> Option<Arc<dyn Reader>> {
+        let line = self.lines.iter().find(|line| line.name() == *name);
+        match line {
+            Some(line) => Some(Arc::new(line.clone())),
+            None => self
+                .services
+                .iter()
+                .find_map(|service| service.reader(name)),
+        }
+    }
+
+    /// As [`Reader::read_again`]; a reader that is not connected answers that it is faulty.
+    pub fn read_again(&self, name: &ReaderName, token: u64) {
+        if let Some(reader) = self.reader(name) {
+            reader.read_again(token);
+            return;
+        }
+        let (sink, reader) = (Arc::clone(&self.sink), name.clone());
+        // The sink may wait for the very caller, so it is never called on the caller's thread.
+        let answer = move || {
+            let (chip, seen_at) = (Err(ChipFault::ReaderFaulty), Instant::now());
+            sink(ReaderEvent::ReadAgain {
+                reader,
+                token,
+                chip,
+                seen_at,
+            });
+        };
+        if let Err(error) = thread::Builder::new()
+            .name("reader-missing".to_owned())
+            .spawn(answer)
+        {
+            tracing::error!(%error, "Could not answer for a reader that is gone");
+        }
+    }
+
+    /// As [`Reader::signal`]; nothing happens at a reader that is not connected.
+    pub fn signal(&self, name: &ReaderName, signal: Signal) {
+        if let Some(reader) = self.reader(name) {
+            reader.signal(signal);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! A serial line, and the thread that opens it, talks over it and opens it again.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serialport::{ClearBuffer, SerialPort, TTYPort};
+
+use super::conversation::{Conversation, Happening};
+use crate::outlet::Outlet;
+use crate::{
+    ChipFault, EventSink, ReaderEvent, ReaderFault, ReaderListing, ReaderName, ReaderState, Signal,
+};
+
+/// A line, shared by the reader's handles and its thread.
+pub(super) struct Line {
+    path: PathBuf,
+    name: ReaderName,
+    outlet: Outlet,
+    inbox: Mutex<Inbox>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Inbox {
+    reads: VecDeque<(u64, Instant)>,
+    signal: Option<Signal>,
+    stopped: bool,
+}
+
+impl Line {
+    pub(super) fn new(path: PathBuf, sink: EventSink) -> Line {
+        let name = ReaderName(format!("serial:{}", path.display()).into());
+        let outlet = Outlet::new(sink);
+        outlet.announce(&name);
+        Line {
+            path,
+            name,
+            outlet,
+            inbox: Mutex::default(),
+            arrived: Condvar::new(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &ReaderName {
+        &self.name
+    }
+
+    pub(super) fn listing(&self) -> ReaderListing {
+        let opening = ReaderListing {
+            name: self.name.clone(),
+            state: ReaderState::Opening,
+        };
+        self.outlet.list().pop().unwrap_or(opening)
+    }
+
+    pub(super) fn read_again(&self, token: u64) {
+        self.inbox().reads.push_back((token, Instant::now()));
+        self.arrived.notify_all();
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        self.inbox().signal = Some(signal);
+    }
+
+    pub(super) fn stop(&self) {
+        self.inbox().stopped = true;
+        self.arrived.notify_all();
+    }
+
+    /// Keeps the line open until it is stopped.
+    pub(super) fn run(&self) {
+        let mut pause = FIRST_PAUSE;
+        while !self.inbox().stopped {
+            let fault = match self.open() {
+                Ok(mut port) => {
+                    let (worked, fault) = self.talk(&mut port);
+                    if worked {
+                        pause = FIRST_PAUSE;
+                    }
+                    fault
+                }
+                Err(fault) => fault,
+            };
+            if self.inbox().stopped {
+                return;
+            }
+            self.outlet.faulty(&self.name, fault);
+            self.rest(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn open(&self) -> Result<TTYPort, ReaderFault> {
+        let port = serialport::new(self.path.to_string_lossy(), BAUD).timeout(READ_TIME);
+        let port = port
+            .open_native()
+            .map_err(|error| self.open_fault(&error))?;
+        // What was sent before is void; a line that cannot be cleared only brings noise.
+        if let Err(error) = port.clear(ClearBuffer::Input) {
+            tracing::debug!(%error, "Could not clear a serial line");
+        }
+        Ok(port)
+    }
+
+    fn open_fault(&self, error: &serialport::Error) -> ReaderFault {
+        let path = self.path.clone();
+        match error.kind() {
+            _ if !self.path.exists() => ReaderFault::LineMissing { path },
+            serialport::ErrorKind::Io(io::ErrorKind::PermissionDenied) => {
+                ReaderFault::LineRefused { path }
+            }
+            // The lock is taken by another program, or the kernel keeps it for one.
+            serialport::ErrorKind::Io(io::ErrorKind::ResourceBusy)
+            | serialport::ErrorKind::NoDevice => ReaderFault::LineInUse { path },
+            _ if error.description.contains("exclusive lock") => ReaderFault::LineInUse { path },
+            _ => ReaderFault::LineFailed {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// Talks until the line or the reader fails; says whether the reader ever answered.
+    fn talk(&self, port: &mut (impl Read + Write)) -> (bool, ReaderFault) {
+        let mut conversation = Conversation::new(random(), Instant::now());
+        let mut worked = false;
+        let fault = loop {
+            if !self.pass_questions(&mut conversation) {
+                break ReaderFault::Lost;
+            }
+            if let Err(error) = exchange(port, &mut conversation) {
+                break ReaderFault::LineFailed {
+                    reason: error.to_string(),
+                };
+            }
+            worked |= self.pass_happenings(&mut conversation);
+            if let Some(fault) = conversation.fault() {
+                break fault;
+            }
+        };
+        conversation.handle_end();
+        self.pass_happenings(&mut conversation);
+        (worked, fault)
+    }
+
+    /// Hands over what is asked of the reader; false when the line is stopped.
+    fn pass_questions(&self, conversation: &mut Conversation) -> bool {
+        let mut inbox = self.inbox();
+        for (token, asked_at) in inbox.reads.drain(..) {
+            conversation.handle_read_again(token, asked_at);
+        }
+        if let Some(signal) = inbox.signal.take() {
+            conversation.handle_signal(signal);
+        }
+        !inbox.stopped
+    }
+
+    /// Tells what happened; says whether the reader answered the hello.
+    fn pass_happenings(&self, conversation: &mut Conversation) -> bool {
+        let mut opened = false;
+        while let Some(happening) = conversation.poll_happening() {
+            let reader = self.name.clone();
+            let event = match happening {
+                Happening::Opened(identity) => {
+                    opened = true;
+                    let [major, minor, patch] = identity.firmware;
+                    tracing::info!(%reader, major, minor, patch, "Reader firmware");
+                    self.outlet.ready(&self.name);
+                    continue;
+                }
+                Happening::Log { level, text } => {
+                    tracing::debug!(%reader, level, text, "Reader says");
+                    continue;
+                }
+                Happening::Came {
+                    presence,
+                    chip,
+                    seen_at,
+                } => ReaderEvent::Chip {
+                    reader,
+                    presence,
+                    chip,
+                    seen_at,
+                },
+                Happening::Unreadable { fault, seen_at } => ReaderEvent::Unreadable {
+                    reader,
+                    fault,
+                    seen_at,
+                },
+                Happening::Left { presence } => ReaderEvent::Left { reader, presence },
+                Happening::ReadAgain { token, chip } => ReaderEvent::ReadAgain {
+                    reader,
+                    token,
+                    chip,
+                    seen_at: Instant::now(),
+                },
+            };
+            self.outlet.tell(event);
+        }
+        opened
+    }
+
+    /// Waits before the next try; questions are answered at once meanwhile.
+    fn rest(&self, time: Duration) {
+        let end = Instant::now() + time;
+        let mut inbox = self.inbox();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let questions = std::mem::take(&mut inbox.reads);
+            inbox.signal = None;
+            let is_over = left.is_zero() || inbox.stopped;
+            drop(inbox);
+            for (token, _) in questions {
+                let (reader, chip) = (self.name.clone(), Err(ChipFault::ReaderFaulty));
+                let seen_at = Instant::now();
+                self.outlet.tell(ReaderEvent::ReadAgain {
+                    reader,
+                    token,
+                    chip,
+                    seen_at,
+                });
+            }
+            if is_over {
+                return;
+            }
+            let waiting = self.inbox();
+            inbox = self
+                .arrived
+                .wait_timeout_while(waiting, left, |inbox| {
+                    inbox.reads.is_empty() && !inbox.stopped
+                })
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends what is due and takes what has come, waiting for it a moment.
+fn exchange(port: &mut (impl Read + Write), conversation: &mut Conversation) -> io::Result<()> {
+    while let Some(bytes) = conversation.poll_transmit(Instant::now()) {
+        match port.write_all(&bytes) {
+            // The reader takes nothing: what is lost is asked again, and then given up.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+            result => result?,
+        }
+    }
+    let mut room = [0; 256];
+    match port.read(&mut room) {
+        // The end of a line that is gone; there is no end of a line that is there.
+        Ok(0) => Err(io::ErrorKind::BrokenPipe.into()),
+        Ok(length) => {
+            conversation.handle_bytes(&room[..length], Instant::now());
+            Ok(())
+        }
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+            ) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Different at every start; need not be a secret.
+fn random() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
+}
+
+const BAUD: u32 = 115_200;
+/// Also how late a question may be sent that comes while the line is being read.
+const READ_TIME: Duration = Duration::from_millis(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
