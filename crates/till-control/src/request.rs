@@ -32,14 +32,14 @@ pub enum Request {
         #[serde(default)]
         before: Option<u64>,
     },
-    /// Checks the hash chain and the sums of the whole ledger.
+    /// Checks every entry of the ledger and its hash chain.
     LedgerVerify,
     /// Sends waiting entries and fetches changes now.
     SyncNow,
     /// Sells to the next chip that is tapped.
     Sell {
-        /// Names the sale for ever. The same id again gives the recorded answer and sells
-        /// nothing; without an id the daemon draws one.
+        /// Names the sale for ever. An id that stands in the ledger gives the recorded answer
+        /// and sells nothing; without an id the daemon draws one.
         #[serde(default)]
         id: Option<Uuid>,
         /// What is bought: `QUANTITYx TEXT PRICE`, the price being that of one piece.

@@ -12,7 +12,8 @@ pub struct SellAnswer {
     pub decision: SellDecision,
     /// Why it did not; `null` when approved.
     pub reason: Option<SellReason>,
-    /// The sale's id: the same id again gives this answer and sells nothing.
+    /// The sale's id. Once it has an `entry`, the same id again gives this answer and sells
+    /// nothing.
     pub id: Uuid,
     /// The currency of all amounts.
     pub currency: Currency,

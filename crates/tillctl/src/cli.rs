@@ -1,0 +1,274 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use till_control::{DEFAULT_SOCKET, LEDGER_PAGE_MAX};
+use uuid::Uuid;
+
+/// Looks after a canteen till: asks its daemon, tilld, and prints what it says.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = false,
+    arg_required_else_help = true,
+    after_help = AFTER_HELP,
+    after_long_help = AFTER_HELP
+)]
+pub(crate) struct Cli {
+    /// The daemon's control socket
+    #[arg(
+        long,
+        global = true,
+        env = "TILLCTL_SOCKET",
+        hide_env_values = true,
+        default_value = DEFAULT_SOCKET,
+        value_name = "PATH",
+        help_heading = EVERYWHERE
+    )]
+    pub(crate) socket: PathBuf,
+
+    /// Print one JSON object on one line; amounts are integer øre
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) noun: Noun,
+}
+
+/// What the command is about.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Noun {
+    /// Show how the till is: ledger, line to the hub, readers
+    ///
+    /// Ends with 1 when the till cannot sell: its journal cannot be written, or its data about
+    /// accounts is too old.
+    #[command(after_long_help = STATUS_HELP)]
+    Status,
+    /// Chip readers
+    #[command(subcommand)]
+    Reader(ReaderVerb),
+    /// Chips and their accounts
+    #[command(subcommand)]
+    Chip(ChipVerb),
+    /// The till's ledger
+    #[command(subcommand)]
+    Ledger(LedgerVerb),
+    /// Synchronisation with the hub
+    #[command(subcommand)]
+    Sync(SyncVerb),
+    /// Sell to the next chip that is tapped
+    ///
+    /// Waits for a chip on the till's reader, sells the lines to it and prints the outcome.
+    /// Ctrl-C cancels the sale; if a chip paid a moment before, its outcome is printed instead.
+    /// Ends with 0 when approved and with 1 when declined, timed out or cancelled.
+    #[command(after_long_help = SELL_HELP)]
+    Sell {
+        /// A line: QUANTITYx TEXT PRICE, the price being that of ONE piece; may be repeated
+        ///
+        /// "2x Yoghurt 6,00" costs 12,00 kr. A price is written in kroner with at most two
+        /// digits after the comma.
+        #[arg(
+            long = "line",
+            value_name = "LINE",
+            required = true,
+            allow_hyphen_values = true
+        )]
+        lines: Vec<String>,
+
+        /// How long to wait for a chip, in seconds
+        #[arg(
+            long,
+            value_name = "SECONDS",
+            default_value_t = 30,
+            value_parser = clap::value_parser!(u32).range(1..=600)
+        )]
+        timeout: u32,
+
+        /// Names the sale; drawn anew unless given
+        ///
+        /// An id that stands in the ledger sells nothing again and prints the recorded outcome:
+        /// use it to repeat a sale whose outcome was lost.
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
+    },
+    /// Take back a sale of this till and this day
+    ///
+    /// The money goes back to the account. Ends with 1 when there is no such sale, or when it
+    /// can no longer be taken back.
+    #[command(after_long_help = VOID_HELP)]
+    Void {
+        /// The sale's id, as `sell` and `ledger list` print it
+        #[arg(value_name = "SALE_ID")]
+        sale: Uuid,
+    },
+}
+
+/// What can be done with readers.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum ReaderVerb {
+    /// List the readers, each with what is wrong with it and what to do
+    ///
+    /// Ends with 1 when a reader is faulty or there is none.
+    #[command(after_long_help = READER_LIST_HELP)]
+    List,
+}
+
+/// What can be done with chips.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChipVerb {
+    /// Show what the till knows about a chip: account, balance, limits, top-up
+    ///
+    /// Ends with 1 when the till does not know the chip.
+    #[command(after_long_help = CHIP_SHOW_HELP)]
+    Show {
+        /// The chip number: UID in hex (72BF9961), the same as a decimal (1925159265), or the
+        /// 14 digits printed on the card
+        number: String,
+    },
+}
+
+/// What can be done with the ledger.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum LedgerVerb {
+    /// List entries, the newest first
+    #[command(after_long_help = LEDGER_LIST_HELP)]
+    List {
+        /// How many at most
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 20,
+            value_parser = clap::value_parser!(u32).range(1..=i64::from(LEDGER_PAGE_MAX))
+        )]
+        limit: u32,
+        /// Only entries before this sequence number
+        #[arg(long, value_name = "SEQ")]
+        before: Option<u64>,
+    },
+    /// Check every entry of the ledger and its hash chain
+    ///
+    /// Ends with 1 when something is wrong.
+    #[command(after_long_help = LEDGER_VERIFY_HELP)]
+    Verify,
+}
+
+/// What can be done with synchronisation.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum SyncVerb {
+    /// Send waiting entries and fetch changes now, without waiting for the next turn
+    ///
+    /// Ends with 1 when the hub does not answer or does not have everything afterwards.
+    #[command(after_long_help = SYNC_NOW_HELP)]
+    Now,
+}
+
+/// The heading over the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
+const AFTER_HELP: &str = "\
+Exit codes:
+   0  carried out, nothing wrong; for sell: approved
+   1  carried out, with findings: declined, chip unknown, reader faulty, ledger damaged,
+      hub not reached, sale not voidable
+   2  the command line, a line of a sale or a chip number cannot be read
+  69  tilld, or the reader that the order needs, is not there
+  70  anything else went wrong
+  75  another sale is under way: try again
+  77  you may not command this till: become root or join the group of its socket
+
+With --json exactly one object is printed, on standard output, whatever happens. A command that
+was not carried out prints {\"error\":{\"code\",\"message\",\"advice\"}}.";
+
+const STATUS_HELP: &str = "\
+With --json:
+  till, canteen    names; canteen is null until the hub has said it
+  version, started_at
+                   of the daemon; moments are RFC 3339 in UTC
+  epoch, head_seq  the ledger and its last entry
+  acked_seq, waiting
+                   the last entry that the hub has, and how many it lacks
+  line             {state, since, data_age_s, hub, hub_epoch, cursor}; state is one of
+                   never, online, offline, restricted (only a meal is sold), stopped
+  journal          {ok, text}: whether sales can be written down
+  readers          [{name, kind, ok, text}]
+  unknown_chips    taps by unknown chips since the daemon started
+  database_bytes   the size of the database on disk";
+
+const READER_LIST_HELP: &str = "\
+With --json:
+  readers  [{name, kind, ok, text}]; text is what is wrong and what to do, or what the reader
+           says about itself";
+
+const CHIP_SHOW_HELP: &str = "\
+With --json, all amounts being integer øre:
+  asked  the number as it was understood
+  chip   null when the till does not know it, else
+           uid, decimal, card  the chip's numbers; decimal and card may be null
+           number              the hub's number of the chip
+           status              active, blocked or closed
+           holder              the holder's name, or null
+           account             {id, status, currency, balance, credit, allowance, limits, spent,
+                               top_up}
+             allowance         what may still be sold on it without the hub; null is no such cap
+             limits            {day, week, month}; null is no limit
+             spent             {on, day, week, month}: in the windows of that day
+             top_up            null without an agreement, else {amount, armed, state}; state is
+                               idle, pending or failed";
+
+const LEDGER_LIST_HELP: &str = "\
+With --json, all amounts being integer øre:
+  currency  \"DKK\"
+  entries   [{seq, id, time, day, kind, account, amount, text, acked}]
+    time    the till's clock when it was written, RFC 3339 in UTC
+    kind    sale, decline, void, start, a newer kind, or unreadable
+    amount  what a sale cost, a decline would have cost, a void gave back; never negative; null
+            when it is about no amount
+    acked   whether the hub has it";
+
+const LEDGER_VERIFY_HELP: &str = "\
+With --json:
+  entries    how many were checked
+  ok         whether nothing is wrong
+  first_bad  null, or {seq, what}: the first entry at which the chain does not hold
+  findings   everything else that is wrong, in words";
+
+const SYNC_NOW_HELP: &str = "\
+With --json:
+  online   whether the hub answered
+  sent     how many entries it took
+  waiting  how many it still lacks
+  applied  how many changes were fetched and applied
+  text     what is wrong and what to do";
+
+const VOID_HELP: &str = "\
+With --json, all amounts being integer øre:
+  sale           the sale's id
+  account        the number of the account that got the money back
+  currency       \"DKK\"
+  amount         how much it got back
+  balance_after  what it holds now
+  entry          where the void stands in the ledger: {till, epoch, seq, id}
+  replayed       whether the sale had been taken back before, and nothing was changed now
+  message        {da, en}: what the cashier's screen says";
+
+const SELL_HELP: &str = "\
+Example:
+  tillctl sell --line \"1x Dagens ret 22,00\" --line \"2x Yoghurt 6,00\"
+
+With --json, all amounts being integer øre:
+  decision       \"approved\" or \"declined\"
+  reason         null when approved, else one of unknown_chip, chip_blocked, account_blocked,
+                 stale_data, limit_day, limit_week, limit_month, insufficient_funds,
+                 offline_allowance, journal_unavailable, chip_unreadable, timed_out, cancelled
+  id             the sale's id
+  currency       \"DKK\"
+  total          what the lines cost together
+  balance_after  what the account holds now; unchanged by a decline; null when no account is known
+  limit, left    the limit in the way and what is left of it, else null; left alone is what may
+                 still be bought for (stale_data, offline_allowance)
+  entry          where it stands in the ledger: {till, epoch, seq, id}; null when nothing was
+                 written
+  top_up         \"none\", \"requested\", \"pending\" or \"failed\"
+  replayed       whether this is the recorded outcome of an id that was used before
+  message        {da, en}: what the cashier's screen says";

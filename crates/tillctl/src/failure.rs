@@ -1,0 +1,202 @@
+//! Why a command was not carried out, what to do about it and how the command then ends.
+
+use std::error::Error as _;
+use std::io;
+
+use canteen::{BasketError, ChipNumberError};
+use serde::Serialize;
+use thiserror::Error;
+use till_control::{ControlError, ErrorAnswer, ErrorCode};
+use uuid::Uuid;
+
+use crate::exit::Exit;
+
+/// Why a command was not carried out.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    /// A `--line` that is no line of a sale.
+    #[error("cannot read --line {line:?}")]
+    Line {
+        line: String,
+        #[source]
+        source: BasketError,
+    },
+    /// The lines cannot be sold together.
+    #[error("cannot sell these lines together")]
+    Basket(#[source] BasketError),
+    /// The text is no chip number.
+    #[error("cannot read the chip number {number:?}")]
+    ChipNumber {
+        number: String,
+        #[source]
+        source: ChipNumberError,
+    },
+    /// The daemon cannot be asked.
+    #[error(transparent)]
+    Control(ControlError),
+    /// The daemon took the sale and then fell silent.
+    #[error("it is not known whether sale {id} was booked")]
+    SaleUnknown {
+        id: Uuid,
+        #[source]
+        source: ControlError,
+    },
+    /// The daemon took the void and then fell silent.
+    #[error("it is not known whether sale {id} was taken back")]
+    VoidUnknown {
+        id: Uuid,
+        #[source]
+        source: ControlError,
+    },
+    /// The daemon refused.
+    #[error("{}", .0.message)]
+    Refused(ErrorAnswer),
+    /// The daemon answered something else than was asked.
+    #[error("tilld answered something else than was asked")]
+    OtherAnswer,
+    /// The answer cannot be printed.
+    #[error("cannot print the answer as JSON")]
+    Print(#[from] serde_json::Error),
+    /// The system refused what every program needs.
+    #[error("cannot start")]
+    Start(#[source] io::Error),
+}
+
+impl Failure {
+    /// The message with its causes.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
+    /// What a person can do about it, where the message does not say so itself; may be empty.
+    pub(crate) fn advice(&self) -> String {
+        match self {
+            Failure::SaleUnknown { id, .. } => format!(
+                "repeat the same command with --id {id}: it never sells twice and tells what \
+                 became of the sale"
+            ),
+            Failure::VoidUnknown { .. } => {
+                "repeat the same command: no sale is taken back twice".to_owned()
+            }
+            Failure::Refused(error) => error.advice.clone(),
+            Failure::OtherAnswer => "tillctl and tilld should be of the same version".to_owned(),
+            Failure::Line { .. }
+            | Failure::Basket(_)
+            | Failure::ChipNumber { .. }
+            | Failure::Control(_)
+            | Failure::Print(_)
+            | Failure::Start(_) => String::new(),
+        }
+    }
+
+    /// The stable word for it in `--json`.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Failure::Line { .. } | Failure::Basket(_) => ErrorCode::BadLine.code(),
+            Failure::ChipNumber { .. } => ErrorCode::BadChipNumber.code(),
+            Failure::Control(error) => match error {
+                ControlError::Denied { .. } => ErrorCode::Forbidden.code(),
+                ControlError::Missing { .. }
+                | ControlError::NotRunning { .. }
+                | ControlError::Connect { .. }
+                | ControlError::Closed
+                | ControlError::Silent { .. } => "unavailable",
+                ControlError::Answer(_) => ErrorCode::Internal.code(),
+            },
+            Failure::SaleUnknown { .. } | Failure::VoidUnknown { .. } => "outcome_unknown",
+            Failure::Refused(error) => error.code.code(),
+            Failure::OtherAnswer | Failure::Print(_) | Failure::Start(_) => {
+                ErrorCode::Internal.code()
+            }
+        }
+    }
+
+    /// How the command ends.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Failure::Line { .. } | Failure::Basket(_) | Failure::ChipNumber { .. } => Exit::Usage,
+            Failure::Control(error)
+            | Failure::SaleUnknown { source: error, .. }
+            | Failure::VoidUnknown { source: error, .. } => control_exit(error),
+            Failure::Refused(error) => refused_exit(error.code),
+            Failure::OtherAnswer | Failure::Print(_) | Failure::Start(_) => Exit::Internal,
+        }
+    }
+}
+
+fn control_exit(error: &ControlError) -> Exit {
+    match error {
+        ControlError::Missing { .. }
+        | ControlError::NotRunning { .. }
+        | ControlError::Connect { .. }
+        | ControlError::Closed
+        | ControlError::Silent { .. } => Exit::Unavailable,
+        ControlError::Denied { .. } => Exit::Denied,
+        ControlError::Answer(_) => Exit::Internal,
+    }
+}
+
+fn refused_exit(code: ErrorCode) -> Exit {
+    match code {
+        ErrorCode::BadRequest | ErrorCode::BadLine | ErrorCode::BadChipNumber => Exit::Usage,
+        ErrorCode::UnknownSale | ErrorCode::VoidRefused => Exit::Findings,
+        ErrorCode::NoReader => Exit::Unavailable,
+        ErrorCode::Busy => Exit::Busy,
+        ErrorCode::Forbidden => Exit::Denied,
+        ErrorCode::JournalUnavailable | ErrorCode::Internal => Exit::Internal,
+    }
+}
+
+/// What `--json` prints when a command was not carried out.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorObject {
+    error: ErrorDetails,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorDetails {
+    code: &'static str,
+    message: String,
+    advice: String,
+}
+
+impl ErrorObject {
+    /// A command line that cannot be understood.
+    pub(crate) fn usage(error: &clap::Error) -> ErrorObject {
+        let rendered = error.render().to_string();
+        // The first paragraph says what is wrong; the usage that follows is for people.
+        let message = rendered.split("\n\n").next().unwrap_or_default();
+        let message = message.trim_start_matches("error: ").trim();
+        ErrorObject {
+            error: ErrorDetails {
+                code: "usage",
+                message: message.to_owned(),
+                advice: "see tillctl --help".to_owned(),
+            },
+        }
+    }
+
+    /// The object on one line.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("three texts are always JSON")
+    }
+}
+
+impl From<&Failure> for ErrorObject {
+    fn from(failure: &Failure) -> ErrorObject {
+        ErrorObject {
+            error: ErrorDetails {
+                code: failure.code(),
+                message: failure.chain(),
+                advice: failure.advice(),
+            },
+        }
+    }
+}
