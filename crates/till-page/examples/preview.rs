@@ -119,7 +119,16 @@ fn sample(name: &str) -> PageState {
         "offline" => {
             state.line = line(false, 7);
             state.basket = basket(2);
-            state.verdict = Some(approved(TopUpOutcome::Requested));
+            let mut purchase = purchase();
+            purchase.contact.online = false;
+            purchase.contact.age = Duration::from_secs(1020);
+            let decision = Decision::Decline {
+                reason: DeclineReason::InsufficientFunds {
+                    balance: Money::from_kroner(7),
+                },
+                top_up: TopUpOutcome::Requested,
+            };
+            state.verdict = Some(verdict(&decision, &purchase));
         }
         "attention" => {
             state.basket = basket(3);

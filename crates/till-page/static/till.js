@@ -91,10 +91,11 @@ function drawAll() {
   const { line, readers, notices, products, basket } = state;
   byId("banner").dataset.line = line.state;
   draw("line", line, () => [sign(line.state === "online" ? "cloud" : "cut"), one(line.text)]);
-  draw("readers", readers, () => readers.map((reader) =>
-    el("li", { class: reader.ok ? "ok" : "faulty", title: reader.name },
-      sign(reader.ok ? "chip" : "mark"), one(reader))));
-  draw("notices", notices, () => notices.map((notice) => two(notice)));
+  draw("readers", readers, () => readers.map(({ ok, name, da, en }) =>
+    el("li", { class: ok ? "ok" : "faulty" }, sign(ok ? "chip" : "mark"), ok ? one({ da, en }) : name)));
+  draw("notices", [readers, notices], () => [
+    readers.filter((reader) => !reader.ok).map((reader) => two(reader, "faulty")),
+    notices.map((notice) => two(notice))]);
   if (draw("shelves", products, drawShelves)) fitShelves();
   if (draw("lines", basket.lines, drawLines)) byId("lines").lastElementChild?.scrollIntoView();
   byId("total").textContent = basket.total;
@@ -111,9 +112,8 @@ function drawStage() {
     el("div", { class: "disc" }, sign(name)),
     el("div", { class: "told" },
       two(title, "title"),
-      figure && el("p", { class: "figure" }, one(figure.label, "label"), " ", el("b", {}, figure.amount)),
-      detail && two(detail, "detail"),
-      top_up && two(top_up, "top-up")),
+      figure && el("div", { class: "figure" }, two(figure.label, "label"), el("b", {}, figure.amount))),
+    (detail || top_up) && el("div", { class: "more" }, detail && two(detail, "detail"), top_up && two(top_up, "top-up")),
     (who || photo) && el("figure", { class: "person" },
       photo && el("img", { src: photo, alt: "", error: (event) => event.target.remove() }),
       who && el("figcaption", {}, who))]);
@@ -183,10 +183,10 @@ function drawSale(sale) {
   return el("li", { class: sale.kind },
     el("span", { class: "time" }, sale.time),
     sign({ approved: "tick", declined: "cross", voided: "undo" }[sale.kind]),
-    asked ? button("undo-yes", "undo sure", undo) : el("span", { class: "what" }, sale.name ?? "", " ", one(sale.title)),
     el("span", { class: "amount" }, sale.amount),
+    asked ? button("undo-yes", "undo sure", undo) : el("span", { class: "what" }, one(sale.title), sale.name && ` · ${sale.name}`),
     asked ? button("no", "undo", stopAsking)
-      : sale.voidable ? button("undo", "undo", () => askToUndo(sale.id)) : el("span", { class: "undo" }));
+      : sale.voidable ? button("undo", "undo", () => askToUndo(sale.id)) : null);
 }
 
 function drawControls() {
@@ -231,6 +231,7 @@ function fitShelves() {
   chooseShelf(Math.min(shelf, byId("categories").children.length - 1));
 }
 
+// Following.
 
 let deadline = 0;
 function handleState(next) {
@@ -256,7 +257,7 @@ function tick() {
   byId("clock").textContent = CLOCK.format(new Date());
   byId("countdown").textContent = `${Math.max(0, Math.ceil((deadline - performance.now()) / 1000))} s`;
 }
-const CLOCK = new Intl.DateTimeFormat("da-DK", { timeZone: "Europe/Copenhagen", hour: "2-digit", minute: "2-digit" });
+const CLOCK = new Intl.DateTimeFormat("en-GB", { timeZone: "Europe/Copenhagen", hour: "2-digit", minute: "2-digit" });
 
 function chooseLanguage(language) {
   document.documentElement.lang = document.documentElement.dataset.language = language;

@@ -144,3 +144,54 @@ fn figure(attention: &Attention) -> Option<Figure> {
         | Attention::OutcomeUnknown => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(attention: Attention, title: &str, detail: &str) {
+        let verdict = attention_words("1", &attention, Person::default());
+        assert_eq!(verdict.kind, VerdictKind::Attention);
+        assert_eq!(verdict.title.da, title);
+        assert_eq!(verdict.detail.da, detail);
+        for text in [&verdict.title, &verdict.detail] {
+            assert!(!text.en.is_empty() && text.en != text.da, "{}", text.en);
+        }
+    }
+
+    #[test]
+    fn every_disturbance_says_what_to_do_or_that_nothing_was_paid() {
+        use Attention as A;
+        let again = "Intet er betalt – tryk Betal for at prøve igen";
+        check(A::NoChipInTime, "Ingen chip i tide", again);
+        check(A::Cancelled, "Afbrudt", "Intet er betalt");
+        let still = "Chippen kunne ikke læses – hold den stille på læseren";
+        check(A::HoldStill, "Prøv igen", still);
+        let single = "Hold kun én chip på læseren ad gangen";
+        check(A::SeveralChips, "Flere chips", single);
+        let foreign =
+            "Det er ikke en kantinechip – en telefon eller et betalingskort kan ikke bruges";
+        check(A::UnusableChip, "Kan ikke bruges", foreign);
+        let used = "Et andet program bruger læseren – luk det, og hold chippen på igen";
+        check(A::ReaderInUse, "Prøv igen", used);
+        let faulty = "Intet er betalt – tag læserens stik ud, og sæt det i igen";
+        check(A::ReaderFaulty, "Læseren virker ikke", faulty);
+        let late = "Chippen lå på læseren før betalingen – løft den, og hold den på igen";
+        check(A::LateTap, "Hold chippen igen", late);
+        let unknown =
+            "Kassen ved ikke, om salget blev gemt – se de seneste salg, før der betales igen";
+        check(A::OutcomeUnknown, "Uvist udfald", unknown);
+    }
+
+    #[test]
+    fn an_undone_sale_shows_what_came_back() {
+        let voided = Attention::Voided {
+            amount: Money::from_kroner(22),
+            balance_after: Money::from_ore(149_50),
+        };
+        check(voided, "Fortrudt", "22,00 kr. er ført tilbage til kontoen");
+        let verdict = attention_words("1", &voided, Person::default());
+        assert_eq!(verdict.figure.unwrap().amount, "149,50 kr.");
+    }
+}

@@ -40,3 +40,51 @@ fn status_words(holding: Option<&ChipHolding>) -> (bool, Text) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use canteen::{Account, AccountId, BusinessDay, Limits, Money, Spent};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(chip: Status, account: Status, da: &str, balance: Option<&str>) {
+        let today: BusinessDay = "2026-11-20".parse().unwrap();
+        let holding = ChipHolding {
+            chip_status: chip,
+            account: Account {
+                id: AccountId(1),
+                status: account,
+                balance: Money::from_ore(149_50),
+                credit: Money::ZERO,
+                limits: Limits::default(),
+                spent: Spent::nothing(today),
+                top_up: None,
+                allowance: None,
+            },
+        };
+        let shown = chip_words(Some(&holding), Person::default());
+        assert_eq!(shown.status.da, da);
+        assert_eq!(shown.balance.as_deref(), balance);
+        assert_eq!(shown.usable, balance.is_some());
+        assert_ne!(shown.status.da, shown.status.en);
+    }
+
+    #[test]
+    fn only_a_chip_that_may_buy_tells_its_balance() {
+        use Status as S;
+        check(S::Active, S::Active, "Aktiv", Some("149,50 kr."));
+        check(S::Blocked, S::Active, "Chippen er spærret", None);
+        check(S::Closed, S::Active, "Chippen er lukket", None);
+        check(S::Active, S::Blocked, "Kontoen er spærret", None);
+        check(S::Active, S::Closed, "Kontoen er lukket", None);
+        check(S::Blocked, S::Blocked, "Chippen er spærret", None);
+    }
+
+    #[test]
+    fn an_unknown_chip_is_not_a_blocked_one() {
+        let shown = chip_words(None, Person::default());
+        assert_eq!(shown.status, Text::new("Ukendt chip", "Unknown chip"));
+        assert!(!shown.usable && shown.balance.is_none());
+    }
+}

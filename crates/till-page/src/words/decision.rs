@@ -294,3 +294,291 @@ fn age_words(age: Duration) -> (String, String) {
     let of = |(one, many): (&str, &str)| format!("{count} {}", if count == 1 { one } else { many });
     (of(da), of(en))
 }
+
+#[cfg(test)]
+mod tests {
+    use canteen::{
+        AccountId, BusinessDay, Contact, Limits, PurchaseAmount, Spent, Status, TopUp, TopUpState,
+    };
+
+    use super::*;
+
+    fn kr(kroner: i32) -> Money {
+        Money::from_kroner(kroner)
+    }
+
+    fn noon() -> Timestamp {
+        "2026-11-20T11:00:00Z".parse().unwrap()
+    }
+
+    fn purchase(online: bool) -> Purchase {
+        Purchase {
+            amount: PurchaseAmount::new(kr(22)).unwrap(),
+            on: BusinessDay::of(noon()),
+            contact: Contact {
+                online,
+                age: Duration::from_secs(80 * 60),
+            },
+        }
+    }
+
+    fn account() -> Account {
+        Account {
+            id: AccountId(1),
+            status: Status::Active,
+            balance: kr(7),
+            credit: Money::ZERO,
+            limits: Limits::default(),
+            spent: Spent::nothing(BusinessDay::of(noon())),
+            top_up: Some(TopUp {
+                amount: kr(200),
+                armed: true,
+                state: TopUpState::Idle,
+            }),
+            allowance: None,
+        }
+    }
+
+    fn facts() -> LimitFacts {
+        LimitFacts {
+            limit: kr(25),
+            spent: kr(22),
+            left: kr(3),
+        }
+    }
+
+    /// The reason after another, so that the compiler names a reason that has no row below.
+    fn after(reason: &DeclineReason) -> Option<DeclineReason> {
+        match reason {
+            DeclineReason::JournalUnavailable => Some(DeclineReason::UnknownChip),
+            DeclineReason::UnknownChip => Some(DeclineReason::ChipBlocked),
+            DeclineReason::ChipBlocked => Some(DeclineReason::AccountBlocked),
+            DeclineReason::AccountBlocked => Some(DeclineReason::StaleData {
+                age: Duration::from_secs(15 * 86_400),
+                purchase_max: None,
+            }),
+            DeclineReason::StaleData { .. } => Some(DeclineReason::LimitDay(facts())),
+            DeclineReason::LimitDay(_) => Some(DeclineReason::LimitWeek(facts())),
+            DeclineReason::LimitWeek(_) => Some(DeclineReason::LimitMonth(facts())),
+            DeclineReason::LimitMonth(_) => {
+                Some(DeclineReason::InsufficientFunds { balance: kr(7) })
+            }
+            DeclineReason::InsufficientFunds { .. } => {
+                Some(DeclineReason::OfflineAllowance { left: kr(20) })
+            }
+            DeclineReason::OfflineAllowance { .. } => None,
+        }
+    }
+
+    fn reasons() -> Vec<DeclineReason> {
+        std::iter::successors(Some(DeclineReason::JournalUnavailable), after).collect()
+    }
+
+    #[track_caller]
+    fn check(reason: DeclineReason, online: bool, da: &str, en: &str, figure: Option<&str>) {
+        let purchase = purchase(online);
+        let words = decline_words(&reason, &purchase, Some(&account()), noon());
+        assert_eq!((words.da.as_str(), words.en.as_str()), (da, en));
+        let shown = decline_figure(&reason, &purchase, Some(&account()));
+        let shown = shown.map(|figure| format!("{} {}", figure.label.da, figure.amount));
+        assert_eq!(shown.as_deref(), figure, "{reason:?}");
+    }
+
+    #[test]
+    fn every_decline_names_its_cause_and_its_figure() {
+        use DeclineReason as R;
+        let rows = [
+            (
+                "Kassen kan ikke gemme salget – sælg ikke, og tilkald hjælp",
+                "The till cannot record the sale – stop selling and call for help",
+                None,
+            ),
+            (
+                "Ukendt chip – den hører ikke til nogen konto",
+                "Unknown chip – it belongs to no account",
+                None,
+            ),
+            ("Chippen er spærret", "The chip is blocked", None),
+            ("Kontoen er spærret", "The account is blocked", None),
+            (
+                "Kassens saldi er 15 døgn gamle – den sælger først, når den har forbindelse",
+                "The till's balances are 15 days old – it sells again once it is online",
+                None,
+            ),
+            (
+                "Dagsgrænse 25,00 kr.: 22,00 brugt, 3,00 tilbage",
+                "Daily limit 25,00 kr.: 22,00 spent, 3,00 left",
+                Some("Tilbage 3,00 kr."),
+            ),
+            (
+                "Ugegrænse 25,00 kr.: 22,00 brugt, 3,00 tilbage",
+                "Weekly limit 25,00 kr.: 22,00 spent, 3,00 left",
+                Some("Tilbage 3,00 kr."),
+            ),
+            (
+                "Månedsgrænse 25,00 kr.: 22,00 brugt, 3,00 tilbage",
+                "Monthly limit 25,00 kr.: 22,00 spent, 3,00 left",
+                Some("Tilbage 3,00 kr."),
+            ),
+            (
+                "Saldoen er 7,00 kr. – der mangler 15,00 kr.",
+                "The balance is 7,00 kr. – 15,00 kr. missing",
+                Some("Mangler 15,00 kr."),
+            ),
+            (
+                "Kassen må højst sælge for 20,00 kr. på kontoen, før den igen har forbindelse",
+                "The till may sell for at most 20,00 kr. on the account until it is back online",
+                Some("Højst 20,00 kr."),
+            ),
+        ];
+        assert_eq!(rows.len(), reasons().len());
+        for (reason, (da, en, figure)) in reasons().into_iter().zip(rows) {
+            check(reason, true, da, en, figure);
+        }
+        check(
+            R::StaleData {
+                age: Duration::from_secs(73 * 3600),
+                purchase_max: Some(kr(60)),
+            },
+            false,
+            "Kassens saldi er 3 døgn gamle – kun køb op til 60,00 kr.",
+            "The till's balances are 3 days old – only purchases up to 60,00 kr.",
+            Some("Højst 60,00 kr."),
+        );
+    }
+
+    #[test]
+    fn a_balance_from_before_the_line_went_down_says_of_when_it_is() {
+        check(
+            DeclineReason::InsufficientFunds { balance: kr(-7) },
+            false,
+            "Saldoen er -7,00 kr. (pr. 10:40) – der mangler 29,00 kr.",
+            "The balance is -7,00 kr. (as of 10:40) – 29,00 kr. missing",
+            Some("Mangler 29,00 kr."),
+        );
+    }
+
+    #[test]
+    fn credit_is_not_missing() {
+        let account = Account {
+            credit: kr(10),
+            ..account()
+        };
+        let reason = DeclineReason::InsufficientFunds { balance: kr(7) };
+        let words = decline_words(&reason, &purchase(true), Some(&account), noon());
+        assert_eq!(words.da, "Saldoen er 7,00 kr. – der mangler 5,00 kr.");
+    }
+
+    #[test]
+    fn amounts_out_of_range_do_not_panic() {
+        let balance = Money::from_ore(i64::MIN);
+        let reason = DeclineReason::InsufficientFunds { balance };
+        let words = decline_words(&reason, &purchase(true), None, noon());
+        assert_eq!(words.da, format!("Saldoen er {balance}"));
+        assert_eq!(decline_figure(&reason, &purchase(true), None), None);
+        let ancient = DeclineReason::StaleData {
+            age: Duration::MAX,
+            purchase_max: None,
+        };
+        decline_words(&ancient, &purchase(false), None, noon());
+    }
+
+    #[test]
+    fn every_decline_has_a_short_title_of_its_own() {
+        let other = decline_title("a reason of a newer program");
+        let mut seen = vec![other];
+        for reason in reasons() {
+            let title = decline_title(reason.code());
+            assert!(!seen.contains(&title), "{}", reason.code());
+            assert!(title.da.chars().count() <= 18, "{}", title.da);
+            seen.push(title);
+        }
+    }
+
+    #[test]
+    fn ages_count_in_what_people_count_in() {
+        for (seconds, da, en) in [
+            (0, "0 minutter", "0 minutes"),
+            (60, "1 minut", "1 minute"),
+            (3599, "59 minutter", "59 minutes"),
+            (3600, "1 time", "1 hour"),
+            (172_799, "47 timer", "47 hours"),
+            (172_800, "2 døgn", "2 days"),
+        ] {
+            let age = age_words(Duration::from_secs(seconds));
+            assert_eq!(age, (da.to_owned(), en.to_owned()));
+        }
+    }
+
+    #[track_caller]
+    fn check_top_up(outcome: TopUpOutcome, approved: bool, online: bool, da: Option<&str>) {
+        let words = top_up_words(outcome, approved, Some(kr(200)), online);
+        let words = words.as_ref().map(|words| words.da.as_str());
+        assert_eq!(words, da, "{outcome:?}");
+    }
+
+    #[test]
+    fn a_top_up_is_told_and_never_promised_offline() {
+        use TopUpOutcome as O;
+        for (approved, online) in [(true, true), (true, false), (false, true), (false, false)] {
+            check_top_up(O::None, approved, online, None);
+        }
+        let ordered = "Automatisk optankning på 200,00 kr. bliver bestilt";
+        check_top_up(O::Requested, true, true, Some(ordered));
+        let again = format!("{ordered} – prøv igen om cirka et minut");
+        check_top_up(O::Requested, false, true, Some(&again));
+        let later = "Kontoen kan blive tanket op, når kassen igen har forbindelse";
+        check_top_up(O::Requested, true, false, Some(later));
+        check_top_up(O::Requested, false, false, None);
+        let running = "Automatisk optankning er i gang";
+        check_top_up(O::Pending, true, true, Some(running));
+        let shortly = "Automatisk optankning er i gang – prøv igen om lidt";
+        check_top_up(O::Pending, false, true, Some(shortly));
+        check_top_up(O::Pending, true, false, None);
+        let failed = "Automatisk optankning lykkedes ikke – forælderen har fået besked";
+        check_top_up(O::Failed, true, true, Some(failed));
+        check_top_up(O::Failed, false, true, Some(failed));
+        check_top_up(O::Failed, false, false, None);
+    }
+
+    fn verdict(decision: &Decision) -> Verdict {
+        verdict_words(Outcome {
+            id: "t1".to_owned(),
+            decision,
+            purchase: &purchase(true),
+            account: Some(&account()),
+            person: Person {
+                name: Some("Demo Elev".to_owned()),
+                photo: None,
+            },
+            now: noon(),
+        })
+    }
+
+    #[test]
+    fn an_approval_shows_the_new_balance_and_the_top_up() {
+        let verdict = verdict(&Decision::Approve {
+            balance_after: Money::from_ore(127_50),
+            spent_after: Spent::nothing(BusinessDay::of(noon())),
+            top_up: TopUpOutcome::Requested,
+        });
+        assert_eq!(verdict.kind, VerdictKind::Approved);
+        assert_eq!(verdict.title, Text::new("Godkendt", "Approved"));
+        assert_eq!(verdict.detail.da, "Betalt 22,00 kr.");
+        assert_eq!(verdict.figure.unwrap().amount, "127,50 kr.");
+        assert_eq!(verdict.person.name.as_deref(), Some("Demo Elev"));
+        assert!(verdict.top_up.unwrap().da.contains("200,00 kr."));
+    }
+
+    #[test]
+    fn a_blocked_chip_tells_no_balance_and_no_top_up() {
+        let verdict = verdict(&Decision::Decline {
+            reason: DeclineReason::ChipBlocked,
+            top_up: TopUpOutcome::None,
+        });
+        assert_eq!(verdict.kind, VerdictKind::Declined);
+        assert_eq!(verdict.title, Text::new("Afvist", "Declined"));
+        assert_eq!(verdict.detail.en, "The chip is blocked");
+        assert_eq!((verdict.figure, verdict.top_up), (None, None));
+    }
+}

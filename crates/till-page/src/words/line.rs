@@ -79,3 +79,87 @@ fn queue_words(state: LineState, waiting: u64) -> Text {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(online: bool, hours: u64, since: Option<&str>, waiting: u64, da: &str, en: &str) {
+        let contact = Contact {
+            online,
+            age: Duration::from_secs(hours * 3600),
+        };
+        let since = since.map(|since| since.parse().unwrap());
+        let now = "2026-11-20T11:00:00Z".parse().unwrap();
+        let line = line_words(Some(contact), &OfflineRules::default(), since, waiting, now);
+        assert_eq!((line.text.da.as_str(), line.text.en.as_str()), (da, en));
+        assert_eq!((line.waiting, line.data_age_s), (waiting, hours * 3600));
+    }
+
+    #[test]
+    fn the_banner_says_since_when_and_how_many_wait() {
+        let today = Some("2026-11-20T10:42:00Z");
+        check(true, 0, None, 0, "Online", "Online");
+        let (da, en) = ("Online – 3 salg venter", "Online – 3 sales waiting");
+        check(true, 0, None, 3, da, en);
+        let da = "Offline siden 11:42 – 7 salg venter";
+        check(
+            false,
+            1,
+            today,
+            7,
+            da,
+            "Offline since 11:42 – 7 sales waiting",
+        );
+        let da = "Offline siden 11:42 – 1 salg venter";
+        check(
+            false,
+            1,
+            today,
+            1,
+            da,
+            "Offline since 11:42 – 1 sale waiting",
+        );
+        let da = "Offline siden 11:42 – ingen salg venter";
+        check(
+            false,
+            1,
+            today,
+            0,
+            da,
+            "Offline since 11:42 – no sales waiting",
+        );
+    }
+
+    #[test]
+    fn old_data_says_what_may_still_be_sold() {
+        let tuesday = Some("2026-11-17T10:42:00Z");
+        check(
+            false,
+            73,
+            tuesday,
+            7,
+            "Offline siden 17.11.2026 11:42 – kun køb op til 60,00 kr. – 7 salg venter",
+            "Offline since 17.11.2026 11:42 – only up to 60,00 kr. – 7 sales waiting",
+        );
+        check(
+            false,
+            15 * 24,
+            None,
+            7,
+            "Offline – kassen sælger ikke – 7 salg venter",
+            "Offline – the till does not sell – 7 sales waiting",
+        );
+    }
+
+    #[test]
+    fn a_till_without_data_is_not_merely_offline() {
+        let now = "2026-11-20T11:00:00Z".parse().unwrap();
+        let line = line_words(None, &OfflineRules::default(), None, 0, now);
+        assert_eq!(line.state, LineState::Never);
+        assert_eq!(line.text.da, "Ikke klar – venter på de første data");
+    }
+}

@@ -48,3 +48,42 @@ pub fn notice_words(notice: &Notice) -> Text {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The one after another, so that the compiler names one that is not walked below.
+    fn after(it: &Notice) -> Option<Notice> {
+        match it {
+            Notice::Forked => Some(Notice::Revoked),
+            Notice::Revoked => Some(Notice::ClockUntrusted),
+            Notice::ClockUntrusted => Some(Notice::DiskLow),
+            Notice::DiskLow => Some(Notice::Demo),
+            Notice::Demo => Some(Notice::NoReader),
+            Notice::NoReader => None,
+        }
+    }
+
+    #[track_caller]
+    fn check(it: &Notice, seen: &mut Vec<String>) {
+        let Text { da, en } = notice_words(it);
+        for text in [da, en] {
+            assert!(
+                !text.is_empty() && text.chars().count() <= 90,
+                "{it:?}: {text}"
+            );
+            assert!(!seen.contains(&text), "{it:?}: {text}");
+            seen.push(text);
+        }
+    }
+
+    #[test]
+    fn every_notice_has_words_of_its_own_in_both_languages() {
+        let mut seen = Vec::new();
+        for it in std::iter::successors(Some(Notice::Forked), after) {
+            check(&it, &mut seen);
+        }
+        assert_eq!(seen.len(), 2 * 6);
+    }
+}

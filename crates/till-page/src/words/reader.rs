@@ -66,3 +66,53 @@ pub fn reader_fault_words(trouble: &ReaderTrouble) -> Text {
         ReaderTrouble::Starting => Text::new("Læser starter", "Reader is starting"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The one after another, so that the compiler names one that is not walked below.
+    fn after(it: &ReaderTrouble) -> Option<ReaderTrouble> {
+        match it {
+            ReaderTrouble::NotConnected => Some(ReaderTrouble::NotAnswering),
+            ReaderTrouble::NotAnswering => Some(ReaderTrouble::InUse),
+            ReaderTrouble::InUse => Some(ReaderTrouble::KeyboardMode),
+            ReaderTrouble::KeyboardMode => Some(ReaderTrouble::WrongVersion),
+            ReaderTrouble::WrongVersion => Some(ReaderTrouble::NotSetUp),
+            ReaderTrouble::NotSetUp => Some(ReaderTrouble::Starting),
+            ReaderTrouble::Starting => None,
+        }
+    }
+
+    #[track_caller]
+    fn check(it: &ReaderTrouble, seen: &mut Vec<String>) {
+        let Text { da, en } = reader_fault_words(it);
+        for text in [da, en] {
+            assert!(
+                !text.is_empty() && text.chars().count() <= 55,
+                "{it:?}: {text}"
+            );
+            assert!(!seen.contains(&text), "{it:?}: {text}");
+            seen.push(text);
+        }
+    }
+
+    #[test]
+    fn every_fault_has_short_words_of_its_own_in_both_languages() {
+        let mut seen = Vec::new();
+        for it in std::iter::successors(Some(ReaderTrouble::NotConnected), after) {
+            check(&it, &mut seen);
+        }
+        assert_eq!(seen.len(), 2 * 7);
+    }
+
+    #[test]
+    fn a_working_reader_is_ready_and_a_faulty_one_says_why() {
+        let working = Reader::new("Demo", None);
+        assert!(working.ok);
+        assert_eq!(working.text, Text::new("Læser klar", "Reader ready"));
+        let faulty = Reader::new("Demo", Some(ReaderTrouble::NotConnected));
+        assert!(!faulty.ok);
+        assert_eq!(faulty.text.da, "Læser mangler – tjek stikket");
+    }
+}

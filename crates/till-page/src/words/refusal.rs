@@ -84,3 +84,49 @@ pub fn refusal_words(refusal: &Refusal) -> Text {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The one after another, so that the compiler names one that is not walked below.
+    fn after(it: &Refusal) -> Option<Refusal> {
+        match it {
+            Refusal::BasketEmpty => Some(Refusal::BasketFull),
+            Refusal::BasketFull => Some(Refusal::TotalTooLarge),
+            Refusal::TotalTooLarge => Some(Refusal::UnknownProduct),
+            Refusal::UnknownProduct => Some(Refusal::LineUnreadable),
+            Refusal::LineUnreadable => Some(Refusal::LineGone),
+            Refusal::LineGone => Some(Refusal::PaymentRunning),
+            Refusal::PaymentRunning => Some(Refusal::NothingRunning),
+            Refusal::NothingRunning => Some(Refusal::UnknownSale),
+            Refusal::UnknownSale => Some(Refusal::VoidedBefore),
+            Refusal::VoidedBefore => Some(Refusal::TooOldToVoid),
+            Refusal::TooOldToVoid => Some(Refusal::NoReader),
+            Refusal::NoReader => Some(Refusal::JournalUnavailable),
+            Refusal::JournalUnavailable => None,
+        }
+    }
+
+    #[track_caller]
+    fn check(it: &Refusal, seen: &mut Vec<String>) {
+        let Text { da, en } = refusal_words(it);
+        for text in [da, en] {
+            assert!(
+                !text.is_empty() && text.chars().count() <= 70,
+                "{it:?}: {text}"
+            );
+            assert!(!seen.contains(&text), "{it:?}: {text}");
+            seen.push(text);
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_words_of_its_own_in_both_languages() {
+        let mut seen = Vec::new();
+        for it in std::iter::successors(Some(Refusal::BasketEmpty), after) {
+            check(&it, &mut seen);
+        }
+        assert_eq!(seen.len(), 2 * 13);
+    }
+}
