@@ -1,1 +1,46 @@
-//! hub-ledger
+//! The hub's store: every canteen's accounts, and all money that ever moved between them.
+//!
+//! The store is one SQLite file behind [`HubLedger`] (the one writer) and [`HubReader`] (any number
+//! of readers). Three rules hold:
+//!
+//! 1. **Double entry.** Every booking moves money from one account to another, so the sum of all
+//!    balances is zero at every moment ([`HubReader::sum_of_balances`]).
+//! 2. **A served sale is never rejected.** Whatever a till has sold is booked, at worst to
+//!    suspense or into a negative balance, with a flag for the operator; an entry that cannot be
+//!    read is kept byte for byte in quarantine.
+//! 3. **Nothing is edited.** Journal and bookings only grow; triggers refuse anything else.
+//!
+//! All SQL of the hub is in this crate. Time and randomness come in as arguments.
+
+mod accounts;
+mod bookings;
+mod chips;
+mod deposits;
+mod error;
+mod feed;
+mod flags;
+mod ingest;
+mod products;
+mod store;
+mod tenancy;
+#[cfg(test)]
+mod testbed;
+mod tills;
+mod top_up_rules;
+mod top_ups;
+
+pub use accounts::{AccountRow, Holder, LimitsChange, NewAccount};
+pub use bookings::{BookingId, BookingKind, BookingRow};
+pub use chips::{ChipRow, NewChip};
+pub use deposits::{Receipt, RequestKey};
+pub use error::{LedgerError, Refusal};
+pub use flags::{FlagRow, QuarantineRow};
+pub use products::{NewProduct, ProductRow};
+pub use store::{HubLedger, HubReader};
+pub use tenancy::{CanteenId, CanteenRow, Reach, TenantId};
+pub use tills::{Enrolment, Fingerprint, NewTill, TillAccess, TillRow};
+pub use top_up_rules::{TOP_UP_AMOUNT_MAX, TOP_UP_AMOUNT_MIN, TopUpRules};
+pub use top_ups::{
+    Agreement, ChargeAnswer, ChargeOrder, DeclineKind, RefundAnswer, RefundOrder, TopUpId,
+    TopUpRow, TopUpStage, TopUpWork,
+};

@@ -1,0 +1,289 @@
+//! A small hub for the tests: one canteen, accounts with chips, and tills that write real entries.
+
+use std::ops::RangeInclusive;
+
+use canteen::{AccountId, BusinessDay, ChipId, Limits, Money};
+use jiff::Timestamp;
+use sync_proto::{
+    Batch, BatchAnswer, BatchRefusal, EnrolRequest, EntryBody, EntryHash, EntryHeader, EntryTexts,
+    Epoch, FeedPosition, Head, HeadSignature, NumberedEntry, PROTO, TillId, TillKey, TillReport,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::{
+    CanteenId, Fingerprint, Holder, HubLedger, NewAccount, NewChip, NewTill, QuarantineRow, Reach,
+    RequestKey, TillAccess, TopUpRules,
+};
+
+/// A Friday at noon in Copenhagen.
+pub(crate) const NOW: Timestamp = Timestamp::constant(1_795_172_400, 0);
+
+pub(crate) fn kr(kroner: i32) -> Money {
+    Money::from_kroner(kroner)
+}
+
+pub(crate) fn ore(ore: i64) -> Money {
+    Money::from_ore(ore)
+}
+
+pub(crate) struct Bed {
+    pub(crate) ledger: HubLedger,
+    pub(crate) canteen: CanteenId,
+    keys: u32,
+    chips: u32,
+    _dir: TempDir,
+}
+
+impl Bed {
+    pub(crate) fn new() -> Bed {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.sqlite");
+        let mut ledger = HubLedger::open(&path, 7, TopUpRules::default()).unwrap();
+        // The tests are about what is in the books, not about the disk.
+        ledger.db.pragma_update(None, "synchronous", "OFF").unwrap();
+        let tenant = ledger.tenant_named("Demo Kommune").unwrap();
+        let canteen = ledger.canteen_named(tenant, "Demokantinen").unwrap();
+        Bed {
+            ledger,
+            canteen,
+            keys: 0,
+            chips: 0,
+            _dir: dir,
+        }
+    }
+
+    pub(crate) fn key(&mut self) -> RequestKey {
+        self.keys += 1;
+        let key = format!("key-{}", self.keys);
+        RequestKey {
+            fingerprint: Fingerprint::of(&key),
+            key,
+        }
+    }
+
+    /// An account with a chip and an opening balance.
+    pub(crate) fn account(&mut self, balance: Money) -> (AccountId, i64) {
+        self.account_in(self.canteen, balance)
+    }
+
+    pub(crate) fn account_elsewhere(&mut self, balance: Money) -> (AccountId, i64) {
+        let tenant = self.ledger.tenant_named("Anden Kommune").unwrap();
+        let canteen = self.ledger.canteen_named(tenant, "Anden kantine").unwrap();
+        self.account_in(canteen, balance)
+    }
+
+    fn account_in(&mut self, canteen: CanteenId, balance: Money) -> (AccountId, i64) {
+        let new = NewAccount {
+            canteen,
+            holder: Holder {
+                name: "Elev Demo".to_owned(),
+                school: None,
+                class: None,
+                photo: None,
+            },
+            credit: Money::ZERO,
+            limits: Limits::default(),
+        };
+        let account = self.ledger.create_account(&new, NOW).unwrap();
+        if balance != Money::ZERO {
+            let key = self.key();
+            self.ledger
+                .open_balance(account, balance, &key, NOW)
+                .unwrap();
+        }
+        let chip = self.chip();
+        let number = self.ledger.add_chip(account, &chip, NOW).unwrap();
+        (account, number)
+    }
+
+    pub(crate) fn chip(&mut self) -> NewChip {
+        self.chips += 1;
+        NewChip {
+            uid: ChipId::from_uid(&(0x7200_0000 + self.chips).to_be_bytes()).unwrap(),
+            card: None,
+        }
+    }
+
+    pub(crate) fn till(&mut self, name: &str) -> TestTill {
+        let id: TillId = name.parse().unwrap();
+        let new = NewTill {
+            id: id.clone(),
+            canteen: self.canteen,
+            code: Fingerprint::of(name),
+        };
+        self.ledger.create_till(&new, NOW).unwrap();
+        let seed = name.bytes().fold(1, u8::wrapping_add);
+        let request = EnrolRequest {
+            till: id.clone(),
+            code: name.to_owned(),
+            epoch: Epoch(1),
+            public_key: TillKey::from_seed(&[seed; 32]).public(),
+        };
+        let token = Fingerprint::of(&format!("token of {name}"));
+        self.ledger.enrol(&request, token, NOW).unwrap();
+        TestTill {
+            access: self.ledger.till_by_token(token).unwrap().unwrap(),
+            seed,
+            entries: Vec::new(),
+            hashes: vec![EntryHash::genesis(&id, Epoch(1), &request.public_key)],
+        }
+    }
+
+    pub(crate) fn ingest(
+        &mut self,
+        till: &TestTill,
+        batch: &Batch,
+    ) -> Result<BatchAnswer, BatchRefusal> {
+        self.ledger.ingest(&till.access, batch, NOW).unwrap()
+    }
+
+    pub(crate) fn balance(&self, account: AccountId) -> Money {
+        self.ledger.account(account).unwrap().balance
+    }
+
+    pub(crate) fn own_balance(&self, kind: &str) -> Money {
+        let sql = "SELECT sum(balance) FROM account WHERE kind = ?1";
+        Money::from_ore(
+            self.ledger
+                .db
+                .query_row(sql, [kind], |row| row.get(0))
+                .unwrap(),
+        )
+    }
+
+    pub(crate) fn journal_len(&self) -> u64 {
+        let sql = "SELECT count(*) FROM journal";
+        self.ledger
+            .db
+            .query_row(sql, [], |row| row.get::<_, i64>(0))
+            .unwrap()
+            .cast_unsigned()
+    }
+
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let flags = self
+            .ledger
+            .list_flags(Reach::Everything, i64::MAX, 100)
+            .unwrap();
+        flags.into_iter().map(|flag| flag.code).collect()
+    }
+
+    pub(crate) fn quarantine(&self) -> Vec<QuarantineRow> {
+        self.ledger
+            .list_quarantine(Reach::Everything, i64::MAX, 100)
+            .unwrap()
+    }
+
+    /// Money is neither made nor lost, and every balance is the sum of its bookings.
+    #[track_caller]
+    pub(crate) fn check_books(&self) {
+        assert_eq!(self.ledger.sum_of_balances().unwrap(), Money::ZERO);
+        let wrong: i64 = self
+            .ledger
+            .db
+            .query_row(
+                "SELECT count(*) FROM account a WHERE a.balance <>
+                   (SELECT coalesce(sum(amount), 0) FROM booking WHERE to_account = a.id)
+                 - (SELECT coalesce(sum(amount), 0) FROM booking WHERE from_account = a.id)",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(wrong, 0, "balances that are not the sum of their bookings");
+    }
+}
+
+/// A till that keeps its ledger in memory.
+#[derive(Clone)]
+pub(crate) struct TestTill {
+    pub(crate) access: TillAccess,
+    seed: u8,
+    entries: Vec<EntryTexts>,
+    hashes: Vec<EntryHash>,
+}
+
+pub(crate) struct Stranger(TillKey);
+
+impl Stranger {
+    pub(crate) fn sign(&self, batch: &Batch) -> HeadSignature {
+        batch.head.sign(&batch.till, batch.epoch, &self.0)
+    }
+}
+
+impl TestTill {
+    pub(crate) fn stranger() -> Stranger {
+        Stranger(TillKey::from_seed(&[99; 32]))
+    }
+
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// Writes an entry and gives its id.
+    pub(crate) fn write(&mut self, body: EntryBody) -> Uuid {
+        let header = self.entry_header("", NOW);
+        let id = header.id;
+        self.write_texts(EntryTexts::write(header, &body).unwrap());
+        id
+    }
+
+    /// Writes an entry of another moment.
+    pub(crate) fn write_at(&mut self, body: EntryBody, at: Timestamp) -> Uuid {
+        let header = self.entry_header("", at);
+        let id = header.id;
+        self.write_texts(EntryTexts::write(header, &body).unwrap());
+        id
+    }
+
+    pub(crate) fn write_texts(&mut self, texts: EntryTexts) {
+        let last = self.hashes[self.entries.len()];
+        let seq = self.last_seq() + 1;
+        self.hashes
+            .push(last.next(&self.access.till, Epoch(1), seq, &texts));
+        self.entries.push(texts);
+    }
+
+    /// A header of a kind of entry, as text.
+    pub(crate) fn header(&self, kind: &str) -> String {
+        serde_json::to_string(&self.entry_header(kind, NOW)).unwrap()
+    }
+
+    fn entry_header(&self, kind: &str, at: Timestamp) -> EntryHeader {
+        EntryHeader {
+            id: Uuid::from_u128(u128::from(self.seed) << 64 | u128::from(self.last_seq() + 1)),
+            ts: at.to_string(),
+            bt: 1,
+            boot: Uuid::nil(),
+            day: BusinessDay::of(at),
+            fc: FeedPosition::default(),
+            kind: kind.to_owned(),
+            version: 1,
+        }
+    }
+
+    pub(crate) fn batch(&self, seqs: RangeInclusive<u64>) -> Batch {
+        let (first, last) = (*seqs.start(), *seqs.end());
+        let head = Head {
+            seq: last,
+            hash: self.hashes[last as usize],
+        };
+        let key = TillKey::from_seed(&[self.seed; 32]);
+        Batch {
+            proto: PROTO,
+            till: self.access.till.clone(),
+            epoch: Epoch(1),
+            first_seq: first,
+            prev_hash: self.hashes[first as usize - 1],
+            entries: seqs
+                .map(|seq| NumberedEntry {
+                    seq,
+                    texts: self.entries[seq as usize - 1].clone(),
+                })
+                .collect(),
+            head,
+            signature: head.sign(&self.access.till, Epoch(1), &key),
+            report: TillReport::default(),
+        }
+    }
+}
