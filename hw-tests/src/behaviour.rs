@@ -1,0 +1,486 @@
+//! What every reader must do, whatever it is connected by.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use canteen::ChipId;
+use till_readers::{
+    ChipFault, LONGEST_ANSWER, Presence, ReaderConfig, ReaderEvent, ReaderFault, ReaderName,
+    Readers, Signal,
+};
+
+use crate::hands::{Able, Hands};
+
+/// One thing that a reader must do.
+pub struct Behaviour {
+    /// A true sentence about readers that have it.
+    pub sentence: &'static str,
+    run: fn(&mut Bench) -> anyhow::Result<Able>,
+}
+
+/// All of them, in the order in which they are tried.
+pub const BEHAVIOURS: &[Behaviour] = &[
+    Behaviour {
+        sentence: "a connected reader becomes ready",
+        run: Bench::opens,
+    },
+    Behaviour {
+        sentence: "a tap is told once, however long the chip lies",
+        run: Bench::tap,
+    },
+    Behaviour {
+        sentence: "a chip that is lifted has left",
+        run: Bench::remove,
+    },
+    Behaviour {
+        sentence: "the same chip again is another presence",
+        run: Bench::tap_again,
+    },
+    Behaviour {
+        sentence: "a swapped chip is the next presence",
+        run: Bench::swap,
+    },
+    Behaviour {
+        sentence: "reading again tells what is there now",
+        run: Bench::read_again,
+    },
+    Behaviour {
+        sentence: "a random identifier is refused",
+        run: Bench::random,
+    },
+    Behaviour {
+        sentence: "several chips are refused",
+        run: Bench::several,
+    },
+    Behaviour {
+        sentence: "a chip torn away is no other chip",
+        run: Bench::tear,
+    },
+    Behaviour {
+        sentence: "garbage before an answer costs no tap",
+        run: Bench::garbage,
+    },
+    Behaviour {
+        sentence: "silence is noticed and overcome",
+        run: Bench::silence,
+    },
+    Behaviour {
+        sentence: "a broken connection is told and comes back",
+        run: Bench::restart,
+    },
+    Behaviour {
+        sentence: "an approval is shown",
+        run: Bench::signal,
+    },
+];
+
+/// A reader on the bench, opened as the till opens it.
+pub struct Bench {
+    readers: Readers,
+    reader: Option<ReaderName>,
+    events: Receiver<ReaderEvent>,
+    hands: Box<dyn Hands>,
+    last_token: u64,
+}
+
+impl Behaviour {
+    /// Tries it.
+    pub fn run(&self, bench: &mut Bench) -> anyhow::Result<Able> {
+        (self.run)(bench)
+    }
+}
+
+impl Bench {
+    /// Opens the reader.
+    pub fn open(config: ReaderConfig, hands: Box<dyn Hands>) -> Bench {
+        let (sender, events) = mpsc::channel();
+        let sink = move |event| {
+            // The bench may have gone.
+            let _ = sender.send(event);
+        };
+        let readers = Readers::open([config], std::sync::Arc::new(sink));
+        Bench {
+            readers,
+            reader: None,
+            events,
+            hands,
+            last_token: 0,
+        }
+    }
+
+    fn opens(&mut self) -> anyhow::Result<Able> {
+        let ready = |event: &ReaderEvent| match event {
+            ReaderEvent::Ready { reader } => Some(reader.clone()),
+            _ => None,
+        };
+        self.reader = Some(self.expect("ready", ready)?);
+        // A virtual PC/SC reader has a second slot; only the first is used.
+        self.settle();
+        Ok(Able::Yes)
+    }
+
+    fn tap(&mut self) -> anyhow::Result<Able> {
+        let laid = self.hands.lay(&UID_4)?;
+        self.expect_chip(laid)?;
+        self.expect_nothing(Duration::from_millis(700))?;
+        Ok(Able::Yes)
+    }
+
+    fn remove(&mut self) -> anyhow::Result<Able> {
+        self.hands.lift()?;
+        self.expect("left", left)?;
+        self.expect_nothing(Duration::from_millis(300))?;
+        Ok(Able::Yes)
+    }
+
+    fn tap_again(&mut self) -> anyhow::Result<Able> {
+        let mut earlier = Presence(0);
+        for _ in 0..3 {
+            let laid = self.hands.lay(&UID_7)?;
+            let (presence, _) = self.expect_chip(laid)?;
+            ensure!(presence > earlier, "{presence:?} after {earlier:?}");
+            earlier = presence;
+            self.hands.lift()?;
+            ensure!(
+                self.expect("left", left)? == presence,
+                "another presence left"
+            );
+        }
+        Ok(Able::Yes)
+    }
+
+    fn swap(&mut self) -> anyhow::Result<Able> {
+        let laid = self.hands.lay(&UID_4)?;
+        let (first, _) = self.expect_chip(laid)?;
+        let laid = self.hands.lay(&UID_7)?;
+        ensure!(self.expect("left", left)? == first, "another presence left");
+        self.expect_chip(laid)?;
+        self.hands.lift()?;
+        self.expect("left", left)?;
+        Ok(Able::Yes)
+    }
+
+    fn read_again(&mut self) -> anyhow::Result<Able> {
+        ensure!(
+            self.ask_again()? == Err(ChipFault::Absent),
+            "a chip in an empty field"
+        );
+        let laid = self.hands.lay(&UID_4)?;
+        let (_, chip) = self.expect_chip(laid)?;
+        for _ in 0..3 {
+            ensure!(self.ask_again()? == Ok(chip), "another chip than was told");
+        }
+        self.hands.lift()?;
+        self.expect("left", left)?;
+        ensure!(
+            self.ask_again()? == Err(ChipFault::Absent),
+            "a chip that has left"
+        );
+        Ok(Able::Yes)
+    }
+
+    fn random(&mut self) -> anyhow::Result<Able> {
+        let able = self.hands.lay_random()?;
+        if able == Able::Yes {
+            let fault = self.expect("unreadable", unreadable)?;
+            ensure!(
+                matches!(fault, ChipFault::Identity(_)),
+                "refused for another reason: {fault}"
+            );
+            self.hands.lift()?;
+            self.expect_nothing(Duration::from_millis(300))?;
+        }
+        Ok(able)
+    }
+
+    fn several(&mut self) -> anyhow::Result<Able> {
+        let able = self.hands.lay_several()?;
+        if able == Able::Yes {
+            let fault = self.expect("unreadable", unreadable)?;
+            ensure!(
+                fault == ChipFault::Several,
+                "refused for another reason: {fault}"
+            );
+            self.hands.lift()?;
+            self.expect_nothing(Duration::from_millis(300))?;
+        }
+        Ok(able)
+    }
+
+    fn tear(&mut self) -> anyhow::Result<Able> {
+        let torn = ChipId::from_uid(&UID_7)?;
+        for _ in 0..3 {
+            let able = self.hands.tear(&UID_7)?;
+            if able != Able::Yes {
+                return Ok(able);
+            }
+            // It may be told as unreadable, or as the chip that it was, if the reader had it
+            // already; never as another, and never as still there.
+            let mut is_there = false;
+            while let Some(event) = self.next(Duration::from_millis(700)) {
+                match event {
+                    ReaderEvent::Unreadable {
+                        fault: ChipFault::HoldStill,
+                        ..
+                    } => {}
+                    ReaderEvent::Chip { chip, .. } if chip == torn => is_there = true,
+                    ReaderEvent::Left { .. } => is_there = false,
+                    other => bail!("unexpected: {other:?}"),
+                }
+            }
+            ensure!(!is_there, "the torn chip never left");
+            self.hands.lift()?;
+            let laid = self.hands.lay(&UID_4)?;
+            self.expect_chip(laid)?;
+            self.hands.lift()?;
+            self.expect("left", left)?;
+        }
+        Ok(Able::Yes)
+    }
+
+    fn garbage(&mut self) -> anyhow::Result<Able> {
+        let able = self.hands.lay_disturbed(&UID_4)?;
+        if able == Able::Yes {
+            self.expect_chip(Some(ChipId::from_uid(&UID_4)?))?;
+            self.hands.lift()?;
+            self.expect("left", left)?;
+        }
+        Ok(able)
+    }
+
+    fn silence(&mut self) -> anyhow::Result<Able> {
+        let able = self.hands.fall_silent(&UID_4)?;
+        if able != Able::Yes {
+            return Ok(able);
+        }
+        let answer = self.ask_again()?;
+        ensure!(answer.is_err(), "a silent reader told a chip");
+        let noticed = |event: &ReaderEvent| match event {
+            ReaderEvent::Faulty { .. } | ReaderEvent::Unreadable { .. } => Some(()),
+            _ => None,
+        };
+        self.expect_within(Duration::from_secs(12), "noticed", noticed)?;
+        self.hands.speak_again()?;
+        self.wait_until_well()?;
+        let laid = self.hands.lay(&UID_7)?;
+        self.expect_chip(laid)?;
+        self.hands.lift()?;
+        self.expect("left", left)?;
+        Ok(Able::Yes)
+    }
+
+    fn restart(&mut self) -> anyhow::Result<Able> {
+        for _ in 0..2 {
+            let laid = self.hands.lay(&UID_4)?;
+            let (presence, _) = self.expect_chip(laid)?;
+            let able = self.hands.break_off()?;
+            if able != Able::Yes {
+                self.hands.lift()?;
+                self.expect("left", left)?;
+                return Ok(able);
+            }
+            ensure!(
+                self.expect("left", left)? == presence,
+                "another presence left"
+            );
+            let fault = self.expect("faulty", faulty)?;
+            ensure!(is_lost_connection(&fault), "another fault: {fault}");
+            ensure!(
+                self.ask_again()? == Err(ChipFault::ReaderFaulty),
+                "a chip of a lost reader"
+            );
+            self.hands.mend()?;
+            self.wait_until_well()?;
+            let laid = self.hands.lay(&UID_7)?;
+            self.expect_chip(laid)?;
+            self.hands.lift()?;
+            self.expect("left", left)?;
+        }
+        Ok(Able::Yes)
+    }
+
+    fn signal(&mut self) -> anyhow::Result<Able> {
+        let laid = self.hands.lay(&UID_4)?;
+        self.expect_chip(laid)?;
+        self.readers.signal(&self.name()?, Signal::Approved);
+        let deadline = Instant::now() + self.hands.patience();
+        let able = loop {
+            match self.hands.has_shown_approval()? {
+                Some(true) => break Able::Yes,
+                Some(false) if Instant::now() > deadline => bail!("no approval was shown"),
+                Some(false) => std::thread::sleep(Duration::from_millis(5)),
+                None => break Able::No("look at the reader: only a person sees its light"),
+            }
+        };
+        self.hands.lift()?;
+        self.expect("left", left)?;
+        Ok(able)
+    }
+
+    /// Asks for the chip and waits for the answer.
+    fn ask_again(&mut self) -> anyhow::Result<Result<ChipId, ChipFault>> {
+        self.last_token += 1;
+        let expected = self.last_token;
+        let asked_at = Instant::now();
+        self.readers.read_again(&self.name()?, expected);
+        let deadline = asked_at + LONGEST_ANSWER;
+        while let Some(event) = self.next(deadline.saturating_duration_since(Instant::now())) {
+            if let ReaderEvent::ReadAgain {
+                token,
+                chip,
+                seen_at,
+                ..
+            } = event
+            {
+                ensure!(
+                    token == expected,
+                    "an answer to {token} instead of {expected}"
+                );
+                ensure!(seen_at >= asked_at, "an answer from before the question");
+                return Ok(chip);
+            }
+            // A reader that breaks meanwhile is told, too.
+            ensure!(
+                !matches!(event, ReaderEvent::Chip { .. }),
+                "unexpected: {event:?}"
+            );
+        }
+        bail!("no answer in {LONGEST_ANSWER:?}")
+    }
+
+    /// Waits until the reader is ready, and has nothing more to tell of what it was before.
+    fn wait_until_well(&mut self) -> anyhow::Result<()> {
+        let name = self.name()?;
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let is_ready = |listing: &till_readers::ReaderListing| {
+                listing.name == name && listing.state == till_readers::ReaderState::Ready
+            };
+            if self.readers.list().iter().any(is_ready) {
+                self.settle();
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "not ready again: {:?}",
+                self.readers.list()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn expect_chip(&mut self, laid: Option<ChipId>) -> anyhow::Result<(Presence, ChipId)> {
+        let chip = |event: &ReaderEvent| match event {
+            ReaderEvent::Chip {
+                presence,
+                chip,
+                seen_at,
+                ..
+            } => Some((*presence, *chip, seen_at.elapsed())),
+            _ => None,
+        };
+        let (presence, chip, age) = self.expect("chip", chip)?;
+        ensure!(
+            laid.is_none_or(|laid| laid == chip),
+            "{chip} was told instead of {laid:?}"
+        );
+        ensure!(
+            age < Duration::from_secs(1),
+            "the tap was told {age:?} late"
+        );
+        Ok((presence, chip))
+    }
+
+    /// Waits for the next event, which must be the one that `pick` takes.
+    fn expect<T>(
+        &mut self,
+        what: &str,
+        pick: impl Fn(&ReaderEvent) -> Option<T>,
+    ) -> anyhow::Result<T> {
+        self.expect_within(self.hands.patience(), what, pick)
+    }
+
+    fn expect_within<T>(
+        &mut self,
+        time: Duration,
+        what: &str,
+        pick: impl Fn(&ReaderEvent) -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let Some(event) = self.next(time) else {
+            bail!("not {what} in {time:?}")
+        };
+        match pick(&event) {
+            Some(picked) => Ok(picked),
+            None => bail!("not {what}, but {event:?}"),
+        }
+    }
+
+    fn expect_nothing(&mut self, time: Duration) -> anyhow::Result<()> {
+        match self.next(time) {
+            Some(event) => bail!("unexpected: {event:?}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets what is told until nothing is told any more.
+    fn settle(&mut self) {
+        while self.next(Duration::from_millis(200)).is_some() {}
+    }
+
+    /// The next event of the reader on the bench; other slots and the service do not count.
+    fn next(&mut self, time: Duration) -> Option<ReaderEvent> {
+        let deadline = Instant::now() + time;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) => {
+                    let is_ready = matches!(event, ReaderEvent::Ready { .. });
+                    match &self.reader {
+                        Some(reader) if event.reader() == reader => return Some(event),
+                        None if is_ready => return Some(event),
+                        Some(_) | None => {}
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    fn name(&self) -> anyhow::Result<ReaderName> {
+        self.reader
+            .clone()
+            .ok_or_else(|| anyhow::anyhow!("the reader never became ready"))
+    }
+}
+
+fn left(event: &ReaderEvent) -> Option<Presence> {
+    match event {
+        ReaderEvent::Left { presence, .. } => Some(*presence),
+        _ => None,
+    }
+}
+
+fn unreadable(event: &ReaderEvent) -> Option<ChipFault> {
+    match event {
+        ReaderEvent::Unreadable { fault, .. } => Some(fault.clone()),
+        _ => None,
+    }
+}
+
+fn faulty(event: &ReaderEvent) -> Option<ReaderFault> {
+    match event {
+        ReaderEvent::Faulty { fault, .. } => Some(fault.clone()),
+        _ => None,
+    }
+}
+
+fn is_lost_connection(fault: &ReaderFault) -> bool {
+    matches!(
+        fault,
+        ReaderFault::ServiceDown | ReaderFault::LineMissing { .. } | ReaderFault::LineFailed { .. }
+    )
+}
+
+const UID_4: [u8; 4] = [0x72, 0xBF, 0x99, 0x61];
+const UID_7: [u8; 7] = [0x04, 0xA1, 0xB2, 0xC3, 0xD4, 0xE5, 0xF6];

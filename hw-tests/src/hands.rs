@@ -1,0 +1,283 @@
+//! Who lays chips on the reader of a rig: a program, or a person.
+
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use canteen::ChipId;
+use firmware_proto::device::Field;
+use firmware_proto::message::Pattern;
+
+use crate::pcscd::{self, PrivatePcscd, VirtualReader};
+use crate::pty_reader::SimulatedReader;
+use crate::vpcd_card::{Answer, ChipScript, VirtualChip};
+
+/// What can be done at a rig. What answers with [`Able`] may not be possible there.
+pub trait Hands {
+    /// Lays a chip on the reader; says which one, if that is known.
+    fn lay(&mut self, uid: &[u8]) -> anyhow::Result<Option<ChipId>>;
+    /// Takes everything away.
+    fn lift(&mut self) -> anyhow::Result<()>;
+    /// How long to wait for what should happen.
+    fn patience(&self) -> Duration;
+    /// Pulls a chip away in the middle of its being read.
+    fn tear(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
+        Ok(Able::No("a person is not fast enough"))
+    }
+    /// Lays a chip whose identifier is random.
+    fn lay_random(&mut self) -> anyhow::Result<Able> {
+        Ok(Able::No("no such chip"))
+    }
+    /// Lays several chips at once.
+    fn lay_several(&mut self) -> anyhow::Result<Able> {
+        Ok(Able::No("PC/SC shows one of several chips"))
+    }
+    /// Lays a chip while what comes from the reader is disturbed.
+    fn lay_disturbed(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
+        Ok(Able::No("a person cannot disturb the line"))
+    }
+    /// Stops the service, or pulls the plug.
+    fn break_off(&mut self) -> anyhow::Result<Able> {
+        Ok(Able::No("the machine's own service is left alone"))
+    }
+    /// Undoes [`Hands::break_off`].
+    fn mend(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+    /// Lays a chip (or makes the reader one) that no longer answers.
+    fn fall_silent(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
+        Ok(Able::No("a person cannot silence a reader"))
+    }
+    /// Undoes [`Hands::fall_silent`].
+    fn speak_again(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+    /// Whether the reader was told to show that a purchase was approved.
+    fn has_shown_approval(&mut self) -> anyhow::Result<Option<bool>> {
+        Ok(None)
+    }
+}
+
+/// Whether something can be done at a rig.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Able {
+    /// It was done.
+    Yes,
+    /// It cannot be done there, and why.
+    No(&'static str),
+}
+
+/// Lays virtual chips on a virtual reader behind a pcscd of its own.
+#[derive(Debug)]
+pub struct VirtualPcscHands {
+    pcscd: PrivatePcscd,
+    port: u16,
+    chip: Option<VirtualChip>,
+}
+
+impl VirtualPcscHands {
+    /// Starts pcscd, known under `socket`.
+    pub fn start(socket: &Path, friendly_name: &str) -> anyhow::Result<VirtualPcscHands> {
+        let driver = pcscd::build_driver()?;
+        let first_port = pcscd::free_ports()?;
+        let friendly_name = friendly_name.to_owned();
+        let reader = VirtualReader {
+            friendly_name,
+            driver,
+            first_port,
+        };
+        let pcscd = PrivatePcscd::start_at(socket, &[reader])?;
+        Ok(VirtualPcscHands {
+            pcscd,
+            port: first_port,
+            chip: None,
+        })
+    }
+
+    fn insert(&mut self, script: ChipScript) -> anyhow::Result<Able> {
+        self.chip = None;
+        let chip = VirtualChip::insert(self.port, script).context("insert a virtual chip")?;
+        self.chip = Some(chip);
+        Ok(Able::Yes)
+    }
+}
+
+impl Hands for VirtualPcscHands {
+    fn lay(&mut self, uid: &[u8]) -> anyhow::Result<Option<ChipId>> {
+        self.insert(ChipScript::new(uid))?;
+        Ok(Some(ChipId::from_uid(uid)?))
+    }
+
+    fn lift(&mut self) -> anyhow::Result<()> {
+        self.chip = None;
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(4)
+    }
+
+    fn tear(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
+        self.insert(ChipScript::new(uid).that_first([Answer::Leave]))
+    }
+
+    fn lay_random(&mut self) -> anyhow::Result<Able> {
+        self.insert(ChipScript::new(&RANDOM_UID))
+    }
+
+    fn lay_disturbed(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
+        let nothing = Answer::Say(Vec::new());
+        let failed = Answer::Say(vec![0x63, 0x00]);
+        self.insert(ChipScript::new(uid).that_first([nothing, failed]))
+    }
+
+    fn break_off(&mut self) -> anyhow::Result<Able> {
+        self.pcscd.kill();
+        self.chip = None;
+        Ok(Able::Yes)
+    }
+
+    fn mend(&mut self) -> anyhow::Result<()> {
+        self.pcscd.restart()
+    }
+
+    fn fall_silent(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
+        self.insert(ChipScript::new(uid).that_first(vec![Answer::Nothing; 8]))
+    }
+
+    fn speak_again(&mut self) -> anyhow::Result<()> {
+        self.lift()
+    }
+
+    fn has_shown_approval(&mut self) -> anyhow::Result<Option<bool>> {
+        let commands = self
+            .chip
+            .as_ref()
+            .map(VirtualChip::commands)
+            .unwrap_or_default();
+        Ok(Some(
+            commands
+                .iter()
+                .any(|command| command.starts_with(&[0xFF, 0x00, 0x40])),
+        ))
+    }
+}
+
+/// Fills the field of a simulated reader on a pseudo-terminal.
+#[derive(Debug)]
+pub struct VirtualSerialHands {
+    reader: SimulatedReader,
+}
+
+impl VirtualSerialHands {
+    /// Plugs a simulated reader in; `link` becomes the name of its line.
+    pub fn start(link: &Path) -> anyhow::Result<VirtualSerialHands> {
+        Ok(VirtualSerialHands {
+            reader: SimulatedReader::start(link)?,
+        })
+    }
+}
+
+impl Hands for VirtualSerialHands {
+    fn lay(&mut self, uid: &[u8]) -> anyhow::Result<Option<ChipId>> {
+        self.reader.lay(uid);
+        Ok(Some(ChipId::from_uid(uid)?))
+    }
+
+    fn lift(&mut self) -> anyhow::Result<()> {
+        self.reader.set(Field::Empty);
+        self.reader.set_noise(&[]);
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(4)
+    }
+
+    fn tear(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
+        // The chip goes while its frames still lose their second half.
+        self.reader.cut(4);
+        self.reader.lay(uid);
+        std::thread::sleep(Duration::from_millis(60));
+        self.reader.set(Field::Empty);
+        Ok(Able::Yes)
+    }
+
+    fn lay_random(&mut self) -> anyhow::Result<Able> {
+        self.reader.lay(&RANDOM_UID);
+        Ok(Able::Yes)
+    }
+
+    fn lay_several(&mut self) -> anyhow::Result<Able> {
+        self.reader.set(Field::Several);
+        Ok(Able::Yes)
+    }
+
+    fn lay_disturbed(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
+        self.reader.set_noise(b"AT+GMI\r\n\x00\xFF\x0B\x01");
+        self.reader.cut(2);
+        self.reader.lay(uid);
+        Ok(Able::Yes)
+    }
+
+    fn break_off(&mut self) -> anyhow::Result<Able> {
+        self.reader.unplug();
+        self.reader.set(Field::Empty);
+        Ok(Able::Yes)
+    }
+
+    fn mend(&mut self) -> anyhow::Result<()> {
+        self.reader.plug()
+    }
+
+    fn fall_silent(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
+        self.reader.set_dead(true);
+        Ok(Able::Yes)
+    }
+
+    fn speak_again(&mut self) -> anyhow::Result<()> {
+        self.reader.set_dead(false);
+        Ok(())
+    }
+
+    fn has_shown_approval(&mut self) -> anyhow::Result<Option<bool>> {
+        Ok(Some(self.reader.shown().contains(&Pattern::Approved)))
+    }
+}
+
+/// Asks whoever sits at the bench.
+#[derive(Debug)]
+pub struct Person;
+
+impl Person {
+    fn ask(text: &str) -> anyhow::Result<()> {
+        println!(">>> {text}, then press Enter");
+        io::stdout().flush()?;
+        io::stdin().lock().read_line(&mut String::new())?;
+        Ok(())
+    }
+}
+
+impl Hands for Person {
+    fn lay(&mut self, _uid: &[u8]) -> anyhow::Result<Option<ChipId>> {
+        Person::ask("Hold a chip to the reader and leave it there")?;
+        Ok(None)
+    }
+
+    fn lift(&mut self) -> anyhow::Result<()> {
+        Person::ask("Take everything off the reader")
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    fn lay_random(&mut self) -> anyhow::Result<Able> {
+        Person::ask("Hold a telephone with NFC switched on to the reader")?;
+        Ok(Able::Yes)
+    }
+}
+
+/// A 4-byte identifier that starts with 08 is drawn anew at every tap (ISO/IEC 14443-3).
+const RANDOM_UID: [u8; 4] = [0x08, 0x3A, 0x5C, 0x11];
