@@ -21,59 +21,32 @@ pub struct Behaviour {
 
 /// All of them, in the order in which they are tried.
 pub const BEHAVIOURS: &[Behaviour] = &[
-    Behaviour {
-        sentence: "a connected reader becomes ready",
-        run: Bench::opens,
-    },
-    Behaviour {
-        sentence: "a tap is told once, however long the chip lies",
-        run: Bench::tap,
-    },
-    Behaviour {
-        sentence: "a chip that is lifted has left",
-        run: Bench::remove,
-    },
-    Behaviour {
-        sentence: "the same chip again is another presence",
-        run: Bench::tap_again,
-    },
-    Behaviour {
-        sentence: "a swapped chip is the next presence",
-        run: Bench::swap,
-    },
-    Behaviour {
-        sentence: "reading again tells what is there now",
-        run: Bench::read_again,
-    },
-    Behaviour {
-        sentence: "a random identifier is refused",
-        run: Bench::random,
-    },
-    Behaviour {
-        sentence: "several chips are refused",
-        run: Bench::several,
-    },
-    Behaviour {
-        sentence: "a chip torn away is no other chip",
-        run: Bench::tear,
-    },
-    Behaviour {
-        sentence: "garbage before an answer costs no tap",
-        run: Bench::garbage,
-    },
-    Behaviour {
-        sentence: "silence is noticed and overcome",
-        run: Bench::silence,
-    },
-    Behaviour {
-        sentence: "a broken connection is told and comes back",
-        run: Bench::restart,
-    },
-    Behaviour {
-        sentence: "an approval is shown",
-        run: Bench::signal,
-    },
+    behaviour("a connected reader becomes ready", Bench::opens),
+    behaviour("a tap is told once, however long the chip lies", Bench::tap),
+    behaviour("a chip that is lifted has left", Bench::remove),
+    behaviour("the same chip again is another presence", Bench::tap_again),
+    behaviour("a swapped chip is the next presence", Bench::swap),
+    behaviour("reading again tells what is there now", Bench::read_again),
+    behaviour("a random identifier is refused", Bench::random),
+    behaviour("several chips are refused", Bench::several),
+    behaviour("a chip torn away is no other chip", Bench::tear),
+    behaviour("garbage before an answer costs no tap", Bench::garbage),
+    behaviour("silence is noticed and overcome", Bench::silence),
+    behaviour("a broken connection is told and comes back", Bench::restart),
+    behaviour(
+        "a reader that another program holds is told",
+        Bench::occupied,
+    ),
+    behaviour("a frozen service is told and comes back", Bench::frozen),
+    behaviour("an approval is shown", Bench::signal),
 ];
+
+const fn behaviour(
+    sentence: &'static str,
+    run: fn(&mut Bench) -> anyhow::Result<Able>,
+) -> Behaviour {
+    Behaviour { sentence, run }
+}
 
 /// A reader on the bench, opened as the till opens it.
 pub struct Bench {
@@ -298,6 +271,57 @@ impl Bench {
             self.expect("left", left)?;
         }
         Ok(Able::Yes)
+    }
+
+    fn occupied(&mut self) -> anyhow::Result<Able> {
+        let laid = self.hands.lay(&UID_4)?;
+        let (presence, chip) = self.expect_chip(laid)?;
+        let name = self.name()?;
+        let listed = name.0.strip_prefix("pcsc:").unwrap_or(&name.0).to_owned();
+        let able = self.hands.occupy(&listed)?;
+        if able == Able::Yes {
+            // Answered in time, although the call into the reader does not come back.
+            ensure!(
+                self.ask_again()? == Err(ChipFault::ReaderFaulty),
+                "a chip of a held reader"
+            );
+            let fault = self.expect_within(Duration::from_secs(8), "faulty", faulty)?;
+            ensure!(
+                matches!(fault, ReaderFault::Blocked { .. }),
+                "another fault: {fault}"
+            );
+            self.hands.vacate()?;
+            self.wait_until_well()?;
+            ensure!(self.ask_again()? == Ok(chip), "another chip than before");
+        }
+        self.hands.lift()?;
+        ensure!(
+            self.expect("left", left)? == presence,
+            "another presence left"
+        );
+        Ok(able)
+    }
+
+    fn frozen(&mut self) -> anyhow::Result<Able> {
+        let able = self.hands.freeze()?;
+        if able == Able::Yes {
+            let fault = self.expect_within(Duration::from_secs(8), "faulty", faulty)?;
+            ensure!(
+                matches!(fault, ReaderFault::Blocked { .. }),
+                "another fault: {fault}"
+            );
+            ensure!(
+                self.ask_again()? == Err(ChipFault::ReaderFaulty),
+                "a chip of a frozen reader"
+            );
+            self.hands.thaw()?;
+            self.wait_until_well()?;
+            let laid = self.hands.lay(&UID_7)?;
+            self.expect_chip(laid)?;
+            self.hands.lift()?;
+            self.expect("left", left)?;
+        }
+        Ok(able)
     }
 
     fn signal(&mut self) -> anyhow::Result<Able> {

@@ -1,10 +1,13 @@
 //! Who lays chips on the reader of a rig: a program, or a person.
 
+use std::ffi::CString;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use canteen::ChipId;
 use firmware_proto::device::Field;
 use firmware_proto::message::Pattern;
@@ -53,6 +56,24 @@ pub trait Hands {
     fn speak_again(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
+    /// Lets another program take the reader for itself.
+    fn occupy(&mut self, _reader: &str) -> anyhow::Result<Able> {
+        Ok(Able::No(
+            "no program can come between the till and this reader",
+        ))
+    }
+    /// Undoes [`Hands::occupy`].
+    fn vacate(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+    /// Stops the service in its tracks, without ending it.
+    fn freeze(&mut self) -> anyhow::Result<Able> {
+        Ok(Able::No("no service of its own is in front of this reader"))
+    }
+    /// Undoes [`Hands::freeze`].
+    fn thaw(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
     /// Whether the reader was told to show that a purchase was approved.
     fn has_shown_approval(&mut self) -> anyhow::Result<Option<bool>> {
         Ok(None)
@@ -74,6 +95,46 @@ pub struct VirtualPcscHands {
     pcscd: PrivatePcscd,
     port: u16,
     chip: Option<VirtualChip>,
+    occupier: Option<Occupier>,
+}
+
+/// Another program's transaction, held by a thread until told otherwise.
+#[derive(Debug)]
+struct Occupier {
+    vacate: Sender<()>,
+    thread: JoinHandle<Result<(), pcsc::Error>>,
+}
+
+impl Occupier {
+    fn start(reader: &str) -> anyhow::Result<Occupier> {
+        let reader = CString::new(reader)?;
+        let (vacate, told_to) = mpsc::channel::<()>();
+        let (started, has_started) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let context = pcsc::Context::establish(pcsc::Scope::User)?;
+            let shared = pcsc::ShareMode::Shared;
+            let mut card = context.connect(&reader, shared, pcsc::Protocols::ANY)?;
+            let transaction = card.transaction()?;
+            // Both fail only when the bench has given up.
+            let _ = started.send(());
+            let _ = told_to.recv();
+            transaction
+                .end(pcsc::Disposition::LeaveCard)
+                .map_err(|(_, error)| error)
+        });
+        if has_started.recv_timeout(Duration::from_secs(5)).is_err() {
+            bail!("the other program could not take the reader");
+        }
+        Ok(Occupier { vacate, thread })
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        drop(self.vacate);
+        match self.thread.join() {
+            Ok(result) => result.context("end the other program's transaction"),
+            Err(_) => bail!("the other program panicked"),
+        }
+    }
 }
 
 impl VirtualPcscHands {
@@ -92,6 +153,7 @@ impl VirtualPcscHands {
             pcscd,
             port: first_port,
             chip: None,
+            occupier: None,
         })
     }
 
@@ -144,6 +206,24 @@ impl Hands for VirtualPcscHands {
 
     fn fall_silent(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
         self.insert(ChipScript::new(uid).that_first(vec![Answer::Nothing; 8]))
+    }
+
+    fn occupy(&mut self, reader: &str) -> anyhow::Result<Able> {
+        self.occupier = Some(Occupier::start(reader)?);
+        Ok(Able::Yes)
+    }
+
+    fn vacate(&mut self) -> anyhow::Result<()> {
+        self.occupier.take().map_or(Ok(()), Occupier::end)
+    }
+
+    fn freeze(&mut self) -> anyhow::Result<Able> {
+        self.pcscd.freeze()?;
+        Ok(Able::Yes)
+    }
+
+    fn thaw(&mut self) -> anyhow::Result<()> {
+        self.pcscd.thaw()
     }
 
     fn speak_again(&mut self) -> anyhow::Result<()> {
@@ -199,7 +279,7 @@ impl Hands for VirtualSerialHands {
         // The chip goes while its frames still lose their second half.
         self.reader.cut(4);
         self.reader.lay(uid);
-        std::thread::sleep(Duration::from_millis(60));
+        thread::sleep(Duration::from_millis(60));
         self.reader.set(Field::Empty);
         Ok(Able::Yes)
     }

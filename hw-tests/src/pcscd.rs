@@ -138,6 +138,16 @@ impl PrivatePcscd {
         self.end(Signal::SIGKILL);
     }
 
+    /// Stops the daemon in its tracks: its socket stays, and nothing answers on it.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Undoes [`PrivatePcscd::freeze`].
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
     /// Starts the daemon again (after ending one that still runs), in a fresh namespace, so that
     /// nothing is left of the one before.
     pub fn restart(&mut self) -> anyhow::Result<()> {
@@ -199,12 +209,18 @@ impl PrivatePcscd {
         Ok(())
     }
 
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let running = self.running.as_ref().context("pcscd does not run")?;
+        kill(running.daemon, signal).context("signal pcscd")
+    }
+
     fn end(&mut self, signal: Signal) {
         let Some(running) = self.running.take() else {
             return;
         };
-        // Fails only when it has already ended.
+        // They fail only when it has already ended. One that is frozen must wake up to end.
         let _ = kill(running.daemon, signal);
+        let _ = kill(running.daemon, Signal::SIGCONT);
         let deadline = Instant::now() + STOP_TIME;
         while is_alive(running.daemon) {
             if Instant::now() > deadline {
