@@ -244,6 +244,7 @@ function showState(next) {
   state = next;
   deadline = performance.now() + (state.waiting_until ?? 0);
   drawAll();
+  tick();
   first = false;
 }
 
@@ -274,10 +275,10 @@ byId("line").addEventListener("click", () => press("/sync/now", {}));
 for (const button of document.querySelectorAll("[data-choose]")) {
   button.addEventListener("click", () => chooseLanguage(button.dataset.choose));
 }
-addEventListener("resize", fitShelves);
+// Notices come and go above the shelves, and take their room.
+new ResizeObserver(fitShelves).observe(byId("till"));
 chooseLanguage(localStorage.getItem("language") === "en" ? "en" : "da");
 showState(state);
-tick();
 setInterval(tick, 250);
 readyKeypad((amount) => press("/basket/lines", { line: `1x Diverse ${amount}` }));
 guardKeys(() => toast(word("keyboard")));
