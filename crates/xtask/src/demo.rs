@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use crate::arguments::Demo;
+use crate::arguments::{Demo, Ports};
 use crate::lunch;
 use crate::packages;
 use crate::ports;
 use crate::signal;
-use crate::site::Site;
+use crate::site::{self, Site};
 use crate::workspace;
 
 /// Starts the demo; returns when it is over.
@@ -18,10 +18,10 @@ pub(crate) fn run(options: &Demo) -> anyhow::Result<()> {
     let programs = workspace::build(options.release)?;
     // From here on Ctrl-C stops the parts in order.
     signal::catch();
-    ports::require_free(options.ports)?;
+    let (directory, ports) = place(options)?;
+    ports::require_free(ports)?;
     let fresh = options.fresh || options.script;
-    let directory = directory(options)?;
-    let mut site = Site::lay_out(programs, &directory, options.ports, fresh)?;
+    let mut site = Site::lay_out(programs, &directory, ports, fresh)?;
     site.start()?;
     if options.script {
         return lunch::play(&mut site);
@@ -33,18 +33,30 @@ pub(crate) fn run(options: &Demo) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn directory(options: &Demo) -> anyhow::Result<PathBuf> {
-    match &options.directory {
-        Some(directory) => Ok(directory.clone()),
-        None => Ok(workspace::target()?.join("demo")),
+/// Where the demo lies and listens. A lunch that is asked for without saying where is played beside
+/// an open demo, not in it.
+fn place(options: &Demo) -> anyhow::Result<(PathBuf, Ports)> {
+    if let Some(directory) = &options.directory {
+        return Ok((directory.clone(), options.ports));
     }
+    let target = workspace::target()?;
+    let usual = target.join("demo");
+    if options.script && options.ports == Ports::default() && site::is_open(&usual)? {
+        let directory = target.join("demo-script");
+        println!(
+            "A demo is open, so this one runs beside it, in {}.",
+            directory.display()
+        );
+        return Ok((directory, ports::choose_free()?));
+    }
+    Ok((usual, options.ports))
 }
 
 fn greet(site: &Site) {
     let ports = site.ports();
     let (hub, page, gateway, readers) = (ports.hub, ports.page, ports.gateway, ports.readers);
     let directory = site.directory().display();
-    let port = if readers == DEFAULT_READERS {
+    let port = if readers == Ports::default().readers {
         String::new()
     } else {
         format!(" --port {readers}")
@@ -85,5 +97,3 @@ fn wait(site: &mut Site) -> anyhow::Result<()> {
     }
     Ok(())
 }
-
-const DEFAULT_READERS: u16 = 35963;

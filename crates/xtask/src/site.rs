@@ -5,7 +5,7 @@
 //! namespace of its own, so that it neither disturbs the machine's own pcscd nor is disturbed by
 //! it; only `/run/pcscd` is private, and the slots' ports are on the host's loopback.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
@@ -34,7 +34,7 @@ pub(crate) struct Site {
     gateway: Option<Part>,
     pcscd: Option<Part>,
     /// Held as long as the site stands.
-    _lock: fs::File,
+    _lock: File,
 }
 
 impl Site {
@@ -334,12 +334,18 @@ fn local_url(port: u16) -> String {
     format!("http://{}", local_address(port))
 }
 
+/// Whether a demo runs in a directory.
+pub(crate) fn is_open(directory: &Path) -> anyhow::Result<bool> {
+    match lock_file(directory)?.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
 /// Two demos in one directory would each take the other's data for their own.
-fn lock(directory: &Path) -> anyhow::Result<fs::File> {
-    let parent = directory.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent)?;
-    let name = directory.file_name().unwrap_or_default().to_string_lossy();
-    let file = fs::File::create(parent.join(format!(".{name}.lock")))?;
+fn lock(directory: &Path) -> anyhow::Result<File> {
+    let file = lock_file(directory)?;
     file.try_lock().map_err(io::Error::from).with_context(|| {
         format!(
             "another demo runs in {}; end it, or choose another --directory",
@@ -347,6 +353,14 @@ fn lock(directory: &Path) -> anyhow::Result<fs::File> {
         )
     })?;
     Ok(file)
+}
+
+/// Lies beside the directory, which may be removed and made again.
+fn lock_file(directory: &Path) -> anyhow::Result<File> {
+    let parent = directory.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent)?;
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    Ok(File::create(parent.join(format!(".{name}.lock")))?)
 }
 
 /// Becomes pcscd, with the reader configuration given as argument. pcscd parses every file in that

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use toml::{Table, Value};
 
@@ -45,6 +46,17 @@ const CORE_MAY_USE: &[&str] = &["jiff", "rust_decimal", "thiserror"];
 
 /// Only these speak with a reader of the project's own make.
 const USERS_OF_FIRMWARE_PROTO: &[&str] = &["till-readers", "hw-tests"];
+
+const VISIBLE_TOP: &[&str] = &[
+    "Cargo.lock",
+    "Cargo.toml",
+    "README.md",
+    "config",
+    "crates",
+    "firmware-proto",
+    "hw-tests",
+    "systemd",
+];
 
 /// One crate using another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,4 +221,23 @@ fn the_core_knows_nothing_of_the_world() {
             );
         }
     }
+}
+
+#[test]
+fn the_visible_top_of_the_tree_is_as_laid_out() {
+    let tracked = Command::new("git")
+        .arg("ls-files")
+        .current_dir(root())
+        .output()
+        .expect("git runs");
+    assert!(tracked.status.success(), "not a git checkout");
+    let tracked = String::from_utf8(tracked.stdout).unwrap();
+    let mut top: Vec<&str> = tracked
+        .lines()
+        .filter_map(|path| path.split('/').next())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    top.sort_unstable();
+    top.dedup();
+    assert_eq!(top, VISIBLE_TOP);
 }
