@@ -9,7 +9,7 @@ use crate::lunch;
 use crate::packages;
 use crate::ports;
 use crate::signal;
-use crate::site::{self, Site};
+use crate::site::{self, OPERATOR_TOKEN, Site};
 use crate::workspace;
 
 /// Starts the demo; returns when it is over.
@@ -67,7 +67,7 @@ The demo canteen is open.
 
   cashier page              http://127.0.0.1:{page}/
   hub, for operators        http://127.0.0.1:{hub}/
-  hub, API documents        http://127.0.0.1:{hub}/docs
+  hub, API documents        http://127.0.0.1:{hub}/docs    (token: {OPERATOR_TOKEN})
   card gateway simulator    http://127.0.0.1:{gateway}/
 
 Ring something up on the cashier page, press Betal, and tap a chip in another terminal:

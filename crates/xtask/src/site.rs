@@ -169,7 +169,7 @@ impl Site {
             .arg("--state")
             .arg(self.directory.join("gateway.json"))
             .arg("--secret-file")
-            .arg(self.gateway_secret())
+            .arg(self.directory.join(GATEWAY_SECRET_FILE))
             .args(["--agreement", "demo-card-1"]);
         let mut part = Part::start("gateway", &mut command, &self.log("gateway"))?;
         let gateway = self.gateway();
@@ -254,10 +254,6 @@ impl Site {
         self.directory.join("pcscd.comm")
     }
 
-    fn gateway_secret(&self) -> PathBuf {
-        self.directory.join("gateway.key")
-    }
-
     /// The OS cuts longer ones off, and what then fails says nothing of the reason.
     fn check_socket_paths(&self) -> anyhow::Result<()> {
         for path in [self.control_socket(), self.reader_socket()] {
@@ -276,7 +272,7 @@ impl Site {
         self.write("till.toml", &self.till_settings()?)?;
         self.write("hub.toml", &self.hub_settings()?)?;
         self.write("readers/virtual-pcd", &self.reader_settings())?;
-        self.write("gateway.key", GATEWAY_SECRET)
+        self.write(GATEWAY_SECRET_FILE, GATEWAY_SECRET)
     }
 
     fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
@@ -295,8 +291,14 @@ impl Site {
     }
 
     fn hub_settings(&self) -> anyhow::Result<String> {
-        let settings = shipped("hub.toml")?;
-        Ok(settings.text())
+        let mut settings = shipped("hub.toml")?;
+        settings.set_text("hub", "listen", &local_address(self.ports.hub))?;
+        settings.set_text("hub", "database", &self.text_of("hub/hub.sqlite"))?;
+        settings.set_text("gateway", "url", &local_url(self.ports.gateway))?;
+        settings.set_text("gateway", "secret_file", &self.text_of(GATEWAY_SECRET_FILE))?;
+        // Shipped without an operator: who that is, each site decides.
+        let operator = format!("\n[[operator]]\nname = \"demo\"\ntoken = \"{OPERATOR_TOKEN}\"\n");
+        Ok(settings.text() + &operator)
     }
 
     fn reader_settings(&self) -> String {
@@ -372,7 +374,9 @@ exec pcscd --foreground -c \"$1\"
 
 /// What the demo's data has for the till.
 const ENROLMENT_CODE: &str = "DEMO-KASSE-1";
-const OPERATOR_TOKEN: &str = "demo-operator";
+/// For the hub's API, shown in the demo's greeting.
+pub(crate) const OPERATOR_TOKEN: &str = "demo-operator-token";
+const GATEWAY_SECRET_FILE: &str = "gateway.key";
 const GATEWAY_SECRET: &str = "demo-gateway-secret\n";
 
 const START_TIME: Duration = Duration::from_secs(30);
