@@ -1,0 +1,476 @@
+//! The ledger for a running till: one thread writes, everybody may ask.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use canteen::{Account, AccountId, ChipNumber};
+use sync_proto::{
+    Batch, Change, FeedPage, Head, HolderRecord, ProductRecord, SnapshotHeader, TillKey, TillReport,
+};
+use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
+
+use crate::book::{EntryRef, Identity, StartRequest, Write, Written};
+use crate::error::LedgerError;
+use crate::feed::Applied;
+use crate::file;
+use crate::machine::serve_this_thread_first;
+use crate::moment::Moment;
+use crate::purchase::{PurchaseRequest, Recorded};
+use crate::reader::{ChipView, EntryRange, Reader, RecentEntry, StoredEntry};
+use crate::store::{Progress, Store, StoreOptions};
+use crate::verify::Verification;
+use crate::void::{VoidRequest, Voided};
+
+/// A handle on the ledger. Clones are handles on the same one; it is closed by
+/// [`Ledger::close`] or when the last handle is gone.
+///
+/// What writes is answered when it is on the medium. What reads blocks for as long as the disk
+/// takes, mostly well under a millisecond.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    jobs: SyncSender<Job>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    identity: Identity,
+    repaired: Vec<AccountId>,
+    progress: watch::Receiver<Progress>,
+    readers: Mutex<Vec<Reader>>,
+}
+
+/// How the ledger is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerStatus {
+    /// Whose ledger it is.
+    pub identity: Identity,
+    /// How far it is.
+    pub progress: Progress,
+    /// When the oldest entry that the hub does not have was written, by the till's wall clock.
+    pub unsent_since: Option<String>,
+    /// The size of the file.
+    pub file_bytes: u64,
+    /// The size of the write-ahead log beside it.
+    pub log_bytes: u64,
+}
+
+impl Ledger {
+    /// Makes a new ledger and opens it.
+    pub fn create(
+        path: &Path,
+        identity: &Identity,
+        options: StoreOptions,
+    ) -> Result<Ledger, LedgerError> {
+        Ledger::of(path, Store::create(path, identity, options)?)
+    }
+
+    /// Opens a ledger.
+    pub fn open(path: &Path, options: StoreOptions) -> Result<Ledger, LedgerError> {
+        Ledger::of(path, Store::open(path, options)?)
+    }
+
+    fn of(path: &Path, store: Store) -> Result<Ledger, LedgerError> {
+        let (jobs, queue) = mpsc::sync_channel(QUEUE);
+        let (tell, progress) = watch::channel(store.progress());
+        let shared = Shared {
+            path: path.to_owned(),
+            identity: store.identity().clone(),
+            repaired: store.repaired().to_vec(),
+            progress,
+            readers: Mutex::new(Vec::new()),
+        };
+        let mut writer = Writer { store, tell };
+        thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || writer.work(&queue))
+            .map_err(LedgerError::Thread)?;
+        Ok(Ledger {
+            jobs,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Whose ledger it is.
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// Accounts whose figures had to be reckoned anew when the ledger was opened.
+    pub fn repaired(&self) -> &[AccountId] {
+        &self.shared.repaired
+    }
+
+    /// How far the ledger is.
+    pub fn progress(&self) -> Progress {
+        *self.shared.progress.borrow()
+    }
+
+    /// Wakes whoever waits on it at every change.
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.shared.progress.clone()
+    }
+
+    /// Decides about a purchase and records the decision.
+    pub async fn purchase(
+        &self,
+        request: PurchaseRequest,
+        now: Moment,
+    ) -> Result<Recorded, LedgerError> {
+        match self.write(Write::Purchase(request), now).await? {
+            Written::Purchase(recorded) => Ok(recorded),
+            Written::Void(_) | Written::Start(_) => Err(LedgerError::Closed),
+        }
+    }
+
+    /// Takes a sale of the same day back.
+    pub async fn void(&self, request: VoidRequest, now: Moment) -> Result<Voided, LedgerError> {
+        match self.write(Write::Void(request), now).await? {
+            Written::Void(voided) => Ok(voided),
+            Written::Purchase(_) | Written::Start(_) => Err(LedgerError::Closed),
+        }
+    }
+
+    /// Records that the program started.
+    pub async fn start(&self, request: StartRequest, now: Moment) -> Result<EntryRef, LedgerError> {
+        match self.write(Write::Start(request), now).await? {
+            Written::Start(entry) => Ok(entry),
+            Written::Purchase(_) | Written::Void(_) => Err(LedgerError::Closed),
+        }
+    }
+
+    async fn write(&self, write: Write, now: Moment) -> Result<Written, LedgerError> {
+        self.ask(|reply| Job::Write(write, now, reply)).await
+    }
+
+    /// Applies a page of the hub's changes.
+    pub async fn apply_page(&self, page: FeedPage, now: Moment) -> Result<Applied, LedgerError> {
+        self.ask(|reply| Job::Page(page, now, reply)).await
+    }
+
+    /// Puts a snapshot in the place of the replica. The caller has checked its trailer.
+    pub async fn apply_snapshot(
+        &self,
+        header: SnapshotHeader,
+        changes: Vec<Change>,
+        now: Moment,
+    ) -> Result<Applied, LedgerError> {
+        self.ask(|reply| Job::Snapshot(header, changes, now, reply))
+            .await
+    }
+
+    /// The hub has everything up to a head. Believed only when that head is this ledger's own.
+    pub async fn acknowledge(
+        &self,
+        accepted: Head,
+        durable_through: u64,
+        now: Moment,
+    ) -> Result<(), LedgerError> {
+        self.ask(|reply| Job::Acknowledge(accepted, durable_through, now, reply))
+            .await
+    }
+
+    /// The hub wants to go on from an entry that it had acknowledged.
+    pub async fn resume_from(&self, expected: u64, now: Moment) -> Result<(), LedgerError> {
+        self.ask(|reply| Job::Resume(expected, now, reply)).await
+    }
+
+    /// Closes the ledger once everything asked for before is done.
+    pub async fn close(&self) -> Result<(), LedgerError> {
+        self.ask(Job::Close).await
+    }
+
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, LedgerError>>) -> Job,
+    ) -> Result<T, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs
+            .try_send(job(reply))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => LedgerError::Busy,
+                TrySendError::Disconnected(_) => LedgerError::Closed,
+            })?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// The next batch for the hub; `None` when it has everything.
+    pub fn batch(
+        &self,
+        max_entries: usize,
+        max_bytes: usize,
+        key: &TillKey,
+        report: TillReport,
+    ) -> Result<Option<Batch>, LedgerError> {
+        let acked = self.progress().acked;
+        self.read(|reader| reader.batch(acked, max_entries, max_bytes, key, report))
+    }
+
+    /// How the ledger is doing.
+    pub fn status(&self) -> Result<LedgerStatus, LedgerError> {
+        let progress = self.progress();
+        let unsent_since = match progress.waiting() {
+            0 => None,
+            _ => self.read(|reader| reader.written_at(progress.acked + 1))?,
+        };
+        let bytes = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        Ok(LedgerStatus {
+            identity: self.identity().clone(),
+            progress,
+            unsent_since,
+            file_bytes: bytes(&self.shared.path),
+            log_bytes: bytes(&file::log_path(&self.shared.path)),
+        })
+    }
+
+    /// At most `limit` entries of a range.
+    pub fn entries(
+        &self,
+        range: EntryRange,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, LedgerError> {
+        self.read(|reader| reader.entries(range, limit))
+    }
+
+    /// The newest entries, newest first.
+    pub fn recent(&self, limit: usize) -> Result<Vec<RecentEntry>, LedgerError> {
+        self.read(|reader| reader.recent(limit))
+    }
+
+    /// The entry with an id, however old it is.
+    pub fn entry_by_id(&self, id: Uuid) -> Result<Option<StoredEntry>, LedgerError> {
+        self.read(|reader| reader.entry_by_id(id))
+    }
+
+    /// A chip by any number that people know it by.
+    pub fn chip(&self, number: ChipNumber) -> Result<Option<ChipView>, LedgerError> {
+        self.read(|reader| reader.chip(number))
+    }
+
+    /// An account with this till's own entries counted in.
+    pub fn account(&self, id: AccountId) -> Result<Option<Account>, LedgerError> {
+        self.read(|reader| reader.account(id))
+    }
+
+    /// The person behind an account, as the cashier sees them.
+    pub fn holder(&self, account: AccountId) -> Result<Option<HolderRecord>, LedgerError> {
+        self.read(|reader| reader.holder(account))
+    }
+
+    /// The cashier's buttons, in their order.
+    pub fn products(&self) -> Result<Vec<ProductRecord>, LedgerError> {
+        self.read(Reader::products)
+    }
+
+    /// Checks the whole ledger: takes seconds for a million entries.
+    pub fn verify(&self) -> Result<Verification, LedgerError> {
+        self.read(|reader| {
+            let mut verification = reader.verify()?;
+            verification.findings.extend(reader.check_file()?);
+            Ok(verification)
+        })
+    }
+
+    /// A connection that fails is not used again: the next read gets a fresh one.
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Reader) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let idle = self.readers().pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => Reader::open(&self.shared.path)?,
+        };
+        let done = work(&reader);
+        if done.is_ok() {
+            let mut readers = self.readers();
+            if readers.len() < IDLE_READERS {
+                readers.push(reader);
+            }
+        }
+        done
+    }
+
+    fn readers(&self) -> std::sync::MutexGuard<'_, Vec<Reader>> {
+        let readers = self.shared.readers.lock();
+        readers.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
+
+#[derive(Debug)]
+enum Job {
+    Write(Write, Moment, Reply<Written>),
+    Page(FeedPage, Moment, Reply<Applied>),
+    Snapshot(SnapshotHeader, Vec<Change>, Moment, Reply<Applied>),
+    Acknowledge(Head, u64, Moment, Reply<()>),
+    Resume(u64, Moment, Reply<()>),
+    Close(Reply<()>),
+}
+
+/// The thread that writes.
+struct Writer {
+    store: Store,
+    tell: watch::Sender<Progress>,
+}
+
+/// What the queue gave.
+enum Next {
+    Job(Job),
+    Quiet,
+    Gone,
+}
+
+impl Writer {
+    fn work(&mut self, queue: &Receiver<Job>) {
+        match serve_this_thread_first(PRIORITY) {
+            Ok(()) => tracing::debug!("The ledger's thread is served before ordinary ones"),
+            Err(error) => tracing::info!(
+                %error,
+                "The ledger's thread is an ordinary one; allow it LimitRTPRIO=10"
+            ),
+        }
+        let mut group = Vec::with_capacity(TOGETHER);
+        loop {
+            let mut job = match self.wait(queue) {
+                Next::Job(job) => Some(job),
+                Next::Quiet => {
+                    self.rest();
+                    continue;
+                }
+                Next::Gone => break,
+            };
+            // What waits is taken along: it shares the flush. Nobody is waited for.
+            while let Some(next) = job.take() {
+                match next {
+                    Job::Write(write, now, reply) => group.push((write, now, reply)),
+                    other => {
+                        self.commit(&mut group);
+                        if let Some(reply) = self.other(other) {
+                            let _ = reply.send(self.save());
+                            return;
+                        }
+                    }
+                }
+                if group.len() < TOGETHER {
+                    job = queue.try_recv().ok();
+                }
+            }
+            self.commit(&mut group);
+            if self.store.needs_rest() {
+                self.rest();
+            }
+        }
+        if let Err(error) = self.save() {
+            tracing::warn!(%error, "What the hub acknowledged last could not be kept");
+        }
+    }
+
+    fn wait(&self, queue: &Receiver<Job>) -> Next {
+        let patience = if self.store.wants_rest() {
+            QUIET
+        } else if self.store.is_unsaved() {
+            LONG_QUIET
+        } else {
+            return queue.recv().map_or(Next::Gone, Next::Job);
+        };
+        match queue.recv_timeout(patience) {
+            Ok(job) => Next::Job(job),
+            Err(RecvTimeoutError::Timeout) => Next::Quiet,
+            Err(RecvTimeoutError::Disconnected) => Next::Gone,
+        }
+    }
+
+    fn commit(&mut self, group: &mut Vec<(Write, Moment, Reply<Written>)>) {
+        if group.is_empty() {
+            return;
+        }
+        let mut writes = Vec::with_capacity(group.len());
+        let mut replies = Vec::with_capacity(group.len());
+        for (write, now, reply) in group.drain(..) {
+            writes.push((write, now));
+            replies.push(reply);
+        }
+        let answers = self.store.together(&writes);
+        self.publish();
+        for (reply, answer) in replies.into_iter().zip(answers) {
+            // Whoever asked may have given up; the entry holds all the same.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Does what is not an entry; hands back the reply to a wish to close.
+    fn other(&mut self, job: Job) -> Option<Reply<()>> {
+        match job {
+            Job::Write(write, now, reply) => self.commit(&mut vec![(write, now, reply)]),
+            Job::Page(page, now, reply) => {
+                let applied = self.store.apply_page(&page, now);
+                self.answer(reply, applied);
+            }
+            Job::Snapshot(header, changes, now, reply) => {
+                let applied = self.store.apply_snapshot(&header, &changes, now);
+                self.answer(reply, applied);
+            }
+            Job::Acknowledge(accepted, durable_through, now, reply) => {
+                let done = self.store.acknowledge(accepted, durable_through, now);
+                self.answer(reply, done);
+            }
+            Job::Resume(expected, now, reply) => {
+                let done = self.store.resume_from(expected, now);
+                self.answer(reply, done);
+            }
+            Job::Close(reply) => return Some(reply),
+        }
+        None
+    }
+
+    fn answer<T>(&mut self, reply: Reply<T>, answer: Result<T, LedgerError>) {
+        self.publish();
+        let _ = reply.send(answer);
+    }
+
+    fn publish(&self) {
+        let progress = self.store.progress();
+        self.tell.send_if_modified(|told| {
+            let changed = *told != progress;
+            *told = progress;
+            changed
+        });
+    }
+
+    fn rest(&mut self) {
+        let now = Moment::now();
+        let rested = if self.store.wants_rest() {
+            self.store.rest(now)
+        } else {
+            self.store.save(now)
+        };
+        if let Err(error) = rested {
+            tracing::warn!(%error, "The ledger's log could not be emptied");
+        }
+        self.publish();
+    }
+
+    fn save(&mut self) -> Result<(), LedgerError> {
+        if self.store.is_unsaved() {
+            self.store.save(Moment::now())?;
+        }
+        Ok(())
+    }
+}
+
+/// As many taps as a school can have waiting, several times over.
+const QUEUE: usize = 256;
+/// The most entries in one commit.
+const TOGETHER: usize = 64;
+/// As `systemd/` allows it; above ordinary threads, below the kernel's own.
+const PRIORITY: i32 = 10;
+const QUIET: Duration = Duration::from_millis(20);
+const LONG_QUIET: Duration = Duration::from_secs(60);
+const IDLE_READERS: usize = 4;

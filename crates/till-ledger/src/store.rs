@@ -1,0 +1,469 @@
+//! The ledger without a thread: every call does its work and returns when it is on the medium.
+
+use std::path::{Path, PathBuf};
+
+use canteen::OfflineRules;
+use sync_proto::{
+    Batch, Change, FeedPage, FeedPosition, Head, SnapshotHeader, TillKey, TillReport,
+};
+
+use crate::book::{Book, EntryRef, Identity, StartRequest, Write, Written};
+use crate::error::LedgerError;
+use crate::feed::Applied;
+use crate::file::Lock;
+use crate::moment::Moment;
+use crate::purchase::{PurchaseRequest, Recorded};
+use crate::reader::Reader;
+use crate::upload;
+use crate::void::{VoidRequest, Voided};
+
+/// How a ledger is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// What the site allows without contact to the hub.
+    pub rules: OfflineRules,
+    /// The size to which the write-ahead log is written in advance.
+    pub log_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            rules: OfflineRules::default(),
+            log_bytes: 10 << 20,
+        }
+    }
+}
+
+/// How far the ledger is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Its last entry.
+    pub head: Head,
+    /// The hub has all entries up to here.
+    pub acked: u64,
+    /// The hub has a verified backup of all entries up to here.
+    pub durable_through: u64,
+    /// How far the hub's changes are applied.
+    pub feed: FeedPosition,
+    /// The hub's clock when it last told how accounts stand, as far as that was written down.
+    pub heard_at: Option<jiff::Timestamp>,
+    /// Counts up whenever the hub's changes changed something here.
+    pub replica: u64,
+    /// Taps of chips that nobody knows.
+    pub unknown_chips: u64,
+    /// The last entry that asked for a top-up since the ledger was opened: must not wait.
+    pub asked_for_top_up: u64,
+    /// Whether sales can be written.
+    pub journal: Journal,
+}
+
+impl Progress {
+    /// How many entries the hub does not have yet.
+    pub fn waiting(&self) -> u64 {
+        self.head.seq.saturating_sub(self.acked)
+    }
+}
+
+/// Whether sales can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Journal {
+    /// They can.
+    Writable,
+    /// The medium was full at the last try. Every tap tries again.
+    Full,
+    /// The medium failed; a tap tries again when a second has passed.
+    Failing,
+}
+
+impl Journal {
+    /// The word for it on the wire.
+    pub fn code(self) -> &'static str {
+        match self {
+            Journal::Writable => "writable",
+            Journal::Full => "full",
+            Journal::Failing => "failing",
+        }
+    }
+}
+
+/// A ledger, opened by this process alone.
+///
+/// Dropping it is like pulling the plug: nothing that was answered is lost, but [`Store::close`]
+/// also keeps what is only worth remembering.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    options: StoreOptions,
+    identity: Identity,
+    progress: Progress,
+    /// `None` after a fault of the medium, until it could be opened again.
+    book: Option<Book>,
+    last_try: Option<Moment>,
+    repaired: Vec<canteen::AccountId>,
+    _lock: Lock,
+}
+
+impl Store {
+    /// Makes a new ledger: the beginning of an epoch.
+    pub fn create(
+        path: &Path,
+        identity: &Identity,
+        options: StoreOptions,
+    ) -> Result<Store, LedgerError> {
+        let lock = Lock::take(path)?;
+        Book::create(path, identity, options.log_bytes)?;
+        Store::open_locked(path, options, lock)
+    }
+
+    /// Opens a ledger, checks its end and recovers from whatever happened to it.
+    pub fn open(path: &Path, options: StoreOptions) -> Result<Store, LedgerError> {
+        if !path.is_file() {
+            return Err(LedgerError::NotFound {
+                path: path.to_owned(),
+            });
+        }
+        let lock = Lock::take(path)?;
+        Store::open_locked(path, options, lock)
+    }
+
+    fn open_locked(path: &Path, options: StoreOptions, lock: Lock) -> Result<Store, LedgerError> {
+        let mut book = Book::open(path, options.log_bytes)?;
+        let repaired = std::mem::take(&mut book.repaired);
+        if !repaired.is_empty() {
+            let accounts: Vec<i64> = repaired.iter().map(|account| account.0).collect();
+            tracing::error!(
+                ?accounts,
+                "Figures of accounts were wrong and were reckoned anew"
+            );
+        }
+        if !crate::file::FLUSHES_WITH_FDATASYNC {
+            tracing::warn!("SQLite was built without HAVE_FDATASYNC; every sale costs two flushes");
+        }
+        Ok(Store {
+            path: path.to_owned(),
+            options,
+            identity: book.identity.clone(),
+            progress: progress(&book, 0, Journal::Writable),
+            book: Some(book),
+            last_try: None,
+            repaired,
+            _lock: lock,
+        })
+    }
+
+    /// Whose ledger it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Accounts whose own figures did not follow from the entries when the ledger was opened;
+    /// they were reckoned anew. Empty unless something is wrong with the medium or the program.
+    pub fn repaired(&self) -> &[canteen::AccountId] {
+        &self.repaired
+    }
+
+    /// A connection that reads beside this one.
+    pub fn reader(&self) -> Result<Reader, LedgerError> {
+        Reader::open(&self.path)
+    }
+
+    /// Decides about a purchase and records the decision.
+    pub fn purchase(
+        &mut self,
+        request: PurchaseRequest,
+        now: Moment,
+    ) -> Result<Recorded, LedgerError> {
+        match self.one(Write::Purchase(request), now)? {
+            Written::Purchase(recorded) => Ok(recorded),
+            Written::Void(_) | Written::Start(_) => Err(LedgerError::JournalUnavailable),
+        }
+    }
+
+    /// Takes a sale of the same day back.
+    pub fn void(&mut self, request: VoidRequest, now: Moment) -> Result<Voided, LedgerError> {
+        match self.one(Write::Void(request), now)? {
+            Written::Void(voided) => Ok(voided),
+            Written::Purchase(_) | Written::Start(_) => Err(LedgerError::JournalUnavailable),
+        }
+    }
+
+    /// Records that the program started.
+    pub fn start(&mut self, request: StartRequest, now: Moment) -> Result<EntryRef, LedgerError> {
+        match self.one(Write::Start(request), now)? {
+            Written::Start(entry) => Ok(entry),
+            Written::Purchase(_) | Written::Void(_) => Err(LedgerError::JournalUnavailable),
+        }
+    }
+
+    fn one(&mut self, write: Write, now: Moment) -> Result<Written, LedgerError> {
+        let answer = self.together(&[(write, now)]).pop();
+        answer.unwrap_or(Err(LedgerError::JournalUnavailable))
+    }
+
+    /// Writes several things with one flush; one answer for each.
+    pub(crate) fn together(
+        &mut self,
+        writes: &[(Write, Moment)],
+    ) -> Vec<Result<Written, LedgerError>> {
+        let Some((_, now)) = writes.last() else {
+            return Vec::new();
+        };
+        let now = *now;
+        let rules = self.options.rules;
+        let outcome = match self.ready(now) {
+            Some(book) => book.together(writes, &rules),
+            None => Err(LedgerError::JournalUnavailable),
+        };
+        let answers = match outcome {
+            Ok(answers) => {
+                self.progress.journal = Journal::Writable;
+                answers
+            }
+            Err(fault) => {
+                if fault.is_storage() {
+                    self.recover(&fault, now);
+                }
+                let after = writes
+                    .iter()
+                    .map(|(write, now)| self.after_fault(write, *now));
+                after.collect()
+            }
+        };
+        self.look();
+        answers
+    }
+
+    /// What can be said about a request after a fault: only what the ledger itself says.
+    fn after_fault(&mut self, write: &Write, now: Moment) -> Result<Written, LedgerError> {
+        let unknown = || LedgerError::OutcomeUnknown { id: write.id() };
+        let rules = self.options.rules;
+        let settled = self.progress.journal != Journal::Failing;
+        let book = self.book.as_mut().ok_or_else(unknown)?;
+        match book.find(write.id()) {
+            Ok(None) => unavailable(write),
+            Ok(Some(_)) if settled => {
+                let again = book.together(&[(write.clone(), now)], &rules);
+                let again = again.ok().and_then(|mut answers| answers.pop());
+                again.unwrap_or_else(|| Err(unknown()))
+            }
+            Ok(Some(_)) | Err(_) => Err(unknown()),
+        }
+    }
+
+    /// Applies a page of the hub's changes.
+    pub fn apply_page(&mut self, page: &FeedPage, now: Moment) -> Result<Applied, LedgerError> {
+        let applied = self.guarded(now, |book| book.apply_page(page, now))?;
+        self.count(applied);
+        Ok(applied)
+    }
+
+    /// Puts a snapshot in the place of the replica. The caller has checked its trailer.
+    pub fn apply_snapshot<'a>(
+        &mut self,
+        header: &SnapshotHeader,
+        changes: impl IntoIterator<Item = &'a Change>,
+        now: Moment,
+    ) -> Result<Applied, LedgerError> {
+        let applied = self.guarded(now, |book| book.apply_snapshot(header, changes, now))?;
+        self.count(applied);
+        Ok(applied)
+    }
+
+    fn count(&mut self, applied: Applied) {
+        if applied.records > 0 {
+            self.progress.replica += 1;
+        }
+    }
+
+    /// The next batch for the hub; `None` when it has everything.
+    pub fn batch(
+        &mut self,
+        max_entries: usize,
+        max_bytes: usize,
+        key: &TillKey,
+        report: TillReport,
+    ) -> Result<Option<Batch>, LedgerError> {
+        let book = self.book.as_ref().ok_or(LedgerError::JournalUnavailable)?;
+        let most = (max_entries, max_bytes);
+        upload::batch(
+            &book.connection,
+            &book.identity,
+            book.tip.acked,
+            most,
+            key,
+            report,
+        )
+    }
+
+    /// The hub has everything up to a head. Believed only when that head is this ledger's own.
+    pub fn acknowledge(
+        &mut self,
+        accepted: Head,
+        durable_through: u64,
+        now: Moment,
+    ) -> Result<(), LedgerError> {
+        self.guarded(now, |book| book.acknowledge(accepted, durable_through))
+    }
+
+    /// The hub wants to go on from an entry that it had acknowledged, as after its restore from
+    /// a backup.
+    pub fn resume_from(&mut self, expected: u64, now: Moment) -> Result<(), LedgerError> {
+        self.guarded(now, |book| book.resume_from(expected))
+    }
+
+    /// Whether the next quiet moment should be used for [`Store::rest`].
+    pub fn wants_rest(&self) -> bool {
+        self.book.as_ref().is_some_and(Book::wants_rest)
+    }
+
+    /// Whether [`Store::rest`] cannot wait for a quiet moment any more.
+    pub fn needs_rest(&self) -> bool {
+        self.book.as_ref().is_some_and(Book::needs_rest)
+    }
+
+    /// Whether something is known that is worth writing but not worth a flush of its own.
+    pub fn is_unsaved(&self) -> bool {
+        self.book.as_ref().is_some_and(|book| book.tip.unsaved)
+    }
+
+    /// Empties the write-ahead log into the file and indexes ids. Belongs into quiet moments.
+    pub fn rest(&mut self, now: Moment) -> Result<(), LedgerError> {
+        self.guarded(now, Book::rest)
+    }
+
+    /// Writes what is only worth remembering.
+    pub fn save(&mut self, now: Moment) -> Result<(), LedgerError> {
+        self.guarded(now, Book::save)
+    }
+
+    /// Closes the ledger.
+    pub fn close(mut self, now: Moment) -> Result<(), LedgerError> {
+        if self.is_unsaved() {
+            self.save(now)?;
+        }
+        Ok(())
+    }
+
+    /// Frames in the write-ahead log.
+    pub fn log_frames(&self) -> u32 {
+        self.book.as_ref().map_or(0, Book::frames)
+    }
+
+    fn guarded<T>(
+        &mut self,
+        now: Moment,
+        work: impl FnOnce(&mut Book) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let book = self.ready(now).ok_or(LedgerError::JournalUnavailable)?;
+        let done = work(book);
+        if let Err(fault) = &done
+            && fault.is_storage()
+        {
+            self.recover(fault, now);
+        }
+        self.look();
+        done
+    }
+
+    /// The book, if it can be written; after a fault it is tried again once in a second.
+    fn ready(&mut self, now: Moment) -> Option<&mut Book> {
+        if self.progress.journal == Journal::Failing {
+            let waited = self.last_try.is_none_or(|last| has_passed(last, now));
+            if !waited {
+                return None;
+            }
+            self.reopen(now, true);
+        }
+        let usable = self.progress.journal != Journal::Failing;
+        self.book.as_mut().filter(|_| usable)
+    }
+
+    /// After a fault nothing that the connection believes can be trusted: it is given up, and
+    /// the file is read anew.
+    fn recover(&mut self, fault: &LedgerError, now: Moment) {
+        let full = fault.is_full();
+        let cause = std::error::Error::source(fault).map(ToString::to_string);
+        tracing::error!(cause, full, "Writing the ledger failed; opening it anew");
+        // A full medium is refused before anything is flushed, so there is nothing to settle.
+        self.reopen(now, !full);
+        if full && self.progress.journal == Journal::Writable {
+            self.progress.journal = Journal::Full;
+        }
+    }
+
+    fn reopen(&mut self, now: Moment, settle: bool) {
+        self.last_try = Some(now);
+        let before = self.book.take().map(|book| book.tip);
+        let reopened = Book::open(&self.path, self.options.log_bytes).map(|mut book| {
+            if let Some(tip) = before {
+                book.tip.acked = tip.acked.min(book.tip.head.seq).max(book.tip.acked);
+                book.tip.unknown_chips = tip.unknown_chips;
+                book.tip.hub_clock = tip.hub_clock;
+                book.tip.asked_for_top_up = tip.asked_for_top_up;
+                book.tip.unsaved = true;
+            }
+            let settled = if settle { book.settle() } else { Ok(()) };
+            (book, settled)
+        });
+        let failed = match reopened {
+            Ok((book, settled)) => {
+                self.book = Some(book);
+                settled.err()
+            }
+            Err(error) => Some(error),
+        };
+        self.progress.journal = match failed {
+            None => Journal::Writable,
+            Some(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "The ledger cannot be written"
+                );
+                Journal::Failing
+            }
+        };
+    }
+
+    fn look(&mut self) {
+        if let Some(book) = &self.book {
+            self.progress = progress(book, self.progress.replica, self.progress.journal);
+        }
+    }
+}
+
+fn progress(book: &Book, replica: u64, journal: Journal) -> Progress {
+    let tip = &book.tip;
+    Progress {
+        head: tip.head,
+        acked: tip.acked,
+        durable_through: tip.durable_through,
+        feed: tip.feed,
+        heard_at: tip
+            .hub_clock
+            .and_then(|clock| jiff::Timestamp::from_millisecond(clock.utc_ms).ok()),
+        replica,
+        unknown_chips: tip.unknown_chips,
+        asked_for_top_up: tip.asked_for_top_up,
+        journal,
+    }
+}
+
+/// The answer to a request that left no trace because nothing can be written.
+fn unavailable(write: &Write) -> Result<Written, LedgerError> {
+    match write {
+        Write::Purchase(_) => Ok(Written::Purchase(Recorded::journal_unavailable())),
+        Write::Void(_) | Write::Start(_) => Err(LedgerError::JournalUnavailable),
+    }
+}
+
+fn has_passed(last: Moment, now: Moment) -> bool {
+    now.boot != last.boot || now.boot_ms.abs_diff(last.boot_ms) >= TRY_AGAIN_MS
+}
+
+const TRY_AGAIN_MS: u64 = 1_000;
