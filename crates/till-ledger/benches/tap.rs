@@ -1,1 +1,3 @@
+//! The cost of a tap.
+
 fn main() {}

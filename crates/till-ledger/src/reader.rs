@@ -106,32 +106,34 @@ impl Reader {
 
     /// The entry with an id, however old it is.
     pub fn entry_by_id(&self, id: Uuid) -> Result<Option<StoredEntry>, LedgerError> {
-        let indexed: Option<u64> = self
-            .connection
-            .prepare_cached("SELECT seq FROM entry_id WHERE id = ?1")?
-            .query_row([id.as_bytes().as_slice()], |row| row.get(0))
-            .optional()?;
-        if let Some(seq) = indexed {
-            return self.entry(seq);
-        }
-        let mut after: u64 = self
+        // In this order: what is indexed in between is found in both places, not in neither.
+        let indexed_through: i64 = self
             .connection
             .prepare_cached("SELECT indexed_through FROM progress")?
             .query_row([], |row| row.get(0))?;
+        let indexed: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT seq FROM entry_id WHERE id = ?1")?
+            .query_row([id.into_bytes()], |row| row.get(0))
+            .optional()?;
+        match indexed {
+            Some(seq) => self.entry(seq.cast_unsigned()),
+            None => self.unindexed_by_id(id, indexed_through.cast_unsigned()),
+        }
+    }
+
+    fn unindexed_by_id(&self, id: Uuid, after: u64) -> Result<Option<StoredEntry>, LedgerError> {
+        let mut after = after;
         loop {
-            let tail = self.entries(EntryRange::After(after), DAY_PART)?;
+            let tail = self.entries(EntryRange::After(after), TAIL_PART)?;
             let Some(last) = tail.last() else {
                 return Ok(None);
             };
             after = last.seq;
-            let has_id = |entry: &StoredEntry| {
-                entry
-                    .texts
-                    .read_header()
-                    .is_ok_and(|header| header.id == id)
-            };
-            if let Some(found) = tail.into_iter().find(has_id) {
-                return Ok(Some(found));
+            for entry in tail {
+                if entry.texts.read_header()?.id == id {
+                    return Ok(Some(entry));
+                }
             }
         }
     }
@@ -291,6 +293,8 @@ fn read_chip(row: &Row<'_>) -> rusqlite::Result<ChipColumns> {
     })
 }
 
+/// How many entries are looked through at a time.
+const TAIL_PART: usize = 500;
 const ENTRIES_AFTER: &str =
     "SELECT seq, header, body, hash FROM entry WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const ENTRIES_BEFORE: &str =

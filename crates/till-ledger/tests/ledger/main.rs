@@ -1,4 +1,6 @@
 //! The ledger through its public face, on real files.
 
+#![allow(clippy::unwrap_used, reason = "a failed call is a failed test")]
+
 mod offline_balance;
 mod world;
