@@ -1,2 +1,331 @@
-//! tilld
-fn main() {}
+//! The till's daemon: reads chips, decides purchases offline, records them before the light turns
+//! green, shows the cashier page and keeps the hub up to date.
+
+mod config;
+mod contact;
+mod control;
+mod event;
+mod http;
+mod hub;
+mod page_state;
+mod sale;
+mod state_dir;
+mod sync;
+mod till;
+mod void;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use sync_proto::{Epoch, TillPublicKey};
+use till_ledger::{Identity, Ledger, Moment, StartRequest, StoreOptions};
+use till_readers::Readers;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+use uuid::Uuid;
+
+use crate::config::{Config, LogFormat};
+use crate::contact::ContactBook;
+use crate::control::Control;
+use crate::event::Event;
+use crate::http::PageServer;
+use crate::hub::Hub;
+use crate::state_dir::StateDir;
+use crate::sync::{Sync, Wake};
+use crate::till::{Parts, Till};
+
+/// The daemon of one canteen till.
+#[derive(Parser)]
+#[command(version, about, long_about = None)]
+struct Arguments {
+    /// The settings.
+    #[arg(long, value_name = "FILE", default_value = "/etc/kasse/till.toml")]
+    config: PathBuf,
+    /// Check the settings and end: 0 when they are good, 78 when not.
+    #[arg(long)]
+    check: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the description of the page's routes (OpenAPI 3.1) and end.
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(Command::Openapi) = arguments.command {
+        print!("{}", http::openapi());
+        return ExitCode::SUCCESS;
+    }
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("tilld: {error}");
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    if arguments.check {
+        println!("{}: ok", arguments.config.display());
+        return ExitCode::SUCCESS;
+    }
+    start_log(&config);
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("tilld cannot run: {error:#}");
+            eprintln!("tilld: {error:#}");
+            ExitCode::from(EX_SOFTWARE)
+        }
+    }
+}
+
+fn start_log(config: &Config) {
+    let filter = EnvFilter::try_new(&config.log_filter).unwrap_or_default();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("TLS was set up twice"))?;
+    let state = StateDir::open(&config.state_dir)?;
+    let key = state.key()?;
+    let ledger = open_ledger(&config, &state, key.public()).context("cannot open the ledger")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(config, state, key, ledger))
+}
+
+/// The till's ledger; the first start begins its first epoch.
+fn open_ledger(
+    config: &Config,
+    state: &StateDir,
+    public_key: TillPublicKey,
+) -> anyhow::Result<Ledger> {
+    let (path, options) = (
+        state.ledger(),
+        StoreOptions {
+            rules: config.offline,
+            ..Default::default()
+        },
+    );
+    if !path.exists() {
+        let mut epoch = [0; 8];
+        getrandom::fill(&mut epoch).context("the operating system gives no random numbers")?;
+        let epoch = Epoch(u64::from_be_bytes(epoch));
+        let identity = Identity {
+            till: config.till.clone(),
+            epoch,
+            public_key,
+        };
+        return Ok(Ledger::create(&path, &identity, options)?);
+    }
+    let ledger = Ledger::open(&path, options)?;
+    let Identity {
+        till,
+        public_key: known_key,
+        ..
+    } = ledger.identity();
+    anyhow::ensure!(
+        *till == config.till,
+        "{} is the ledger of {till}, and till.id says {}; a till keeps its name",
+        path.display(),
+        config.till
+    );
+    anyhow::ensure!(
+        *known_key == public_key,
+        "{} was begun with another key; restore till.key beside it",
+        path.display()
+    );
+    Ok(ledger)
+}
+
+async fn serve(
+    config: Config,
+    state: StateDir,
+    key: sync_proto::TillKey,
+    ledger: Ledger,
+) -> anyhow::Result<()> {
+    let (events, inbox) = mpsc::channel(EVENTS_WAITING);
+    let contact = Arc::new(ContactBook::new(ledger.progress().heard_at));
+    let enrolment = state.enrolment(&config.till, ledger.identity().epoch)?;
+    let hub = Hub::new(&config)?;
+    hub.set_token(enrolment.as_ref().map(|known| known.token.clone()));
+    let sync = Arc::new(Sync {
+        till: config.till.clone(),
+        key,
+        ledger: ledger.clone(),
+        hub,
+        contact: Arc::clone(&contact),
+        state,
+        enrolment_code: config.enrolment_code.clone(),
+        canteen: watch::Sender::new(enrolment.map(|known| known.canteen)),
+        wake: Wake::default(),
+    });
+    let readers = Arc::new(Readers::open(
+        config.readers.clone(),
+        reader_sink(events.clone()),
+    ));
+    let parts = Parts {
+        ledger: ledger.clone(),
+        readers: Arc::clone(&readers),
+        contact: Arc::clone(&contact),
+        sync: Arc::clone(&sync),
+        chip_wait: config.chip_wait,
+        offline: config.offline,
+        events: events.clone(),
+    };
+    let (till, page) = Till::new(parts);
+    let start = StartRequest {
+        id: Uuid::now_v7(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    if let Err(error) = ledger.start(start, Moment::now()).await {
+        warn!(%error, "The start could not be recorded");
+    }
+
+    let listener = tokio::net::TcpListener::bind(config.page)
+        .await
+        .with_context(|| {
+            format!(
+                "cannot serve the cashier page on {}; is another tilld running?",
+                config.page
+            )
+        })?;
+    let address = listener.local_addr()?;
+    let server = PageServer {
+        events: events.clone(),
+        state: page,
+        ledger: ledger.clone(),
+        sync: Arc::clone(&sync),
+    };
+    let router = http::router(server, address);
+    let control_listener = control::listen(&config.control_socket)?;
+    let control = Arc::new(Control {
+        ledger: ledger.clone(),
+        readers: Arc::clone(&readers),
+        contact: Arc::clone(&contact),
+        sync: Arc::clone(&sync),
+        offline: config.offline,
+        started_at: Timestamp::now(),
+        events: events.clone(),
+    });
+    let mut till = tokio::spawn(till.run(inbox));
+    tokio::spawn(forward_changes(
+        events.clone(),
+        ledger.clone(),
+        contact,
+        Arc::clone(&sync),
+    ));
+    tokio::spawn(Arc::clone(&sync).run_upload());
+    tokio::spawn(Arc::clone(&sync).run_feed());
+    tokio::spawn(control.run(control_listener, config.control_socket.clone()));
+    let mut page_server = tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(keep_watchdog(events.clone()));
+
+    info!(till = %config.till, epoch = %ledger.identity().epoch, page = %address, "The till is ready");
+    notify(&[NotifyState::Ready, NotifyState::Status("selling")]);
+    let ended = tokio::select! {
+        () = stop_signal() => Ok(()),
+        _ = &mut till => Err(anyhow::anyhow!("the till's task ended")),
+        served = &mut page_server => Err(anyhow::anyhow!("the page server ended: {served:?}")),
+    };
+    notify(&[NotifyState::Stopping]);
+    info!("The till stops");
+    till.abort();
+    page_server.abort();
+    if let Err(error) = ledger.close().await {
+        warn!(%error, "The ledger was not closed properly; nothing recorded is lost");
+    }
+    let _ = std::fs::remove_file(&config.control_socket);
+    ended
+}
+
+/// Passes readers' events on; a reader waits when the till is busy, and nothing is dropped.
+fn reader_sink(events: mpsc::Sender<Event>) -> till_readers::EventSink {
+    Arc::new(move |event| {
+        // Nobody to tell means that the program is ending.
+        let _ = events.blocking_send(Event::Reader(event));
+    })
+}
+
+/// Tells the till's task when something that the page shows has changed elsewhere.
+async fn forward_changes(
+    events: mpsc::Sender<Event>,
+    ledger: Ledger,
+    contact: Arc<ContactBook>,
+    sync: Arc<Sync>,
+) {
+    let mut head = ledger.watch();
+    let mut contact = contact.changes();
+    let mut canteen = sync.canteen.subscribe();
+    loop {
+        let changed = tokio::select! {
+            changed = head.changed() => changed,
+            changed = contact.changed() => changed,
+            changed = canteen.changed() => changed,
+        };
+        if changed.is_err() || events.send(Event::Changed).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Pets systemd's watchdog as long as the till's task takes events.
+async fn keep_watchdog(events: mpsc::Sender<Event>) {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    loop {
+        tokio::time::sleep(limit / 3).await;
+        if events.send(Event::Changed).await.is_err() {
+            return;
+        }
+        notify(&[NotifyState::Watchdog]);
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!(%error, "Cannot tell systemd");
+    }
+}
+
+async fn stop_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// As many events as can wait for the till's task.
+const EVENTS_WAITING: usize = 256;
+/// `EX_SOFTWARE` of sysexits.h.
+const EX_SOFTWARE: u8 = 70;
+/// `EX_CONFIG` of sysexits.h.
+const EX_CONFIG: u8 = 78;

@@ -1,0 +1,525 @@
+//! The till's settings, from one TOML file; an error names file, line, key and what is allowed.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use canteen::{Money, OfflineRules};
+use serde::Deserialize;
+use sync_proto::TillId;
+use thiserror::Error;
+use till_readers::ReaderConfig;
+use toml::Spanned;
+
+/// What a till needs to know to start.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The till's name at the hub.
+    pub(crate) till: TillId,
+    /// Where the ledger and the till's key lie.
+    pub(crate) state_dir: PathBuf,
+    /// Where `tillctl` finds the daemon.
+    pub(crate) control_socket: PathBuf,
+    /// The hub, without a slash at the end.
+    pub(crate) hub_url: String,
+    /// The one-time code for the first contact.
+    pub(crate) enrolment_code: Option<String>,
+    /// Certificates to trust instead of the system's own.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Where the cashier page listens; a loopback address.
+    pub(crate) page: SocketAddr,
+    /// The chip readers.
+    pub(crate) readers: Vec<ReaderConfig>,
+    /// How long a basket waits for a chip.
+    pub(crate) chip_wait: Duration,
+    /// What may be sold without contact.
+    pub(crate) offline: OfflineRules,
+    /// What is logged.
+    pub(crate) log_filter: String,
+    /// How log lines look.
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read at all.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line of it is wrong.
+    #[error("{}:{line}: {key}: {problem}", path.display())]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// Which key, for example `page.listen`.
+        key: String,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks the file.
+    pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Config::parse(&text).map_err(|fault| fault.in_file(path, &text))
+    }
+
+    fn parse(text: &str) -> Result<Config, Fault> {
+        let file: File = toml::from_str(text).map_err(|error| Fault {
+            at: error.span().unwrap_or(0..0),
+            key: None,
+            problem: error.message().to_owned(),
+        })?;
+        file.check()
+    }
+}
+
+/// What is wrong, before its place is put in words.
+struct Fault {
+    at: Range<usize>,
+    key: Option<&'static str>,
+    problem: String,
+}
+
+impl Fault {
+    fn in_file(self, path: &Path, text: &str) -> ConfigError {
+        let before = text.get(..self.at.start).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        let key = self
+            .key
+            .map_or_else(|| key_of_line(text, line), str::to_owned);
+        ConfigError::Line {
+            path: path.to_owned(),
+            line,
+            key,
+            problem: self.problem,
+        }
+    }
+}
+
+/// The key on a line with the table that it stands in.
+fn key_of_line(text: &str, line: usize) -> String {
+    let lines: Vec<&str> = text.lines().take(line).collect();
+    let is_table = |line: &&&str| line.trim_start().starts_with('[');
+    let table = lines
+        .iter()
+        .rev()
+        .find(is_table)
+        .map(|line| line.trim().trim_matches(['[', ']']));
+    let key = lines
+        .last()
+        .and_then(|line| line.split_once('='))
+        .map(|(key, _)| key.trim());
+    match (table, key) {
+        (Some(table), Some(key)) => format!("{table}.{key}"),
+        (Some(table), None) => format!("[{table}]"),
+        (None, Some(key)) => key.to_owned(),
+        (None, None) => "the file".to_owned(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    till: Spanned<TillTable>,
+    hub: Spanned<HubTable>,
+    #[serde(default)]
+    page: PageTable,
+    #[serde(default)]
+    readers: ReadersTable,
+    #[serde(default)]
+    checkout: CheckoutTable,
+    #[serde(default)]
+    offline: OfflineTable,
+    #[serde(default)]
+    log: LogTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TillTable {
+    id: Spanned<String>,
+    state_dir: Option<Spanned<PathBuf>>,
+    control_socket: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HubTable {
+    url: Spanned<String>,
+    enrolment_code: Option<Spanned<String>>,
+    ca_file: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct PageTable {
+    listen: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct ReadersTable {
+    pcsc: Option<bool>,
+    pcsc_only: Option<String>,
+    #[serde(default)]
+    serial: Vec<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct CheckoutTable {
+    chip_wait_seconds: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct OfflineTable {
+    restricted_after_hours: Option<Spanned<u64>>,
+    meal_price: Option<Spanned<String>>,
+    stopped_after_days: Option<Spanned<u64>>,
+    purchase_max: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct LogTable {
+    filter: Option<Spanned<String>>,
+    format: Option<LogFormat>,
+}
+
+impl File {
+    fn check(self) -> Result<Config, Fault> {
+        let till = self.till.into_inner();
+        let hub = self.hub.into_inner();
+        Ok(Config {
+            till: checked("till.id", &till.id, |id| id.parse::<TillId>())?,
+            state_dir: absolute("till.state_dir", till.state_dir, STATE_DIR)?,
+            control_socket: absolute("till.control_socket", till.control_socket, CONTROL_SOCKET)?,
+            hub_url: checked("hub.url", &hub.url, |url| hub_url(url))?,
+            enrolment_code: enrolment_code(hub.enrolment_code)?,
+            ca_file: hub
+                .ca_file
+                .map(|path| absolute("hub.ca_file", Some(path), ""))
+                .transpose()?,
+            page: page_address(self.page.listen)?,
+            readers: self.readers.check()?,
+            chip_wait: Duration::from_secs(within(
+                "checkout.chip_wait_seconds",
+                self.checkout.chip_wait_seconds,
+                5..=300,
+                30,
+            )?),
+            offline: self.offline.check()?,
+            log_filter: log_filter(self.log.filter)?,
+            log_format: self.log.format.unwrap_or(LogFormat::Text),
+        })
+    }
+}
+
+impl ReadersTable {
+    fn check(self) -> Result<Vec<ReaderConfig>, Fault> {
+        let mut readers = Vec::new();
+        if self.pcsc.unwrap_or(true) {
+            let only = self.pcsc_only.filter(|only| !only.is_empty());
+            readers.push(ReaderConfig::Pcsc { only });
+        }
+        for path in self.serial {
+            let path = absolute("readers.serial", Some(path), "")?;
+            readers.push(ReaderConfig::Serial { path });
+        }
+        Ok(readers)
+    }
+}
+
+impl OfflineTable {
+    fn check(self) -> Result<OfflineRules, Fault> {
+        let default = OfflineRules::default();
+        let days_at = self.stopped_after_days.as_ref().map(Spanned::span);
+        let hours = within(
+            "offline.restricted_after_hours",
+            self.restricted_after_hours,
+            1..=720,
+            72,
+        )?;
+        let days = within(
+            "offline.stopped_after_days",
+            self.stopped_after_days,
+            1..=90,
+            14,
+        )?;
+        if days * 24 < hours {
+            return Err(Fault {
+                at: days_at.unwrap_or(0..0),
+                key: Some("offline.stopped_after_days"),
+                problem: format!(
+                    "{days} days are shorter than restricted_after_hours ({hours}); allowed is at least as long"
+                ),
+            });
+        }
+        Ok(OfflineRules {
+            restricted_after: Duration::from_secs(hours * 3600),
+            meal_price: price("offline.meal_price", self.meal_price, default.meal_price)?,
+            stopped_after: Duration::from_secs(days * 24 * 3600),
+            purchase_max: price(
+                "offline.purchase_max",
+                self.purchase_max,
+                default.purchase_max,
+            )?,
+        })
+    }
+}
+
+fn checked<T, V, E: fmt::Display>(
+    key: &'static str,
+    value: &Spanned<V>,
+    check: impl FnOnce(&V) -> Result<T, E>,
+) -> Result<T, Fault> {
+    check(value.get_ref()).map_err(|error| Fault {
+        at: value.span(),
+        key: Some(key),
+        problem: error.to_string(),
+    })
+}
+
+fn absolute(
+    key: &'static str,
+    value: Option<Spanned<PathBuf>>,
+    default: &str,
+) -> Result<PathBuf, Fault> {
+    let Some(value) = value else {
+        return Ok(default.into());
+    };
+    checked(key, &value, |path| {
+        if path.is_absolute() {
+            Ok(path.clone())
+        } else {
+            Err(format!(
+                "{:?} is not an absolute path; allowed is a path that begins with /",
+                path
+            ))
+        }
+    })
+}
+
+fn within(
+    key: &'static str,
+    value: Option<Spanned<u64>>,
+    allowed: std::ops::RangeInclusive<u64>,
+    default: u64,
+) -> Result<u64, Fault> {
+    let Some(value) = value else {
+        return Ok(default);
+    };
+    checked(key, &value, |&number| {
+        if allowed.contains(&number) {
+            Ok(number)
+        } else {
+            Err(format!(
+                "{number} is not allowed; {} to {} is",
+                allowed.start(),
+                allowed.end()
+            ))
+        }
+    })
+}
+
+fn price(
+    key: &'static str,
+    value: Option<Spanned<String>>,
+    default: Money,
+) -> Result<Money, Fault> {
+    let Some(value) = value else {
+        return Ok(default);
+    };
+    checked(key, &value, |text| match text.parse::<Money>() {
+        Ok(money) if money > Money::ZERO => Ok(money),
+        Ok(money) => Err(format!("{money} is not allowed; an amount above zero is")),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+fn page_address(value: Option<Spanned<String>>) -> Result<SocketAddr, Fault> {
+    let Some(value) = value else {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], 8070)));
+    };
+    checked("page.listen", &value, |text| {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(address),
+            Ok(address) => Err(format!(
+                "{address} can be reached from other machines; allowed are 127.0.0.1:PORT and [::1]:PORT"
+            )),
+            Err(_) => Err(format!(
+                "{text:?} is no address; allowed are 127.0.0.1:PORT and [::1]:PORT"
+            )),
+        }
+    })
+}
+
+/// Sales and tokens never cross a network in the clear: plain http is for this machine only.
+fn hub_url(url: &str) -> Result<String, String> {
+    const ALLOWED: &str =
+        "allowed are https://HOST[:PORT] and, for a hub on this machine, http://127.0.0.1:PORT";
+    let parsed: reqwest::Url = url
+        .parse()
+        .map_err(|_| format!("{url:?} is no URL; {ALLOWED}"))?;
+    let local = parsed.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    });
+    match parsed.scheme() {
+        "https" => {}
+        "http" if local => {}
+        _ => return Err(format!("{url:?} would send sales in the clear; {ALLOWED}")),
+    }
+    if !parsed.username().is_empty() || parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(format!(
+            "{url:?} says more than where the hub is; {ALLOWED}"
+        ));
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+fn enrolment_code(value: Option<Spanned<String>>) -> Result<Option<String>, Fault> {
+    let Some(value) = value else { return Ok(None) };
+    checked("hub.enrolment_code", &value, |code| {
+        if code.trim().is_empty() {
+            Err("the code is empty; allowed is the one that the operator made, or no such key")
+        } else {
+            Ok(Some(code.trim().to_owned()))
+        }
+    })
+}
+
+fn log_filter(value: Option<Spanned<String>>) -> Result<String, Fault> {
+    let Some(value) = value else {
+        return Ok("info".to_owned());
+    };
+    checked(
+        "log.filter",
+        &value,
+        |text| match tracing_subscriber::EnvFilter::try_new(text) {
+            Ok(_) => Ok(text.clone()),
+            Err(error) => Err(format!(
+                "{text:?} is no filter ({error}); allowed are error, warn, info, debug, trace, or a list such as info,tilld=debug"
+            )),
+        },
+    )
+}
+
+const STATE_DIR: &str = "/var/lib/kasse";
+const CONTROL_SOCKET: &str = "/run/kasse/tilld.sock";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "[till]\nid = \"kasse-1\"\n[hub]\nurl = \"https://hub.example.invalid\"\n";
+
+    #[track_caller]
+    fn check(text: &str, expect: &str) {
+        let shown = match Config::parse(text) {
+            Ok(_) => "ok".to_owned(),
+            Err(fault) => fault.in_file(Path::new("till.toml"), text).to_string(),
+        };
+        assert_eq!(shown, expect);
+    }
+
+    #[test]
+    fn the_shipped_file_is_valid_and_says_the_defaults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/till.toml");
+        let shipped = Config::load(&path).unwrap();
+        let least = Config::parse(LEAST).map_err(|fault| fault.problem).unwrap();
+        assert_eq!(format!("{shipped:?}"), format!("{least:?}"));
+    }
+
+    #[test]
+    fn an_error_names_file_line_key_and_what_is_allowed() {
+        check(LEAST, "ok");
+        check(
+            &format!("{LEAST}[page]\nlisten = \"0.0.0.0:8070\"\n"),
+            "till.toml:6: page.listen: 0.0.0.0:8070 can be reached from other machines; allowed are 127.0.0.1:PORT and [::1]:PORT",
+        );
+        check(
+            &format!("{LEAST}[checkout]\n# a comment\nchip_wait_seconds = 4\n"),
+            "till.toml:7: checkout.chip_wait_seconds: 4 is not allowed; 5 to 300 is",
+        );
+        check(
+            &format!("{LEAST}[readers]\npcsc = \"yes\"\n"),
+            "till.toml:6: readers.pcsc: invalid type: string \"yes\", expected a boolean",
+        );
+        check(
+            &format!("{LEAST}[log]\nformat = \"xml\"\n"),
+            "till.toml:6: log.format: unknown variant `xml`, expected `text` or `json`",
+        );
+        check(
+            &format!("{LEAST}[offline]\nmeal_price = \"60,005\"\n"),
+            "till.toml:6: offline.meal_price: an amount has at most two digits after the comma",
+        );
+        check(
+            &format!("{LEAST}[offline]\nstopped_after_days = 2\n"),
+            "till.toml:6: offline.stopped_after_days: 2 days are shorter than restricted_after_hours (72); allowed is at least as long",
+        );
+        check(
+            "[till]\nid = \"Kasse 1\"\n[hub]\nurl = \"https://hub.example.invalid\"\n",
+            "till.toml:2: till.id: a till's name has 1 to 32 lower-case letters, digits and hyphens",
+        );
+    }
+
+    #[test]
+    fn a_misspelt_or_missing_key_is_an_error() {
+        check(
+            &format!("{LEAST}[page]\nlitsen = \"127.0.0.1:1\"\n"),
+            "till.toml:6: page.litsen: unknown field `litsen`, expected `listen`",
+        );
+        check(
+            "[hub]\nurl = \"https://h.invalid\"\n",
+            "till.toml:1: [hub]: missing field `till`",
+        );
+    }
+
+    #[test]
+    fn a_hub_across_the_network_needs_https() {
+        for url in [
+            "http://hub.example.invalid",
+            "ftp://127.0.0.1",
+            "hub",
+            "https://u@h.invalid",
+        ] {
+            assert!(hub_url(url).is_err(), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1:8080",
+            "http://[::1]:8080/",
+            "https://hub.example.invalid",
+        ] {
+            assert!(hub_url(url).is_ok(), "{url}");
+        }
+    }
+}

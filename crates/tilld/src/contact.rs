@@ -1,0 +1,192 @@
+//! The till's contact with the hub: whether it answers, since when, and how old the data is.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use canteen::Contact;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+/// Contact as it is now; shared by the upload, the feed and everyone who shows it.
+pub(crate) struct ContactBook {
+    facts: Mutex<Facts>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Facts {
+    online: bool,
+    since: Option<Timestamp>,
+    heard: Option<Heard>,
+    trouble: Option<String>,
+}
+
+/// The last time that the hub told how accounts stand.
+#[derive(Debug, Clone, Copy)]
+enum Heard {
+    /// In this run of the program: the monotonic clock counts.
+    Now(Instant),
+    /// In an earlier run: only the wall clock is left.
+    Before(Timestamp),
+}
+
+/// Contact at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContactNow {
+    /// For the decision; `None` when the till never had data.
+    pub(crate) contact: Option<Contact>,
+    /// Since when it is online or offline.
+    pub(crate) since: Option<Timestamp>,
+    /// What is wrong and what to do.
+    pub(crate) trouble: Option<String>,
+}
+
+impl ContactBook {
+    /// A till that starts; `heard` is when it last had data, if ever.
+    pub(crate) fn new(heard: Option<Timestamp>) -> ContactBook {
+        let facts = Facts {
+            online: false,
+            since: heard,
+            heard: heard.map(Heard::Before),
+            trouble: None,
+        };
+        ContactBook {
+            facts: Mutex::new(facts),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Told whenever something that people see has changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The hub told how accounts stand, or that nothing has changed.
+    pub(crate) fn heard(&self, now: Timestamp) {
+        self.update(|facts| {
+            facts.heard = Some(Heard::Now(Instant::now()));
+            facts.go(true, now);
+            facts.trouble = None;
+        });
+    }
+
+    /// The hub answered something else.
+    pub(crate) fn answered(&self, now: Timestamp) {
+        self.update(|facts| facts.go(true, now));
+    }
+
+    /// The hub did not answer.
+    pub(crate) fn lost(&self, now: Timestamp, trouble: String) {
+        self.update(|facts| {
+            facts.go(false, now);
+            facts.trouble = Some(trouble);
+        });
+    }
+
+    /// The hub answers, and something is wrong all the same.
+    pub(crate) fn troubled(&self, trouble: String) {
+        self.update(|facts| facts.trouble = Some(trouble));
+    }
+
+    /// Contact as it is now.
+    pub(crate) fn now(&self, now: Timestamp) -> ContactNow {
+        let facts = self.facts();
+        let age = facts.heard.map(|heard| match heard {
+            Heard::Now(at) => at.elapsed(),
+            // A clock set back makes data look fresh; it counts as just heard, no fresher.
+            Heard::Before(at) => Duration::try_from(now.duration_since(at)).unwrap_or_default(),
+        });
+        ContactNow {
+            contact: age.map(|age| Contact {
+                online: facts.online,
+                age,
+            }),
+            since: facts.since,
+            trouble: facts.trouble.clone(),
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Facts)) {
+        let visible = |facts: &Facts| (facts.online, facts.heard.is_some(), facts.trouble.clone());
+        let is_news = {
+            let mut facts = self.facts();
+            let before = visible(&facts);
+            change(&mut facts);
+            before != visible(&facts)
+        };
+        if is_news {
+            self.changed.send_modify(|version| *version += 1);
+        }
+    }
+
+    fn facts(&self) -> std::sync::MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Facts {
+    fn go(&mut self, online: bool, now: Timestamp) {
+        if self.online != online || self.since.is_none() {
+            self.since = Some(now);
+        }
+        self.online = online;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_till_without_data_has_no_contact() {
+        assert_eq!(
+            ContactBook::new(None)
+                .now(at("2026-11-20T10:00:00Z"))
+                .contact,
+            None
+        );
+    }
+
+    #[test]
+    fn offline_counts_from_the_first_failure() {
+        let book = ContactBook::new(None);
+        book.heard(at("2026-11-20T10:00:00Z"));
+        book.lost(at("2026-11-20T10:05:00Z"), "connection refused".into());
+        book.lost(at("2026-11-20T10:06:00Z"), "connection refused".into());
+        let now = book.now(at("2026-11-20T10:07:00Z"));
+        assert_eq!(now.since, Some(at("2026-11-20T10:05:00Z")));
+        assert_eq!(now.contact.map(|contact| contact.online), Some(false));
+        book.heard(at("2026-11-20T10:08:00Z"));
+        let now = book.now(at("2026-11-20T10:09:00Z"));
+        assert_eq!(
+            (now.since, now.trouble),
+            (Some(at("2026-11-20T10:08:00Z")), None)
+        );
+    }
+
+    #[test]
+    fn data_of_an_earlier_run_ages_by_the_wall_clock_and_never_below_nothing() {
+        let book = ContactBook::new(Some(at("2026-11-20T10:00:00Z")));
+        let age = |now| {
+            book.now(at(now))
+                .contact
+                .map(|contact| contact.age.as_secs())
+        };
+        assert_eq!(age("2026-11-21T10:00:00Z"), Some(24 * 3600));
+        assert_eq!(age("2026-11-19T10:00:00Z"), Some(0));
+    }
+
+    #[test]
+    fn only_what_people_see_is_news() {
+        let book = ContactBook::new(None);
+        let news = book.changes();
+        book.heard(at("2026-11-20T10:00:00Z"));
+        assert_eq!(*news.borrow(), 1);
+        book.heard(at("2026-11-20T10:00:10Z"));
+        assert_eq!(*news.borrow(), 1);
+    }
+}

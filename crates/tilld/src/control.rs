@@ -1,0 +1,474 @@
+//! The control socket: what a technician's command asks, the daemon does.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use canteen::{BasketLine, BusinessDay, CardNumber, ChipNumber, Money, OfflineRules};
+use jiff::Timestamp;
+use sync_proto::NumberedEntry;
+use till_control::{
+    AccountFacts, Answer, ChipAnswer, ChipFacts, Condition, Currency, EntryPlace, ErrorAnswer,
+    ErrorCode, FirstBad, LEDGER_PAGE_MAX, LedgerEntry, LedgerPage, LineState, LineStatus, Peer,
+    ReaderListAnswer, ReaderState, Request, StatusAnswer, SyncAnswer, VerifyAnswer, closed,
+    read_request, write_answer,
+};
+use till_ledger::{EntryRange, Finding, Journal, Ledger, LedgerError, LedgerStatus};
+use till_readers::Readers;
+use tokio::io::BufReader;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use crate::contact::ContactBook;
+use crate::event::{Event, Sell, SellError};
+use crate::sale::{SellEnding, ended_answer, replayed_answer, void_answer};
+use crate::sync::Sync;
+use crate::till::as_sale;
+use crate::void::take_back;
+
+/// What the control socket reaches.
+pub(crate) struct Control {
+    /// The till's record of money.
+    pub(crate) ledger: Ledger,
+    /// Its readers.
+    pub(crate) readers: Arc<Readers>,
+    /// Its contact with the hub.
+    pub(crate) contact: Arc<ContactBook>,
+    /// Its conversations with the hub.
+    pub(crate) sync: Arc<Sync>,
+    /// What it may sell without contact.
+    pub(crate) offline: OfflineRules,
+    /// When the daemon started.
+    pub(crate) started_at: Timestamp,
+    /// Where sales go.
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
+/// Opens the socket, for root, the daemon's user and its group.
+pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make {} for the control socket", parent.display()))?;
+    }
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot replace {}", path.display()));
+        }
+    }
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("cannot open the control socket {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+impl Control {
+    /// Serves callers for as long as the program runs.
+    pub(crate) async fn run(self: Arc<Control>, listener: UnixListener, path: std::path::PathBuf) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (control, path) = (Arc::clone(&self), path.clone());
+                    tokio::spawn(async move { control.serve(stream, &path).await });
+                }
+                Err(error) => {
+                    warn!(%error, "The control socket refused a caller");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, stream: UnixStream, path: &Path) {
+        let allowed = may_command(&stream, path);
+        let (reading, mut writing) = stream.into_split();
+        let mut reading = BufReader::new(reading);
+        if !allowed {
+            let refused = ErrorAnswer::new(
+                ErrorCode::Forbidden,
+                "this user may not command the till",
+                "run it as root, or join the socket's group",
+            );
+            let _ = write_answer(&mut writing, &Answer::Error(refused)).await;
+            return;
+        }
+        loop {
+            let request = match read_request(&mut reading).await {
+                Ok(Some(request)) => request,
+                Ok(None) => return,
+                Err(error) => {
+                    let answer = Answer::Error(ErrorAnswer::from(&error));
+                    let _ = write_answer(&mut writing, &answer).await;
+                    return;
+                }
+            };
+            let answer = self.answer(request, &mut reading).await;
+            if let Err(error) = write_answer(&mut writing, &answer).await {
+                debug!(%error, "A caller left before its answer");
+                return;
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: Request,
+        caller: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
+    ) -> Answer {
+        let answered = match request {
+            Request::Status => self.status(),
+            Request::ReaderList => Ok(Answer::ReaderList(self.reader_list())),
+            Request::ChipShow { number } => self.chip(&number),
+            Request::LedgerList { limit, before } => self.ledger_page(limit, before),
+            Request::LedgerVerify => self.verify().await,
+            Request::SyncNow => self.sync_now().await,
+            Request::Sell {
+                id,
+                lines,
+                timeout_s,
+            } => self.sell(id, &lines, timeout_s, caller).await,
+            Request::Void { id } => self.void(id).await,
+        };
+        answered.unwrap_or_else(Answer::Error)
+    }
+
+    fn status(&self) -> Result<Answer, ErrorAnswer> {
+        let status = self.ledger.status().map_err(ledger_error)?;
+        Ok(Answer::Status(Box::new(StatusAnswer {
+            till: self.sync.till.clone(),
+            canteen: self.sync.canteen.borrow().clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            epoch: self.ledger.identity().epoch,
+            head_seq: status.progress.head.seq,
+            acked_seq: status.progress.acked,
+            waiting: status.progress.waiting(),
+            line: self.line(&status),
+            journal: condition(&status),
+            readers: self.reader_list().readers,
+            unknown_chips: status.progress.unknown_chips,
+            database_bytes: status.file_bytes,
+        })))
+    }
+
+    fn line(&self, status: &LedgerStatus) -> LineStatus {
+        let contact = self.contact.now(Timestamp::now());
+        let state = match till_page::LineState::of(contact.contact, &self.offline) {
+            till_page::LineState::Online => LineState::Online,
+            till_page::LineState::Offline => LineState::Offline,
+            till_page::LineState::Restricted => LineState::Restricted,
+            till_page::LineState::Stopped => LineState::Stopped,
+            till_page::LineState::Never => LineState::Never,
+        };
+        LineStatus {
+            state,
+            since: contact.since,
+            data_age_s: contact.contact.map(|contact| contact.age.as_secs()),
+            hub: self
+                .sync
+                .hub
+                .has_token()
+                .then(|| self.sync.hub.url().to_owned()),
+            hub_epoch: status.progress.feed.hub_epoch,
+            cursor: status.progress.feed.cursor,
+        }
+    }
+
+    fn reader_list(&self) -> ReaderListAnswer {
+        let readers = self.readers.list().into_iter().map(|listing| {
+            let (ok, text) = match &listing.state {
+                till_readers::ReaderState::Ready => (true, "ready".to_owned()),
+                till_readers::ReaderState::Opening => (false, "is being opened".to_owned()),
+                till_readers::ReaderState::Faulty(fault) => (false, fault.to_string()),
+            };
+            let name = listing.name.to_string();
+            let kind = name.split(':').next().unwrap_or_default().to_owned();
+            ReaderState {
+                name,
+                kind,
+                ok,
+                text,
+            }
+        });
+        ReaderListAnswer {
+            readers: readers.collect(),
+        }
+    }
+
+    fn chip(&self, number: &str) -> Result<Answer, ErrorAnswer> {
+        let number = ChipNumber::parse(number).map_err(|error| {
+            ErrorAnswer::new(
+                ErrorCode::BadChipNumber,
+                error.to_string(),
+                "for example 72BF9961, 1925159265 or 12345678901234",
+            )
+        })?;
+        let view = self.ledger.chip(number).map_err(ledger_error)?;
+        let today = BusinessDay::of(Timestamp::now());
+        let chip = view.and_then(|view| {
+            Some(ChipFacts {
+                uid: view.chip,
+                decimal: view.chip.decimal(),
+                card: view.card.as_deref().and_then(CardNumber::parse),
+                number: view.number,
+                status: view.status,
+                account: AccountFacts::of(&view.account?, today),
+                holder: view.holder,
+            })
+        });
+        Ok(Answer::Chip(Box::new(ChipAnswer {
+            asked: number.to_string(),
+            chip,
+        })))
+    }
+
+    fn ledger_page(&self, limit: u32, before: Option<u64>) -> Result<Answer, ErrorAnswer> {
+        let acked = self.ledger.progress().acked;
+        let limit = limit.min(LEDGER_PAGE_MAX) as usize;
+        let range = EntryRange::Before(before.unwrap_or(u64::MAX));
+        let entries = self.ledger.entries(range, limit).map_err(ledger_error)?;
+        let entries = entries.into_iter().map(|entry| {
+            let numbered = NumberedEntry {
+                seq: entry.seq,
+                texts: entry.texts,
+            };
+            LedgerEntry::read(&numbered, acked)
+        });
+        Ok(Answer::Ledger(LedgerPage {
+            currency: Currency::Dkk,
+            entries: entries.collect(),
+        }))
+    }
+
+    async fn verify(&self) -> Result<Answer, ErrorAnswer> {
+        let ledger = self.ledger.clone();
+        let report = tokio::task::spawn_blocking(move || ledger.verify())
+            .await
+            .map_err(|error| ErrorAnswer::new(ErrorCode::Internal, error.to_string(), ""))?
+            .map_err(ledger_error)?;
+        Ok(Answer::Verify(VerifyAnswer {
+            entries: report.head.seq,
+            ok: report.findings.is_empty(),
+            first_bad: report.findings.iter().find_map(first_bad),
+            findings: report.findings.iter().map(ToString::to_string).collect(),
+        }))
+    }
+
+    /// Waits until everything that waited is sent and one answer came down, or gives up.
+    async fn sync_now(&self) -> Result<Answer, ErrorAnswer> {
+        let before = self.sync.wake.counts();
+        self.sync.wake.now();
+        let mut rounds = 0;
+        loop {
+            tokio::time::sleep(SYNC_LOOK).await;
+            rounds += 1;
+            let waiting = self.ledger.progress().waiting();
+            let contact = self.contact.now(Timestamp::now());
+            let online = contact.contact.is_some_and(|contact| contact.online);
+            let is_done = online && waiting == 0 && rounds > 1;
+            if is_done || rounds >= SYNC_LOOKS {
+                let after = self.sync.wake.counts();
+                return Ok(Answer::Sync(SyncAnswer {
+                    online,
+                    sent: after.0 - before.0,
+                    waiting,
+                    applied: after.1 - before.1,
+                    text: contact.trouble.unwrap_or_default(),
+                }));
+            }
+        }
+    }
+
+    async fn sell(
+        &self,
+        id: Option<Uuid>,
+        lines: &[String],
+        timeout_s: u32,
+        caller: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
+    ) -> Result<Answer, ErrorAnswer> {
+        let lines: Vec<BasketLine> = lines
+            .iter()
+            .map(|line| line.parse().map_err(|error| bad_line(line, &error)))
+            .collect::<Result<_, _>>()?;
+        let mut basket = canteen::Basket::default();
+        for line in &lines {
+            basket
+                .add(line.clone())
+                .map_err(|error| bad_line(&line.to_string(), &error))?;
+        }
+        let total = basket
+            .total()
+            .map_err(|error| bad_line("the basket", &error))?;
+        let id = id.unwrap_or_else(Uuid::now_v7);
+        if let Some(recorded) = self.recorded(id, total.money())? {
+            return Ok(recorded);
+        }
+        let (reply, mut ending) = oneshot::channel();
+        let wait = Duration::from_secs(u64::from(timeout_s.min(TIMEOUT_MAX_S)));
+        let lines = basket.lines().to_vec();
+        self.tell(Event::Sell(Sell {
+            id,
+            lines,
+            wait,
+            reply,
+        }))
+        .await?;
+        let ended = tokio::select! {
+            ended = &mut ending => ended,
+            () = closed(caller) => {
+                self.tell(Event::GiveUp(as_sale(id))).await?;
+                ending.await
+            }
+        };
+        let ended = ended
+            .map_err(|_| ErrorAnswer::new(ErrorCode::Internal, "the till is shutting down", ""))?
+            .map_err(sell_error)?;
+        match ended {
+            SellEnding::Decided(sold) => Ok(Answer::Sell(Box::new(sold.answer(Timestamp::now())))),
+            SellEnding::Ended { id, total, ending } => {
+                Ok(Answer::Sell(Box::new(ended_answer(id, total, ending))))
+            }
+            SellEnding::Unknown(why) => Err(ErrorAnswer::new(
+                ErrorCode::JournalUnavailable,
+                why,
+                format!("ask again with --id {id}"),
+            )),
+        }
+    }
+
+    /// The recorded answer, when the id was used before.
+    fn recorded(&self, id: Uuid, total: Money) -> Result<Option<Answer>, ErrorAnswer> {
+        let Some(entry) = self.ledger.entry_by_id(id).map_err(ledger_error)? else {
+            return Ok(None);
+        };
+        let till = self.sync.till.clone();
+        let place = EntryPlace {
+            till,
+            epoch: self.ledger.identity().epoch,
+            seq: entry.seq,
+            id,
+        };
+        let body = entry.texts.read().ok().map(|(_, body)| body);
+        let answer = body.and_then(|body| replayed_answer(id, total, place, &body));
+        match answer {
+            Some(answer) => Ok(Some(Answer::Sell(Box::new(answer)))),
+            None => Err(ErrorAnswer::new(
+                ErrorCode::BadRequest,
+                format!(
+                    "the id {id} is taken by entry {}, which says something else",
+                    entry.seq
+                ),
+                "draw a new id for a new sale",
+            )),
+        }
+    }
+
+    async fn void(&self, id: Uuid) -> Result<Answer, ErrorAnswer> {
+        let done = take_back(&self.ledger, id).await.map_err(ledger_error)?;
+        let answer = void_answer(id, &done.voided);
+        self.tell(Event::Voided(done)).await?;
+        Ok(Answer::Void(Box::new(answer)))
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), ErrorAnswer> {
+        let stopping = |_| {
+            ErrorAnswer::new(
+                ErrorCode::Internal,
+                "the till is shutting down",
+                "try again",
+            )
+        };
+        self.events.send(event).await.map_err(stopping)
+    }
+}
+
+fn may_command(stream: &UnixStream, path: &Path) -> bool {
+    let own_uid = fs::metadata("/proc/self").map(|own| own.uid());
+    let socket_gid = fs::metadata(path).map(|socket| socket.gid());
+    match (Peer::of(stream), own_uid, socket_gid) {
+        (Ok(peer), Ok(uid), Ok(gid)) => peer.may_command(uid, gid),
+        _ => false,
+    }
+}
+
+fn condition(status: &LedgerStatus) -> Condition {
+    let text = match status.progress.journal {
+        Journal::Writable => {
+            return Condition {
+                ok: true,
+                text: String::new(),
+            };
+        }
+        Journal::Full => "the disk is full; make room, nothing can be sold until then",
+        Journal::Failing => "the disk cannot be written; check it, nothing can be sold until then",
+    };
+    Condition {
+        ok: false,
+        text: text.to_owned(),
+    }
+}
+
+fn first_bad(finding: &Finding) -> Option<FirstBad> {
+    match finding {
+        Finding::Broken { seq } => Some(FirstBad {
+            seq: *seq,
+            what: finding.to_string(),
+        }),
+        _ => None,
+    }
+}
+
+fn bad_line(line: &str, error: &canteen::BasketError) -> ErrorAnswer {
+    ErrorAnswer::new(
+        ErrorCode::BadLine,
+        format!("{line:?}: {error}"),
+        "for example: --line \"1x Dagens ret 22,00\"",
+    )
+}
+
+fn sell_error(error: SellError) -> ErrorAnswer {
+    match error {
+        SellError::NoReader(faults) => ErrorAnswer::new(
+            ErrorCode::NoReader,
+            format!("no reader works, so no chip can be waited for: {faults}"),
+            "see: tillctl reader list",
+        ),
+        SellError::Checkout(error) => ErrorAnswer::new(
+            ErrorCode::Busy,
+            error.to_string(),
+            "finish the sale on the cashier page, or wait for it",
+        ),
+    }
+}
+
+fn ledger_error(error: LedgerError) -> ErrorAnswer {
+    let code = match &error {
+        LedgerError::NoSuchSale { .. } => ErrorCode::UnknownSale,
+        LedgerError::SaleOfAnotherDay { .. } | LedgerError::VoidedBefore { .. } => {
+            ErrorCode::VoidRefused
+        }
+        LedgerError::IdTaken { .. } | LedgerError::LinesDiffer { .. } => ErrorCode::BadRequest,
+        LedgerError::Busy => ErrorCode::Busy,
+        LedgerError::Closed => ErrorCode::Internal,
+        _ => ErrorCode::JournalUnavailable,
+    };
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(deeper) = cause {
+        message = format!("{message}: {deeper}");
+        cause = deeper.source();
+    }
+    ErrorAnswer::new(code, message, "")
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const SYNC_LOOK: Duration = Duration::from_millis(250);
+const SYNC_LOOKS: u32 = 60;
+const TIMEOUT_MAX_S: u32 = 3600;

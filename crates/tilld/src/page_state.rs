@@ -1,0 +1,191 @@
+//! What the cashier page shows, from what the till knows.
+
+use canteen::{Basket, Moment, Money, Phase};
+use jiff::Timestamp;
+use sync_proto::EntryBody;
+use till_ledger::{Journal, RecentEntry};
+use till_page::{
+    ChipOnReader, Notice, PageState, Product, Reader, ReaderTrouble, RecentKind, RecentSale, Text,
+    Verdict, clock, decline_title, line_words, notice_words,
+};
+use till_readers::{ReaderFault, ReaderListing, ReaderState};
+use uuid::Uuid;
+
+use crate::till::Parts;
+
+/// What only the till's task knows.
+pub(crate) struct Shown<'a> {
+    /// Random per start.
+    pub(crate) boot: Uuid,
+    /// What is being bought.
+    pub(crate) basket: &'a Basket,
+    /// Where the checkout stands.
+    pub(crate) phase: Phase,
+    /// Now, on the checkout's clock.
+    pub(crate) now: Moment,
+    /// The latest outcome.
+    pub(crate) verdict: Option<&'a Verdict>,
+    /// The chip on the reader.
+    pub(crate) chip: Option<&'a ChipOnReader>,
+}
+
+/// The whole state of the page.
+pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
+    let now = Timestamp::now();
+    let contact = parts.contact.now(now);
+    let progress = parts.ledger.progress();
+    let readers: Vec<Reader> = parts.readers.list().iter().map(reader).collect();
+    let notices = if readers.is_empty() {
+        vec![notice_words(&Notice::NoReader)]
+    } else {
+        vec![]
+    };
+    PageState {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        till: parts.sync.till.to_string(),
+        canteen: parts.sync.canteen.borrow().clone().unwrap_or_default(),
+        boot: shown.boot.to_string(),
+        line: line_words(
+            contact.contact,
+            &parts.offline,
+            contact.since,
+            progress.waiting(),
+            now,
+        ),
+        readers,
+        phase: phase(shown),
+        basket: basket(shown.basket),
+        waiting_until: waiting_left(shown),
+        verdict: shown.verdict.cloned(),
+        chip: shown.chip.cloned(),
+        recent: recent(parts, now),
+        products: products(parts),
+        notices,
+        journal_ok: progress.journal == Journal::Writable,
+    }
+}
+
+fn phase(shown: &Shown<'_>) -> till_page::Phase {
+    match shown.phase {
+        Phase::Open if shown.verdict.is_some() && shown.basket.is_empty() => till_page::Phase::Done,
+        Phase::Open => till_page::Phase::Open,
+        Phase::Waiting { .. } => till_page::Phase::Waiting,
+        Phase::Confirming { .. } | Phase::Deciding { .. } => till_page::Phase::Deciding,
+    }
+}
+
+fn waiting_left(shown: &Shown<'_>) -> Option<u64> {
+    match shown.phase {
+        Phase::Waiting { until, .. } => {
+            let left = until.0.saturating_sub(shown.now.0);
+            Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+        }
+        Phase::Open | Phase::Confirming { .. } | Phase::Deciding { .. } => None,
+    }
+}
+
+fn basket(basket: &Basket) -> till_page::Basket {
+    let lines = basket
+        .lines()
+        .iter()
+        .enumerate()
+        .map(|(index, line)| till_page::BasketLine {
+            index,
+            quantity: line.quantity(),
+            text: line.text().to_owned(),
+            unit_price: line.unit_price().bare().to_string(),
+            amount: line.amount().bare().to_string(),
+        });
+    till_page::Basket {
+        lines: lines.collect(),
+        total: basket.sum().unwrap_or_default().bare().to_string(),
+    }
+}
+
+fn products(parts: &Parts) -> Vec<Product> {
+    let products = parts.ledger.products().unwrap_or_default();
+    let product = |product: sync_proto::ProductRecord| Product {
+        id: product.id,
+        name: product.name,
+        category: product.category,
+        price: product.price.bare().to_string(),
+    };
+    products.into_iter().map(product).collect()
+}
+
+fn recent(parts: &Parts, now: Timestamp) -> Vec<RecentSale> {
+    let entries = parts.ledger.recent(RECENT).unwrap_or_default();
+    entries
+        .into_iter()
+        .filter_map(|entry| recent_sale(parts, entry, now))
+        .collect()
+}
+
+fn recent_sale(parts: &Parts, entry: RecentEntry, now: Timestamp) -> Option<RecentSale> {
+    let header = entry.header;
+    let (kind, title, amount, account): (_, _, Money, _) = match entry.body? {
+        EntryBody::Sale(sale) if entry.voided_by.is_some() => (
+            RecentKind::Voided,
+            Text::new("Fortrudt", "Undone"),
+            sale.amount,
+            sale.account,
+        ),
+        EntryBody::Sale(sale) => (
+            RecentKind::Approved,
+            Text::new("Godkendt", "Approved"),
+            sale.amount,
+            sale.account,
+        ),
+        EntryBody::Decline(decline) => (
+            RecentKind::Declined,
+            decline_title(&decline.reason),
+            decline.amount,
+            decline.account,
+        ),
+        EntryBody::Void(_) | EntryBody::Start(_) => return None,
+    };
+    let moment: Option<Timestamp> = header.ts.parse().ok();
+    Some(RecentSale {
+        id: header.id.to_string(),
+        time: moment.map_or_else(String::new, |moment| clock(moment, now)),
+        voidable: kind == RecentKind::Approved && header.day == canteen::BusinessDay::of(now),
+        kind,
+        title,
+        amount: amount.bare().to_string(),
+        name: parts
+            .ledger
+            .holder(account)
+            .ok()
+            .flatten()
+            .map(|holder| holder.name),
+    })
+}
+
+fn reader(listing: &ReaderListing) -> Reader {
+    let trouble = match &listing.state {
+        ReaderState::Ready => None,
+        ReaderState::Opening => Some(ReaderTrouble::Starting),
+        ReaderState::Faulty(fault) => Some(trouble(fault)),
+    };
+    Reader::new(listing.name.to_string(), trouble)
+}
+
+fn trouble(fault: &ReaderFault) -> ReaderTrouble {
+    match fault {
+        ReaderFault::NoReader | ReaderFault::LineMissing { .. } => ReaderTrouble::NotConnected,
+        ReaderFault::Unavailable
+        | ReaderFault::Lost
+        | ReaderFault::Silent
+        | ReaderFault::LineFailed { .. } => ReaderTrouble::NotAnswering,
+        ReaderFault::Blocked { .. } | ReaderFault::LineInUse { .. } => ReaderTrouble::InUse,
+        ReaderFault::KeyboardMode => ReaderTrouble::KeyboardMode,
+        ReaderFault::Version { .. } => ReaderTrouble::WrongVersion,
+        ReaderFault::ServiceDown
+        | ReaderFault::ServiceRefused
+        | ReaderFault::KernelDriver
+        | ReaderFault::LineRefused { .. } => ReaderTrouble::NotSetUp,
+    }
+}
+
+/// How many of the latest entries are looked at for the list on the page.
+const RECENT: usize = 40;

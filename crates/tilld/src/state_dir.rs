@@ -1,0 +1,216 @@
+//! The directory that makes a till this till: its key, its token, its ledger.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sync_proto::{Epoch, TillId, TillKey};
+use thiserror::Error;
+
+/// The till's state directory.
+#[derive(Debug, Clone)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+}
+
+/// What the hub gave this till when it was enrolled.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Enrolment {
+    /// The till it was given to.
+    pub(crate) till: TillId,
+    /// The life of the ledger it was given for.
+    pub(crate) epoch: Epoch,
+    /// The hub that gave it.
+    pub(crate) hub_url: String,
+    /// Sent with every request; a secret.
+    pub(crate) token: String,
+    /// The canteen's name.
+    pub(crate) canteen: String,
+}
+
+/// Without the token, which must not reach a log.
+impl fmt::Debug for Enrolment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Enrolment")
+            .field("till", &self.till)
+            .field("epoch", &self.epoch)
+            .field("canteen", &self.canteen)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StateDir {
+    /// Opens the directory and makes it when it is missing.
+    pub(crate) fn open(path: &Path) -> Result<StateDir, StateError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|source| StateError::File {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(StateDir {
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where the ledger is.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.path.join("ledger.db")
+    }
+
+    /// The till's key; drawn at the first start.
+    pub(crate) fn key(&self) -> Result<TillKey, StateError> {
+        let path = self.path.join("till.key");
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let mut seed = [0; 32];
+                hex::decode_to_slice(text.trim(), &mut seed)
+                    .map_err(|_| StateError::Key { path: path.clone() })?;
+                Ok(TillKey::from_seed(&seed))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut seed = [0; 32];
+                getrandom::fill(&mut seed).map_err(|_| StateError::Random)?;
+                self.write_secret(&path, hex::encode(seed).as_bytes())?;
+                Ok(TillKey::from_seed(&seed))
+            }
+            Err(source) => Err(StateError::File { path, source }),
+        }
+    }
+
+    /// What the hub gave, if this till is enrolled for this ledger.
+    pub(crate) fn enrolment(
+        &self,
+        till: &TillId,
+        epoch: Epoch,
+    ) -> Result<Option<Enrolment>, StateError> {
+        let path = self.path.join(ENROLMENT);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StateError::File { path, source }),
+        };
+        let enrolment: Enrolment =
+            serde_json::from_str(&text).map_err(|source| StateError::Enrolment { path, source })?;
+        Ok(Some(enrolment).filter(|known| known.till == *till && known.epoch == epoch))
+    }
+
+    /// Keeps what the hub gave.
+    pub(crate) fn keep_enrolment(&self, enrolment: &Enrolment) -> Result<(), StateError> {
+        let path = self.path.join(ENROLMENT);
+        let text =
+            serde_json::to_vec_pretty(enrolment).map_err(|source| StateError::Enrolment {
+                path: path.clone(),
+                source,
+            })?;
+        self.write_secret(&path, &text)
+    }
+
+    /// Writes the whole file or leaves the old one, also through a power cut.
+    fn write_secret(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+        let fresh = path.with_extension("new");
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&fresh)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&fresh, path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|source| StateError::File {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+/// Why the state directory cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum StateError {
+    /// A file cannot be read or written.
+    #[error("cannot use {}; check that it exists and belongs to the till's user", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The key file holds no key.
+    #[error("{} is no till key (64 hex digits); restore it, or remove it and enrol anew", path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The enrolment file cannot be read.
+    #[error("{} is damaged; remove it and enrol anew", path.display())]
+    Enrolment {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The operating system gives no random numbers.
+    #[error("the operating system gives no random numbers")]
+    Random,
+}
+
+const ENROLMENT: &str = "enrolment.json";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_key_stays_the_same_and_is_for_the_till_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("kasse")).unwrap();
+        let first = state.key().unwrap().public();
+        assert_eq!(state.key().unwrap().public(), first);
+        let mode = fs::metadata(dir.path().join("kasse/till.key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn an_enrolment_holds_for_its_till_and_ledger_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let till: TillId = "kasse-1".parse().unwrap();
+        assert_eq!(state.enrolment(&till, Epoch(1)).unwrap(), None);
+        let enrolment = Enrolment {
+            till: till.clone(),
+            epoch: Epoch(1),
+            hub_url: "http://127.0.0.1:8080".into(),
+            token: "secret".into(),
+            canteen: "Demokantinen".into(),
+        };
+        state.keep_enrolment(&enrolment).unwrap();
+        assert_eq!(
+            state.enrolment(&till, Epoch(1)).unwrap(),
+            Some(enrolment.clone())
+        );
+        assert_eq!(state.enrolment(&till, Epoch(2)).unwrap(), None);
+        assert!(!format!("{enrolment:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_damaged_key_is_not_replaced_silently() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("till.key"), "zz").unwrap();
+        let error = StateDir::open(dir.path()).unwrap().key().unwrap_err();
+        assert!(matches!(error, StateError::Key { .. }), "{error}");
+    }
+}
