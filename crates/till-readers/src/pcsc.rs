@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::outlet::Outlet;
-use crate::{EventSink, Reader, ReaderFault, ReaderListing, ReaderName};
+use crate::{EventSink, Reader, ReaderListing, ReaderName};
 use worker::PcscReader;
 
 /// Opens every contactless reader that pcscd lists, or only those whose name contains `only`
@@ -141,13 +141,6 @@ impl Service {
                 let seconds = watcher_silent.as_secs();
                 self.outlet.blocked(&self.own_name, seconds);
             }
-        }
-    }
-
-    fn reader_fault(error: ::pcsc::Error) -> ReaderFault {
-        match error {
-            ::pcsc::Error::SecurityViolation => ReaderFault::ServiceRefused,
-            _ => ReaderFault::ServiceDown,
         }
     }
 }

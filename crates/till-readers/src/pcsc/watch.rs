@@ -19,6 +19,7 @@ pub(super) fn run(service: &Service) {
         readers: BTreeMap::new(),
     };
     let mut pause = FIRST_PAUSE;
+    let mut refusals = 0;
     while !service.is_stopped() {
         service.beat();
         // A context is dead for ever once the service has gone, even if it came back.
@@ -36,9 +37,23 @@ pub(super) fn run(service: &Service) {
             return;
         }
         tracing::debug!(%error, "No connection to pcscd");
-        watcher.fail(&Service::reader_fault(error));
+        refusals = if error == Error::SecurityViolation {
+            refusals + 1
+        } else {
+            0
+        };
+        watcher.fail(&service_fault(refusals));
         service.pause(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// The library reports a service that dies while it greets as one that refuses: only a refusal that
+/// is repeated is one.
+fn service_fault(refusals: u32) -> ReaderFault {
+    match refusals {
+        0 | 1 => ReaderFault::ServiceDown,
+        _ => ReaderFault::ServiceRefused,
     }
 }
 
