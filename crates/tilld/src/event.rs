@@ -73,6 +73,6 @@ pub(crate) struct Sell {
 pub(crate) enum SellError {
     /// The checkout refuses.
     Checkout(canteen::CheckoutError),
-    /// No reader works; what each says.
+    /// No chip came in time and no reader works; what each says.
     NoReader(String),
 }

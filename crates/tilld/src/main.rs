@@ -12,6 +12,7 @@ mod sale;
 mod state_dir;
 mod sync;
 mod till;
+mod unsent;
 mod void;
 
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ use crate::hub::Hub;
 use crate::state_dir::StateDir;
 use crate::sync::{Sync, Wake};
 use crate::till::{Parts, Till};
+use crate::unsent::UnsentSales;
 
 /// The daemon of one canteen till.
 #[derive(Parser)]
@@ -90,7 +92,9 @@ fn main() -> ExitCode {
 }
 
 fn start_log(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log_filter).unwrap_or_default();
+    // Each start would tell of migrations that are not due; the settings may ask for it all the same.
+    let filter = format!("refinery_core=warn,{}", config.log_filter);
+    let filter = EnvFilter::try_new(filter).unwrap_or_default();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -192,6 +196,7 @@ async fn serve(
         sync: Arc::clone(&sync),
         chip_wait: config.chip_wait,
         offline: config.offline,
+        unsent: UnsentSales::default(),
         events: events.clone(),
     };
     let (till, page) = Till::new(parts);

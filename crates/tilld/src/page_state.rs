@@ -49,7 +49,7 @@ pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
             contact.contact,
             &parts.offline,
             contact.since,
-            progress.waiting(),
+            parts.unsent.count(&parts.ledger),
             now,
         ),
         readers,

@@ -22,6 +22,7 @@ use crate::event::{Event, Press, PressError, Sell, SellError};
 use crate::page_state::{Shown, page_state};
 use crate::sale::{Known, SellEnding, Sold, VoidDone, ending_verdict};
 use crate::sync::Sync;
+use crate::unsent::UnsentSales;
 
 /// What the till is made of.
 pub(crate) struct Parts {
@@ -37,6 +38,8 @@ pub(crate) struct Parts {
     pub(crate) chip_wait: Duration,
     /// What it may sell without contact.
     pub(crate) offline: OfflineRules,
+    /// How many sales wait to be sent.
+    pub(crate) unsent: UnsentSales,
     /// Where decisions come back.
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -278,10 +281,6 @@ impl Till {
     }
 
     fn handle_sell(&mut self, sell: Sell) {
-        if let Err(faults) = self.reader_works() {
-            let _ = sell.reply.send(Err(SellError::NoReader(faults)));
-            return;
-        }
         let sale = as_sale(sell.id);
         match self
             .checkout
@@ -448,6 +447,10 @@ impl Till {
         self.signal_all(Signal::Idle);
         self.tell(ending_verdict(as_uuid(sale), ending));
         if let Some(program) = self.programs.remove(&sale) {
+            if let (Ending::TimedOut, Err(faults)) = (ending, self.reader_works()) {
+                let _ = program.reply.send(Err(SellError::NoReader(faults)));
+                return;
+            }
             let total = program.total;
             program.tell(SellEnding::Ended {
                 id: as_uuid(sale),
