@@ -46,8 +46,8 @@ impl Bench {
             boot_id: 77,
             max_payload: 0,
         };
-        // Close to where the clock wraps.
-        let now = u32::MAX - 500;
+        // The clock wraps between the first telling of a tap and its repetition.
+        let now = u32::MAX - 50;
         Bench {
             device: Device::new(identity),
             field: Field::Empty,
@@ -224,6 +224,14 @@ fn the_same_hello_again_voids_nothing_and_another_one_voids_all() {
         nonce: 6,
     });
     bench.pass(100);
+    assert_eq!(bench.hear(), "");
+    assert!(
+        bench
+            .ask(FromHost::Ping { echo: 1 })
+            .contains("state: One, event: 0")
+    );
+    // The till never heard of this chip, so its leaving is no news.
+    bench.lay(Field::Empty);
     assert_eq!(bench.hear(), "");
 }
 
