@@ -773,6 +773,18 @@ mod tests {
     }
 
     #[test]
+    fn a_question_whose_answer_is_lost_is_asked_again() {
+        let mut bench = Bench::new();
+        bench.run_over(300, |_, to_till| to_till.clear());
+        bench.run(400);
+        assert_eq!(bench.told(), "opened");
+        bench.read_again(1);
+        bench.run_over(300, |_, to_till| to_till.clear());
+        bench.run(400);
+        assert_eq!(bench.told(), "again 1 Absent");
+    }
+
+    #[test]
     fn garbage_between_frames_changes_nothing() {
         let mut bench = Bench::open();
         bench.field = a_chip();
