@@ -72,6 +72,27 @@ impl HubLedger {
         Ok(result)
     }
 
+    /// Runs several calls of which all happen or none.
+    pub fn all_or_nothing<T, E: From<LedgerError>>(
+        &mut self,
+        calls: impl FnOnce(&mut HubLedger) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let begun = self.db.execute_batch("BEGIN IMMEDIATE");
+        begun.map_err(LedgerError::from)?;
+        let result = calls(self);
+        let committed = match &result {
+            Ok(_) => self.db.execute_batch("COMMIT"),
+            Err(_) => self.db.execute_batch("ROLLBACK"),
+        };
+        if let Err(error) = committed {
+            // Nothing may be left open for the next call, whatever the first failure was.
+            let _ = self.db.execute_batch("ROLLBACK");
+            result?;
+            return Err(LedgerError::from(error).into());
+        }
+        result
+    }
+
     pub(crate) fn change(&mut self) -> Result<Savepoint<'_>, LedgerError> {
         Ok(self.reader.db.savepoint()?)
     }

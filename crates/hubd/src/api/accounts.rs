@@ -1,0 +1,423 @@
+//! Accounts for operators and integrators.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use canteen::{AccountId, Limits, Money};
+use hub_ledger::{
+    AccountRow, Agreement, CanteenId, Holder, LedgerError, LimitsChange, NewAccount, Reach,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Currency;
+use super::top_ups::AgreementJson;
+use crate::access::Operator;
+use crate::body::{Body, Path, Query};
+use crate::problem::Problem;
+use crate::server::Hub;
+
+/// An account.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AccountJson {
+    /// Its number.
+    id: i64,
+    /// The number of its canteen.
+    canteen: i64,
+    /// `active`, `blocked` or `closed`.
+    #[schema(example = "active")]
+    status: &'static str,
+    /// What it holds, in øre; may be negative.
+    balance: i64,
+    /// How far below zero it may go, in øre.
+    credit: i64,
+    currency: Currency,
+    /// The most that may be spent, in øre.
+    limits: LimitsJson,
+    /// What has been spent in the windows of `on`, in øre.
+    spent: SpentJson,
+    /// What has been paid in during its life, in øre; 10000 arms automatic top-up.
+    paid_in: i64,
+    /// The person; absent once erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holder: Option<HolderJson>,
+    /// The automatic top-up agreement, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_up: Option<AgreementJson>,
+    /// When it was made.
+    created_at: String,
+}
+
+/// Limits in øre; null is no limit.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LimitsJson {
+    /// In a day from local midnight.
+    day: Option<i64>,
+    /// In an ISO week.
+    week: Option<i64>,
+    /// In a calendar month.
+    month: Option<i64>,
+}
+
+/// What has been spent, in øre.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SpentJson {
+    /// The day whose windows these are.
+    #[schema(example = "2026-11-20")]
+    on: String,
+    /// In that day.
+    day: i64,
+    /// In its ISO week.
+    week: i64,
+    /// In its month.
+    month: i64,
+}
+
+/// The person behind an account.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HolderJson {
+    /// The name on the cashier's screen.
+    pub(crate) name: String,
+    /// The school, of a pupil.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) school: Option<String>,
+    /// The class, of a pupil.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) class: Option<String>,
+    /// A picture as a `data:` URL (JPEG, PNG or SVG), at most 64 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) photo: Option<String>,
+}
+
+/// A page of accounts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AccountsPage {
+    accounts: Vec<AccountJson>,
+    /// Send it as `cursor` to go on; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// Which accounts to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    /// Only those of a canteen.
+    canteen: Option<i64>,
+    /// Where the page before ended.
+    cursor: Option<String>,
+    /// At most so many, 100 unless told, 500 at most.
+    limit: Option<u32>,
+}
+
+/// What makes an account.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewAccountJson {
+    /// The number of its canteen.
+    canteen: i64,
+    /// The person.
+    holder: HolderJson,
+    /// How far below zero it may go, in øre.
+    #[serde(default)]
+    credit: i64,
+    /// Limits in øre.
+    #[serde(default)]
+    limits: LimitsJson,
+}
+
+/// What to change; what is left out stays.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccountChange {
+    /// Limits in øre; null takes a limit away.
+    #[serde(default)]
+    limits: LimitsPatch,
+    /// How far below zero it may go, in øre.
+    credit: Option<i64>,
+    /// The person, as a whole.
+    holder: Option<HolderJson>,
+}
+
+/// Limits to change, in øre; null takes a limit away, what is left out stays.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LimitsPatch {
+    /// In a day.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<i64>)]
+    day: Option<Option<i64>>,
+    /// In an ISO week.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<i64>)]
+    week: Option<Option<i64>>,
+    /// In a month.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<i64>)]
+    month: Option<Option<i64>>,
+}
+
+/// Tells null from nothing.
+fn given<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Option<i64>>, D::Error> {
+    Option::<i64>::deserialize(input).map(Some)
+}
+
+/// Lists accounts by number.
+#[utoipa::path(get, path = "/v1/accounts", tag = "accounts", params(ListQuery),
+    responses((status = 200, body = AccountsPage)), security(("operator" = [])))]
+pub(crate) async fn list(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<AccountsPage>, Problem> {
+    let limit = query.limit.unwrap_or(100).clamp(1, 500);
+    let after = match &query.cursor {
+        None => 0,
+        Some(cursor) => cursor
+            .parse()
+            .map_err(|_| Problem::invalid("cursor", "the cursor is not one of this list"))?,
+    };
+    let page = hub
+        .books
+        .read(move |books| {
+            let canteen = query.canteen.map(CanteenId);
+            let rows = books.list_accounts(reach, canteen, AccountId(after), limit)?;
+            let full = rows.len() == limit as usize;
+            let next_cursor = rows.last().filter(|_| full).map(|row| row.id.to_string());
+            let now = Timestamp::now();
+            let accounts = rows
+                .into_iter()
+                .map(|row| {
+                    let agreement = books.agreement(&row, now)?;
+                    Ok(AccountJson::new(row, agreement))
+                })
+                .collect::<Result<_, LedgerError>>()?;
+            Ok(AccountsPage {
+                accounts,
+                next_cursor,
+            })
+        })
+        .await?;
+    Ok(Json(page))
+}
+
+/// Makes an account with nothing in it.
+#[utoipa::path(post, path = "/v1/accounts", tag = "accounts", request_body = NewAccountJson,
+    responses((status = 201, body = AccountJson), (status = 422, body = Problem)),
+    security(("operator" = [])))]
+pub(crate) async fn create(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Body(new): Body<NewAccountJson>,
+) -> Result<(StatusCode, Json<AccountJson>), Problem> {
+    let new = NewAccount {
+        canteen: CanteenId(new.canteen),
+        holder: new.holder.checked()?,
+        credit: Money::from_ore(new.credit),
+        limits: new.limits.into(),
+    };
+    let id = hub
+        .books
+        .write(move |books| {
+            books.check_canteen(reach, new.canteen)?;
+            books.create_account(&new, Timestamp::now())
+        })
+        .await?;
+    Ok((StatusCode::CREATED, read(&hub, reach, id).await?))
+}
+
+/// Shows an account.
+#[utoipa::path(get, path = "/v1/accounts/{id}", tag = "accounts",
+    params(("id" = i64, Path, description = "The account's number")),
+    responses((status = 200, body = AccountJson), (status = 404, body = Problem)),
+    security(("operator" = [])))]
+pub(crate) async fn show(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Path(id): Path<i64>,
+) -> Result<Json<AccountJson>, Problem> {
+    read(&hub, reach, AccountId(id)).await
+}
+
+/// Changes limits, credit or the person.
+#[utoipa::path(patch, path = "/v1/accounts/{id}", tag = "accounts", request_body = AccountChange,
+    params(("id" = i64, Path, description = "The account's number")),
+    responses((status = 200, body = AccountJson), (status = 404, body = Problem),
+        (status = 422, body = Problem)),
+    security(("operator" = [])))]
+pub(crate) async fn change(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Path(id): Path<i64>,
+    Body(change): Body<AccountChange>,
+) -> Result<Json<AccountJson>, Problem> {
+    let id = AccountId(id);
+    let holder = change.holder.map(HolderJson::checked).transpose()?;
+    let limits = LimitsChange {
+        day: change.limits.day.map(|limit| limit.map(Money::from_ore)),
+        week: change.limits.week.map(|limit| limit.map(Money::from_ore)),
+        month: change.limits.month.map(|limit| limit.map(Money::from_ore)),
+    };
+    hub.books
+        .write(move |books| {
+            books.account_within(reach, id)?;
+            if limits != LimitsChange::default() {
+                books.change_limits(id, limits)?;
+            }
+            if let Some(credit) = change.credit {
+                books.change_credit(id, Money::from_ore(credit))?;
+            }
+            match holder {
+                Some(holder) => books.change_holder(id, &holder),
+                None => Ok(()),
+            }
+        })
+        .await?;
+    read(&hub, reach, id).await
+}
+
+/// Blocks an account (Spær). Again changes nothing.
+#[utoipa::path(post, path = "/v1/accounts/{id}/block", tag = "accounts",
+    params(("id" = i64, Path, description = "The account's number")),
+    responses((status = 200, body = AccountJson), (status = 404, body = Problem)),
+    security(("operator" = [])))]
+pub(crate) async fn block(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Path(id): Path<i64>,
+) -> Result<Json<AccountJson>, Problem> {
+    let id = AccountId(id);
+    hub.books
+        .write(move |books| {
+            books.account_within(reach, id)?;
+            books.block_account(id, Timestamp::now())
+        })
+        .await?;
+    read(&hub, reach, id).await
+}
+
+/// Makes a blocked account active again (Aktiver).
+#[utoipa::path(post, path = "/v1/accounts/{id}/reactivate", tag = "accounts",
+    params(("id" = i64, Path, description = "The account's number")),
+    responses((status = 200, body = AccountJson), (status = 404, body = Problem)),
+    security(("operator" = [])))]
+pub(crate) async fn reactivate(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Path(id): Path<i64>,
+) -> Result<Json<AccountJson>, Problem> {
+    let id = AccountId(id);
+    hub.books
+        .write(move |books| {
+            books.account_within(reach, id)?;
+            books.reactivate_account(id, Timestamp::now())
+        })
+        .await?;
+    read(&hub, reach, id).await
+}
+
+/// Closes an empty account for good and erases the person.
+#[utoipa::path(post, path = "/v1/accounts/{id}/close", tag = "accounts",
+    params(("id" = i64, Path, description = "The account's number")),
+    responses((status = 200, body = AccountJson), (status = 409, body = Problem)),
+    security(("operator" = [])))]
+pub(crate) async fn close(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Path(id): Path<i64>,
+) -> Result<Json<AccountJson>, Problem> {
+    let id = AccountId(id);
+    hub.books
+        .write(move |books| {
+            books.account_within(reach, id)?;
+            books.close_account(id, Timestamp::now())
+        })
+        .await?;
+    read(&hub, reach, id).await
+}
+
+async fn read(hub: &Hub, reach: Reach, id: AccountId) -> Result<Json<AccountJson>, Problem> {
+    let account = hub
+        .books
+        .read(move |books| {
+            let row = books.account_within(reach, id)?;
+            let agreement = books.agreement(&row, Timestamp::now())?;
+            Ok(AccountJson::new(row, agreement))
+        })
+        .await?;
+    Ok(Json(account))
+}
+
+impl AccountJson {
+    fn new(row: AccountRow, agreement: Option<Agreement>) -> AccountJson {
+        AccountJson {
+            id: row.id.0,
+            canteen: row.canteen.0,
+            status: row.status.code(),
+            balance: row.balance.ore(),
+            credit: row.credit.ore(),
+            currency: Currency::Dkk,
+            limits: LimitsJson {
+                day: row.limits.day.map(Money::ore),
+                week: row.limits.week.map(Money::ore),
+                month: row.limits.month.map(Money::ore),
+            },
+            spent: SpentJson {
+                on: row.spent.on().to_string(),
+                day: row.spent.day().ore(),
+                week: row.spent.week().ore(),
+                month: row.spent.month().ore(),
+            },
+            paid_in: row.paid_in.ore(),
+            holder: row.holder.map(HolderJson::from),
+            top_up: agreement.map(AgreementJson::from),
+            created_at: row.created_at.to_string(),
+        }
+    }
+}
+
+impl From<LimitsJson> for Limits {
+    fn from(limits: LimitsJson) -> Limits {
+        Limits {
+            day: limits.day.map(Money::from_ore),
+            week: limits.week.map(Money::from_ore),
+            month: limits.month.map(Money::from_ore),
+        }
+    }
+}
+
+impl From<Holder> for HolderJson {
+    fn from(holder: Holder) -> HolderJson {
+        HolderJson {
+            name: holder.name,
+            school: holder.school,
+            class: holder.class,
+            photo: holder.photo,
+        }
+    }
+}
+
+impl HolderJson {
+    fn checked(self) -> Result<Holder, Problem> {
+        if let Some(photo) = &self.photo {
+            let picture = PICTURES.iter().any(|kind| photo.starts_with(kind));
+            if !picture || photo.len() > PHOTO_MAX {
+                let detail = "a photo is a data: URL of a JPEG, PNG or SVG of at most 64 KiB";
+                return Err(Problem::invalid("holder.photo", detail));
+            }
+        }
+        Ok(Holder {
+            name: self.name,
+            school: self.school,
+            class: self.class,
+            photo: self.photo,
+        })
+    }
+}
+
+const PICTURES: [&str; 3] = ["data:image/jpeg", "data:image/png", "data:image/svg+xml"];
+const PHOTO_MAX: usize = 64 << 10;

@@ -1,0 +1,110 @@
+//! The hub's API: what tills use, and what operators and integrators use.
+
+mod accounts;
+mod chips;
+mod money_in;
+mod oversight;
+mod products;
+mod statements;
+mod till_link;
+mod tills;
+mod top_ups;
+
+pub(crate) use statements::{Days, line_text};
+
+use utoipa::openapi::OpenApi as Description;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::server::Hub;
+
+/// The description of the API as it is committed and served.
+pub fn open_api() -> Description {
+    router().split_for_parts().1
+}
+
+pub(crate) fn router() -> OpenApiRouter<Hub> {
+    OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(till_link::enrol))
+        .routes(routes!(till_link::push))
+        .routes(routes!(till_link::feed))
+        .routes(routes!(till_link::snapshot))
+        .routes(routes!(accounts::list, accounts::create))
+        .routes(routes!(accounts::show, accounts::change))
+        .routes(routes!(accounts::block))
+        .routes(routes!(accounts::reactivate))
+        .routes(routes!(accounts::close))
+        .routes(routes!(statements::statement))
+        .routes(routes!(money_in::deposit))
+        .routes(routes!(money_in::correct))
+        .routes(routes!(
+            top_ups::show_agreement,
+            top_ups::agree,
+            top_ups::cancel_agreement
+        ))
+        .routes(routes!(top_ups::list))
+        .routes(routes!(chips::of_account, chips::add))
+        .routes(routes!(chips::find))
+        .routes(routes!(chips::show))
+        .routes(routes!(chips::block))
+        .routes(routes!(chips::reactivate))
+        .routes(routes!(chips::replace))
+        .routes(routes!(products::list, products::create))
+        .routes(routes!(products::change, products::delete))
+        .routes(routes!(tills::list, tills::create))
+        .routes(routes!(tills::show))
+        .routes(routes!(tills::renew_code))
+        .routes(routes!(tills::revoke))
+        .routes(routes!(oversight::canteens))
+        .routes(routes!(oversight::flags))
+        .routes(routes!(oversight::quarantine))
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Canteen hub",
+        description = "Accounts, chips, deposits, statements and tills of canteens.\n\n\
+            Amounts are whole numbers of øre beside a `currency`; times are RFC 3339 in UTC; days \
+            are dates in Europe/Copenhagen. Errors are `application/problem+json`; the `type` \
+            leads to an explanation. Show an operator's token as a bearer token.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    modifiers(&Tokens),
+    tags(
+        (name = "accounts", description = "Accounts, their limits and the persons behind them"),
+        (name = "money", description = "Deposits, corrections and statements"),
+        (name = "top-ups", description = "Automatic top-ups"),
+        (name = "chips", description = "Chips: find, block, reactivate, replace"),
+        (name = "products", description = "The cashier's buttons"),
+        (name = "tills", description = "Tills as the operator sees them"),
+        (name = "oversight", description = "What the operator should look at"),
+        (name = "till-link", description = "What tills themselves use; see the crate sync-proto"),
+    )
+)]
+struct Api;
+
+struct Tokens;
+
+impl Modify for Tokens {
+    fn modify(&self, description: &mut Description) {
+        let bearer =
+            || SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        let components = description.components.get_or_insert_default();
+        components.add_security_scheme("operator", bearer());
+        components.add_security_scheme("till", bearer());
+    }
+}
+
+/// The one currency.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, ToSchema, Default,
+)]
+pub(crate) enum Currency {
+    /// Danish kroner; amounts are øre.
+    #[default]
+    #[serde(rename = "DKK")]
+    Dkk,
+}

@@ -1,0 +1,237 @@
+//! What tills use: enrolment, batches, feed and snapshot.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body as HttpBody, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use hub_ledger::{Fingerprint, TillAccess};
+use jiff::Timestamp;
+use serde::Deserialize;
+use sync_proto::{Batch, BatchAnswer, EnrolAnswer, EnrolRequest, FeedPage, FeedPosition, PROTO};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::{info, warn};
+use utoipa::IntoParams;
+
+use crate::access::Till;
+use crate::body::{Body, Query};
+use crate::problem::Problem;
+use crate::server::Hub;
+
+/// Makes a till known, once.
+///
+/// The same till with the same key may ask again, in case the answer was lost; the token that it
+/// was given before stops working.
+#[utoipa::path(post, path = "/v1/enrolments", tag = "till-link",
+    request_body(content = Object, description = "`EnrolRequest` of sync-proto"),
+    responses((status = 200, description = "`EnrolAnswer` of sync-proto", body = Object),
+        (status = 403, description = "Name and code do not fit", body = Problem)))]
+pub(crate) async fn enrol(
+    State(hub): State<Hub>,
+    Body(request): Body<EnrolRequest>,
+) -> Result<Json<EnrolAnswer>, Problem> {
+    let token = draw_secret()?;
+    let fingerprint = Fingerprint::of(&token);
+    let till = request.till.clone();
+    let enrolment = hub
+        .books
+        .write(move |books| books.enrol(&request, fingerprint, Timestamp::now()))
+        .await?;
+    info!(till = %till, "Enrolled a till");
+    Ok(Json(EnrolAnswer {
+        token,
+        canteen: enrolment.canteen,
+    }))
+}
+
+/// Stores and books a batch of entries.
+#[utoipa::path(post, path = "/v1/tills/{till}/batches", tag = "till-link",
+    params(("till" = String, Path, description = "The till's name")),
+    request_body(content = Object, description = "`Batch` of sync-proto, zstd allowed"),
+    responses((status = 200, description = "`BatchAnswer` of sync-proto: everything is stored", body = Object),
+        (status = 400, description = "Numbers, hashes or signature are wrong", body = Problem),
+        (status = 401, description = "Not enrolled", body = Problem),
+        (status = 409, description = "Gap or fork", body = Problem),
+        (status = 413, description = "Too large", body = Problem)),
+    security(("till" = [])))]
+pub(crate) async fn push(
+    State(hub): State<Hub>,
+    Till(access): Till,
+    Body(batch): Body<Batch>,
+) -> Result<Json<BatchAnswer>, Problem> {
+    if batch.proto != PROTO {
+        return Err(Problem::invalid(
+            "proto",
+            format!("this hub speaks version {PROTO}"),
+        ));
+    }
+    let till = access.till.clone();
+    let (entries, unsent) = (batch.entries.len(), batch.report.unsent);
+    let answer = hub
+        .books
+        .write(move |books| books.ingest(&access, &batch, Timestamp::now()))
+        .await?;
+    match answer {
+        Ok(answer) => {
+            info!(till = %till, entries, unsent, through = answer.accepted.seq, "Stored a batch");
+            Ok(Json(answer))
+        }
+        Err(refusal) => {
+            warn!(till = %till, entries, refusal = ?refusal, "Refused a batch");
+            Err(refusal.into())
+        }
+    }
+}
+
+/// Where a till stands in the feed and how long it wants to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FeedQuery {
+    /// The life of the hub's database that the cursor is from; 0 before the first contact.
+    #[serde(default)]
+    hub_epoch: u64,
+    /// The last change applied.
+    #[serde(default)]
+    cursor: u64,
+    /// How many seconds to wait for a change, at most 25.
+    #[serde(default)]
+    wait: u64,
+}
+
+/// What changed after a cursor; waits for a change when asked to.
+#[utoipa::path(get, path = "/v1/tills/{till}/feed", tag = "till-link",
+    params(("till" = String, Path, description = "The till's name"), FeedQuery),
+    responses((status = 200, description = "`FeedPage` of sync-proto", body = Object),
+        (status = 401, description = "Not enrolled", body = Problem),
+        (status = 410, description = "A snapshot is required", body = Problem)),
+    security(("till" = [])))]
+pub(crate) async fn feed(
+    State(hub): State<Hub>,
+    Till(access): Till,
+    Query(query): Query<FeedQuery>,
+) -> Result<Json<FeedPage>, Problem> {
+    note_till(&hub, &access).await?;
+    let deadline = Instant::now() + Duration::from_secs(query.wait).min(WAIT_MAX);
+    let from = FeedPosition {
+        hub_epoch: query.hub_epoch,
+        cursor: query.cursor,
+    };
+    let mut changes = hub.books.changes();
+    let mut stopping = hub.stopping.clone();
+    loop {
+        changes.borrow_and_update();
+        let till = access.clone();
+        let page = hub
+            .books
+            .read(move |books| books.feed(&till, from, Timestamp::now()))
+            .await??;
+        if !page.changes.is_empty() || Instant::now() >= deadline || *stopping.borrow() {
+            return Ok(Json(page));
+        }
+        tokio::select! {
+            // An error means that the writer is gone; the next read tells.
+            _ = changes.changed() => {}
+            _ = stopping.changed() => {}
+            () = sleep_until(deadline) => {}
+        }
+    }
+}
+
+/// Everything that a new till needs, as lines of JSON.
+#[utoipa::path(get, path = "/v1/tills/{till}/snapshot", tag = "till-link",
+    params(("till" = String, Path, description = "The till's name")),
+    responses((status = 200, description = "Lines: `SnapshotHeader`, `Change`…, `SnapshotTrailer` of sync-proto",
+            body = String, content_type = "application/x-ndjson"),
+        (status = 401, description = "Not enrolled", body = Problem)),
+    security(("till" = [])))]
+pub(crate) async fn snapshot(
+    State(hub): State<Hub>,
+    Till(access): Till,
+) -> Result<Response, Problem> {
+    note_till(&hub, &access).await?;
+    let (chunks, stream) = mpsc::channel::<io::Result<Bytes>>(4);
+    let books = hub.books.clone();
+    tokio::spawn(async move {
+        let till = access.till.clone();
+        let failed = chunks.clone();
+        let written = books
+            .read(move |books| {
+                let mut out = Chunks {
+                    chunks,
+                    buffer: Vec::with_capacity(CHUNK),
+                };
+                let done = books.snapshot(&access, Timestamp::now(), &mut out)?;
+                Ok(done.and_then(|()| out.flush()))
+            })
+            .await;
+        match written {
+            Ok(Ok(())) => {}
+            // The till is gone, or tells by the missing trailer that it did not get everything.
+            Ok(Err(error)) => info!(till = %till, error = %error, "A snapshot was cut short"),
+            Err(error) => {
+                warn!(till = %till, error = &error as &dyn std::error::Error, "Failed a snapshot");
+                let _ = failed.send(Err(io::Error::other("snapshot failed"))).await;
+            }
+        }
+    });
+    let body = HttpBody::from_stream(ReceiverStream::new(stream));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// Passes what is written on to a response, in chunks.
+struct Chunks {
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+    buffer: Vec<u8>,
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
+        self.chunks
+            .blocking_send(Ok(chunk.into()))
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Notes that the till is alive, once a minute at most.
+async fn note_till(hub: &Hub, access: &TillAccess) -> Result<(), Problem> {
+    let now = Timestamp::now();
+    let fresh = access
+        .seen_at
+        .is_some_and(|seen_at| now.duration_since(seen_at) < SEEN_EVERY);
+    if !fresh {
+        let till = access.till.clone();
+        hub.books
+            .write(move |books| books.note_till(&till, now))
+            .await?;
+    }
+    Ok(())
+}
+
+pub(crate) fn draw_secret() -> Result<String, Problem> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| Problem::new("internal", "the system gives no random numbers"))?;
+    Ok(hex::encode(bytes))
+}
+
+/// The longest that a request for the feed is held open.
+const WAIT_MAX: Duration = Duration::from_secs(25);
+const SEEN_EVERY: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+const CHUNK: usize = 32 << 10;

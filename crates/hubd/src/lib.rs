@@ -1,0 +1,15 @@
+//! The central server: takes in what tills have sold, keeps the accounts, tells tills what changed,
+//! charges automatic top-ups, and serves operators and integrators.
+
+pub mod access;
+mod api;
+mod body;
+pub mod books;
+pub mod config;
+pub mod load;
+mod pages;
+pub mod problem;
+pub mod server;
+pub mod worker;
+
+pub use api::open_api;

@@ -1,0 +1,144 @@
+//! The few pages for people: an index, and a statement as a guardian reads it. Danish first.
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use canteen::{AccountId, COPENHAGEN, TopUpState};
+use hub_ledger::{AccountRow, Agreement, BookingRow};
+use jiff::Timestamp;
+
+use crate::access::Operator;
+use crate::api::{Days, line_text};
+use crate::body::{Path, Query};
+use crate::problem::Problem;
+use crate::server::Hub;
+
+#[derive(Template)]
+#[template(path = "index.html")]
+struct IndexPage {
+    version: &'static str,
+}
+
+/// Where things are.
+pub(crate) async fn index() -> Response {
+    page(&IndexPage {
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "statement.html")]
+struct StatementPage {
+    account: String,
+    name: String,
+    balance: String,
+    status: &'static str,
+    top_up: Option<String>,
+    from: String,
+    to: String,
+    rows: Vec<RowText>,
+}
+
+struct RowText {
+    at: String,
+    text: String,
+    lines: Vec<String>,
+    amount: String,
+    balance: String,
+}
+
+/// An account's statement for this month, or for the days in the query.
+pub(crate) async fn statement(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Path(id): Path<i64>,
+    Query(days): Query<Days>,
+) -> Result<Response, Problem> {
+    let now = Timestamp::now();
+    let range = days.range(now)?;
+    let (from, to) = (danish(range.start().date()), danish(range.end().date()));
+    let (account, agreement, rows) = hub
+        .books
+        .read(move |books| {
+            let account = books.account_within(reach, AccountId(id))?;
+            let agreement = books.agreement(&account, now)?;
+            Ok((account, agreement, books.statement(AccountId(id), range)?))
+        })
+        .await?;
+    Ok(page(&StatementPage {
+        account: account.id.to_string(),
+        balance: account.balance.to_string(),
+        status: status_text(&account),
+        top_up: agreement.as_ref().map(top_up_text),
+        name: account.holder.map(|holder| holder.name).unwrap_or_default(),
+        from,
+        to,
+        rows: rows.iter().map(RowText::new).collect(),
+    }))
+}
+
+impl RowText {
+    fn new(row: &BookingRow) -> RowText {
+        let at = COPENHAGEN.to_datetime(row.happened_at);
+        RowText {
+            at: format!(
+                "{} kl. {:02}.{:02}",
+                danish(at.date()),
+                at.hour(),
+                at.minute()
+            ),
+            text: row.text.clone(),
+            lines: row.lines.iter().map(line_text).collect(),
+            amount: row.amount.bare().to_string(),
+            balance: row.balance_after.bare().to_string(),
+        }
+    }
+}
+
+fn status_text(account: &AccountRow) -> &'static str {
+    match account.status {
+        canteen::Status::Active => "Aktiv",
+        canteen::Status::Blocked => "Spærret",
+        canteen::Status::Closed => "Lukket",
+    }
+}
+
+fn top_up_text(agreement: &Agreement) -> String {
+    let amount = agreement.amount;
+    let state = match (agreement.disabled, agreement.armed, agreement.state) {
+        (true, _, _) => "kortet kan ikke bruges; opret en ny aftale",
+        (false, false, _) => "træder i kraft, når der er indbetalt 100,00 kr. i alt",
+        (false, true, TopUpState::Idle) => "aktiv",
+        (false, true, TopUpState::Pending) => "er i gang",
+        (false, true, TopUpState::Failed) => "mislykkedes; indbetal selv, eller vent",
+    };
+    format!("{amount} ({state})")
+}
+
+/// `20.11.2026`
+fn danish(date: jiff::civil::Date) -> String {
+    format!("{:02}.{:02}.{}", date.day(), date.month(), date.year())
+}
+
+fn page(template: &impl Template) -> Response {
+    match template.render() {
+        Ok(html) => (PAGE_HEADERS, Html(html)).into_response(),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the page failed\n").into_response(),
+    }
+}
+
+/// Personal pages are not kept by the browser and load nothing from elsewhere.
+const PAGE_HEADERS: [(HeaderName, HeaderValue); 3] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ),
+    ),
+];

@@ -1,0 +1,100 @@
+//! The HTTP server: what is served where, and how it starts and stops.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tower_http::compression::CompressionLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::trace::TraceLayer;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::access::OperatorAccess;
+use crate::api;
+use crate::books::Books;
+use crate::pages;
+use crate::problem::{Problem, explain};
+
+/// What every request can reach.
+#[derive(Clone)]
+pub struct Hub {
+    pub(crate) books: Books,
+    pub(crate) operators: Arc<[OperatorAccess]>,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl Hub {
+    /// A hub on a store; `stopping` turns true when the program is to end.
+    pub fn new(
+        books: Books,
+        operators: Vec<OperatorAccess>,
+        stopping: watch::Receiver<bool>,
+    ) -> Hub {
+        Hub {
+            books,
+            operators: operators.into(),
+            stopping,
+        }
+    }
+}
+
+/// Serves until `stop` resolves, then lets the requests under way end.
+pub async fn serve(
+    listener: TcpListener,
+    hub: Hub,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(hub))
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+fn router(hub: Hub) -> Router {
+    let (api, description) = api::router().split_for_parts();
+    Router::new()
+        .merge(api)
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", description))
+        .route("/", get(pages::index))
+        .route("/statements/{account}", get(pages::statement))
+        .route("/problems/{code}", get(explain))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route(
+            "/favicon.ico",
+            get(|| async { Redirect::permanent("/docs/favicon-32x32.png") }),
+        )
+        .fallback(|| async { Problem::new("not-found", "there is nothing at this address") })
+        // Counted after unpacking, so that a small body cannot grow without bounds.
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(RequestDecompressionLayer::new())
+        .layer(CompressionLayer::new())
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .with_state(hub)
+}
+
+/// Without the query: it can hold a chip number.
+fn span(request: &axum::http::Request<axum::body::Body>) -> tracing::Span {
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
+}
+
+/// Whether the store answers and its books are right.
+async fn ready(axum::extract::State(hub): axum::extract::State<Hub>) -> Response {
+    match hub.books.read(|books| books.sum_of_balances()).await {
+        Ok(sum) if sum == canteen::Money::ZERO => "ok\n".into_response(),
+        Ok(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the books do not balance\n",
+        )
+            .into_response(),
+        Err(error) => Problem::from(error).into_response(),
+    }
+}
+
+/// The most that a body may have once unpacked.
+const BODY_MAX: usize = 8 << 20;
