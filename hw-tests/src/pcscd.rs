@@ -265,6 +265,8 @@ impl VirtualReader {
 }
 
 /// Builds the virtual reader's driver with the cargo that runs the tests, and says where it is.
+///
+/// It has a target directory of its own: in the shared one a test would wait for every other build.
 pub fn build_driver() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -276,6 +278,7 @@ pub fn build_driver() -> anyhow::Result<PathBuf> {
             "virtual-pcd",
             "--message-format=json",
         ])
+        .args(["--target-dir", "target/virtual-pcd"])
         .current_dir(&workspace)
         .stderr(Stdio::inherit())
         .output()
