@@ -10,6 +10,7 @@ use crate::packages;
 use crate::ports;
 use crate::signal;
 use crate::site::{self, OPERATOR_TOKEN, Site};
+use crate::till::ChipNumber;
 use crate::workspace;
 
 /// Starts the demo; returns when it is over.
@@ -26,7 +27,7 @@ pub(crate) fn run(options: &Demo) -> anyhow::Result<()> {
     if options.script {
         return lunch::play(&mut site);
     }
-    greet(&site);
+    greet(&site)?;
     wait(&mut site)?;
     println!("Stopping.");
     site.stop();
@@ -52,10 +53,11 @@ fn place(options: &Demo) -> anyhow::Result<(PathBuf, Ports)> {
     Ok((usual, options.ports))
 }
 
-fn greet(site: &Site) {
+fn greet(site: &Site) -> anyhow::Result<()> {
     let ports = site.ports();
     let (hub, page, gateway, readers) = (ports.hub, ports.page, ports.gateway, ports.readers);
     let directory = site.directory().display();
+    let account = site.account(ChipNumber("72BF9961"))?;
     let port = if readers == Ports::default().readers {
         String::new()
     } else {
@@ -67,7 +69,8 @@ The demo canteen is open.
 
   cashier page              http://127.0.0.1:{page}/
   hub, for operators        http://127.0.0.1:{hub}/
-  hub, API documents        http://127.0.0.1:{hub}/docs    (token: {OPERATOR_TOKEN})
+  hub, API documents        http://127.0.0.1:{hub}/docs
+  hub, a statement          http://demo:{OPERATOR_TOKEN}@127.0.0.1:{hub}/statements/{account}
   card gateway simulator    http://127.0.0.1:{gateway}/
 
 Ring something up on the cashier page, press Betal, and tap a chip in another terminal:
@@ -84,10 +87,11 @@ is a chip too. The technician's command:
 
   {tillctl} --socket {directory}/tilld.sock status
 
-Logs and data are in {directory}. Ctrl-C ends the demo; what was sold stays until --fresh.",
+The hub's API wants the token {OPERATOR_TOKEN}. Logs and data are in {directory}. Ctrl-C ends the demo; what was sold stays until --fresh.",
         second = readers.saturating_add(1),
         tillctl = site.programs().tillctl.display(),
     );
+    Ok(())
 }
 
 fn wait(site: &mut Site) -> anyhow::Result<()> {

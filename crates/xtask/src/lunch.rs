@@ -222,7 +222,7 @@ impl Lunch<'_> {
 
     /// The hub is away: sales go on, limits and balances hold, nothing is lost and nothing doubled.
     fn line_down(&mut self) -> anyhow::Result<()> {
-        self.wait_for_waiting(0)?;
+        self.wait_for_everything_sent()?;
         self.site.stop_hub();
         self.wait_for_line("offline")?;
         self.tell("the hub is stopped", "the till says offline");
@@ -251,13 +251,15 @@ impl Lunch<'_> {
             .as_str()
             .context("offline since nobody knows when")?;
         same("entries waiting", status["waiting"].as_u64(), Some(4))?;
+        let (head, acked) = (status["head_seq"].as_u64(), status["acked_seq"].as_u64());
+        same("the ledger's head", head, acked.map(|acked| acked + 4))?;
         self.tell(
             "tillctl status",
             &format!("offline since {since}, 4 entries wait"),
         );
 
         self.site.start_hub()?;
-        self.wait_for_waiting(0)?;
+        self.wait_for_everything_sent()?;
         self.wait_for_line("online")?;
         self.wait_for_agreement()?;
         for amount in [-22_00, -3_00] {
@@ -327,12 +329,18 @@ impl Lunch<'_> {
     }
 
     fn close(&mut self) -> anyhow::Result<()> {
-        self.wait_for_waiting(0)?;
+        self.wait_for_everything_sent()?;
         self.wait_for_agreement()?;
         self.verify()?;
         self.check_charges()?;
         same("meals on the statement", self.rows_of(ORDINARY, -22_00)?, 2)?;
         same("snacks on the statement", self.rows_of(ORDINARY, -3_00)?, 5)?;
+        let books = self.site.hub().fetch("/readyz")?;
+        same(
+            "what the hub says of its books",
+            books.body.as_str(),
+            "ok\n",
+        )?;
         self.tell("the till closes", "balances agree, every sale stands once");
         Ok(())
     }
@@ -402,9 +410,7 @@ impl Lunch<'_> {
     }
 
     fn account(&self, chip: ChipNumber) -> anyhow::Result<i64> {
-        let answer = self.site.hub().json(&format!("/v1/chips/{}", chip.0))?;
-        let account = answer["account"].as_i64();
-        account.with_context(|| format!("no account of {} in {answer}", chip.0))
+        self.site.account(chip)
     }
 
     fn hub_balance(&self, chip: ChipNumber) -> anyhow::Result<i64> {
@@ -434,10 +440,11 @@ impl Lunch<'_> {
         })
     }
 
-    fn wait_for_waiting(&mut self, entries: u64) -> anyhow::Result<()> {
-        self.wait_for(&format!("{entries} entries to wait"), |lunch| {
-            let waiting = lunch.till.status()?["waiting"].as_u64();
-            Ok((waiting == Some(entries)).then_some(()))
+    fn wait_for_everything_sent(&mut self) -> anyhow::Result<()> {
+        self.wait_for("the hub to have every entry", |lunch| {
+            let status = lunch.till.status()?;
+            let sent = status["head_seq"] == status["acked_seq"] && status["waiting"] == 0;
+            Ok(sent.then_some(()))
         })
     }
 
@@ -495,7 +502,7 @@ impl Row {
                 .with_context(|| format!("no {key} in {row}"))
         };
         let lines = row["lines"].as_array().into_iter().flatten();
-        let lines: Vec<&str> = lines.filter_map(Value::as_str).collect();
+        let lines: Vec<&str> = lines.filter_map(|line| line["text"].as_str()).collect();
         Ok(Row {
             amount: figure("amount")?,
             balance: figure("balance_after")?,

@@ -20,6 +20,7 @@ use crate::http::Host;
 use crate::packages;
 use crate::part::Part;
 use crate::settings::Settings;
+use crate::till::ChipNumber;
 use crate::workspace::{self, Programs};
 
 /// A demo canteen, all of it or what was started so far.
@@ -133,6 +134,13 @@ impl Site {
         Host::new(self.ports.gateway)
     }
 
+    /// The account at the hub that a chip pays from.
+    pub(crate) fn account(&self, chip: ChipNumber) -> anyhow::Result<i64> {
+        let answer = self.hub().json(&format!("/v1/chips?number={}", chip.0))?;
+        let account = answer["chips"][0]["account"].as_i64();
+        account.with_context(|| format!("no account of {} in {answer}", chip.0))
+    }
+
     /// Starts the reader's pcscd in a fresh mount namespace.
     pub(crate) fn start_pcscd(&mut self) -> anyhow::Result<()> {
         let namespace = if packages::is_root()? { "-m" } else { "-Urm" };
@@ -201,7 +209,7 @@ impl Site {
             .arg(self.directory.join("hub.toml"))
             .current_dir(&self.directory);
         let mut part = Part::start("hubd", &mut command, &self.log("hubd"))?;
-        let hub = Host::new(self.ports.hub);
+        let hub = self.hub();
         part.wait_until_ready(START_TIME, || hub.is_there())?;
         self.hub = Some(part);
         Ok(())

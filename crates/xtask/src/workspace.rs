@@ -34,7 +34,25 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
+    // `cargo run` describes this very package in the environment. Build scripts that look there
+    // would run again each time that cargo is run from here and by hand in turn.
+    for (name, _) in std::env::vars_os() {
+        if describes_a_package(&name.to_string_lossy()) {
+            cargo.env_remove(name);
+        }
+    }
     cargo
+}
+
+fn describes_a_package(variable: &str) -> bool {
+    [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+    ]
+    .iter()
+    .any(|start| variable.starts_with(start))
 }
 
 /// The directory for all that is made and can be made again.
@@ -112,6 +130,14 @@ mod tests {
     fn the_top_of_the_tree_has_the_workspace() {
         assert!(root().join("crates/xtask/Cargo.toml").is_file());
         assert!(root().join("config/till.toml").is_file());
+    }
+
+    #[test]
+    fn only_the_description_of_this_package_is_kept_from_cargo() {
+        assert!(describes_a_package("CARGO_MANIFEST_DIR"));
+        assert!(describes_a_package("CARGO_PKG_VERSION_PRE"));
+        assert!(!describes_a_package("CARGO_HOME"));
+        assert!(!describes_a_package("CARGO_TARGET_DIR"));
     }
 
     #[test]
