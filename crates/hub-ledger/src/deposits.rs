@@ -244,3 +244,148 @@ fn booked_before(
 const DEPOSIT_MAX: Money = Money::from_kroner(10_000);
 /// The most that one correction or opening balance can move.
 const CORRECTION_MAX: Money = Money::from_kroner(100_000);
+
+#[cfg(test)]
+mod tests {
+    use canteen::BusinessDay;
+
+    use super::*;
+    use crate::testbed::{Bed, NOW, kr, ore, sale, void};
+
+    #[track_caller]
+    fn check(amount: Money, ok: bool) {
+        let mut bed = Bed::new();
+        let (account, _) = bed.account(Money::ZERO);
+        let key = bed.key();
+        let deposited = bed.ledger.deposit(account, amount, &key, NOW);
+        assert_eq!(deposited.is_ok(), ok, "{amount}");
+        if let Err(error) = deposited {
+            let refused = matches!(error, LedgerError::Refused(Refusal::DepositAmount { .. }));
+            assert!(refused, "{error}");
+        }
+        assert_eq!(bed.balance(account), if ok { amount } else { Money::ZERO });
+        bed.check_books();
+    }
+
+    #[test]
+    fn a_deposit_is_whole_kroner_above_zero() {
+        check(kr(1), true);
+        check(kr(10_000), true);
+        check(kr(0), false);
+        check(kr(-100), false);
+        check(ore(1), false);
+        check(ore(100_50), false);
+        check(kr(10_001), false);
+        check(ore(i64::MAX), false);
+        check(ore(i64::MIN), false);
+    }
+
+    #[test]
+    fn the_same_request_books_once_and_another_under_its_key_is_refused() {
+        let mut bed = Bed::new();
+        let (account, _) = bed.account(Money::ZERO);
+        let key = bed.key();
+        let first = bed.ledger.deposit(account, kr(100), &key, NOW).unwrap();
+        let second = bed.ledger.deposit(account, kr(100), &key, NOW).unwrap();
+        assert_eq!((first.replayed, second.replayed), (false, true));
+        assert_eq!(first.booking, second.booking);
+        let other = RequestKey {
+            fingerprint: Fingerprint::of("another request"),
+            ..key
+        };
+        let reused = bed.ledger.deposit(account, kr(200), &other, NOW);
+        assert!(matches!(
+            reused,
+            Err(LedgerError::Refused(Refusal::KeyReused))
+        ));
+        assert_eq!(bed.balance(account), kr(100));
+    }
+
+    #[test]
+    fn nothing_is_paid_into_a_blocked_account() {
+        let mut bed = Bed::new();
+        let (account, chip) = bed.account(Money::ZERO);
+        let try_deposit = |bed: &mut Bed| {
+            let key = bed.key();
+            match bed.ledger.deposit(account, kr(50), &key, NOW) {
+                Ok(_) => "booked",
+                Err(LedgerError::Refused(Refusal::AccountBlocked)) => "blocked",
+                Err(error) => panic!("{error}"),
+            }
+        };
+        bed.ledger.block_account(account, NOW).unwrap();
+        assert_eq!(try_deposit(&mut bed), "blocked");
+        bed.ledger.reactivate_account(account, NOW).unwrap();
+        bed.ledger.block_chip(chip, NOW).unwrap();
+        assert_eq!(try_deposit(&mut bed), "blocked");
+        let new = bed.chip();
+        bed.ledger.replace_chip(chip, &new, NOW).unwrap();
+        assert_eq!(try_deposit(&mut bed), "booked");
+        assert_eq!(bed.balance(account), kr(50));
+    }
+
+    #[test]
+    fn a_statement_tells_what_happened_row_by_row() {
+        let mut bed = Bed::new();
+        let (account, chip) = bed.account(ore(49_50));
+        bed.pay_in(account, kr(100));
+        let mut till = bed.till("kasse-1");
+        let of = bed.send(&mut till, [sale(account, chip, kr(22))])[0];
+        bed.send(&mut till, [void(account, of, 1, kr(22))]);
+        let key = bed.key();
+        bed.ledger
+            .correct(account, ore(-50), "afrunding", &key, NOW)
+            .unwrap();
+        let day = BusinessDay::of(NOW);
+        let rows = bed.ledger.statement(account, day..=day).unwrap();
+        let shown: Vec<String> = rows
+            .iter()
+            .map(|row| {
+                let lines: Vec<_> = row.lines.iter().map(|line| line.text.as_str()).collect();
+                format!(
+                    "{} {} [{}] {} {}",
+                    row.kind.code(),
+                    row.text,
+                    lines.join(", "),
+                    row.amount.bare(),
+                    row.balance_after.bare()
+                )
+            })
+            .collect();
+        let expect = [
+            "opening Startsaldo [] 49,50 49,50",
+            "deposit Indbetaling [] 100,00 149,50",
+            "sale Køb [Dagens ret] -22,00 127,50",
+            "void Tilbageført køb [] 22,00 149,50",
+            "correction Korrektion: afrunding [] -0,50 149,00",
+        ];
+        assert_eq!(shown, expect);
+        let tomorrow = day.next().unwrap();
+        assert!(
+            bed.ledger
+                .statement(account, tomorrow..=tomorrow)
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn the_books_refuse_to_be_edited() {
+        let mut bed = Bed::new();
+        let (account, chip) = bed.account(kr(100));
+        let mut till = bed.till("kasse-1");
+        bed.send(&mut till, [sale(account, chip, kr(22))]);
+        for table in ["journal", "batch", "booking"] {
+            let column = if table == "booking" { "text" } else { "rowid" };
+            let column = if table == "batch" { "entries" } else { column };
+            for sql in [
+                format!("DELETE FROM {table}"),
+                format!("UPDATE {table} SET {column} = 7"),
+            ] {
+                let error = bed.ledger.db.execute(&sql, []).unwrap_err().to_string();
+                assert!(error.contains("append-only"), "{sql}: {error}");
+            }
+        }
+        bed.check_books();
+    }
+}

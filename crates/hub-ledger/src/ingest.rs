@@ -750,29 +750,11 @@ const INSUFFICIENT_FUNDS: &str = "insufficient_funds";
 
 #[cfg(test)]
 mod tests {
-    use canteen::TopUpOutcome;
     use proptest::prelude::*;
-    use sync_proto::{EntryTexts, SaleLine, Start};
+    use sync_proto::{EntryTexts, Start};
 
     use super::*;
-    use crate::testbed::{Bed, NOW, TestTill, kr, ore};
-
-    fn sale(account: AccountId, chip: i64, amount: Money) -> EntryBody {
-        EntryBody::Sale(Sale {
-            account,
-            chip,
-            amount,
-            lines: vec![SaleLine {
-                quantity: 1,
-                text: "Dagens ret".to_owned(),
-                unit_price: amount,
-                amount,
-            }],
-            balance_after: Money::ZERO,
-            online: false,
-            top_up: TopUpOutcome::None,
-        })
-    }
+    use crate::testbed::{Bed, NOW, TestTill, kr, ore, sale, void};
 
     fn start() -> EntryBody {
         EntryBody::Start(Start {
@@ -1019,15 +1001,7 @@ mod tests {
         let (account, chip) = bed.account(kr(100));
         let mut till = bed.till("kasse-1");
         let of = till.write(sale(account, chip, kr(30)));
-        let void = |amount, of| {
-            EntryBody::Void(Void {
-                of,
-                of_seq: 1,
-                account,
-                amount,
-                balance_after: Money::ZERO,
-            })
-        };
+        let void = |amount, of| void(account, of, 1, amount);
         till.write(void(kr(10), of));
         till.write(void(kr(25), of));
         till.write(void(kr(1), of));

@@ -2,11 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use canteen::{AccountId, BusinessDay, ChipId, Limits, Money};
+use canteen::{AccountId, BusinessDay, ChipId, Limits, Money, TopUpOutcome};
 use jiff::Timestamp;
 use sync_proto::{
-    Batch, BatchAnswer, BatchRefusal, EnrolRequest, EntryBody, EntryHash, EntryHeader, EntryTexts,
-    Epoch, FeedPosition, Head, HeadSignature, NumberedEntry, PROTO, TillId, TillKey, TillReport,
+    Batch, BatchAnswer, BatchRefusal, Decline, EnrolRequest, EntryBody, EntryHash, EntryHeader,
+    EntryTexts, Epoch, FeedPosition, Head, HeadSignature, NumberedEntry, PROTO, Sale, SaleLine,
+    TillId, TillKey, TillReport, Void,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -25,6 +26,50 @@ pub(crate) fn kr(kroner: i32) -> Money {
 
 pub(crate) fn ore(ore: i64) -> Money {
     Money::from_ore(ore)
+}
+
+/// A sale of one dish.
+pub(crate) fn sale(account: AccountId, chip: i64, amount: Money) -> EntryBody {
+    EntryBody::Sale(Sale {
+        account,
+        chip,
+        amount,
+        lines: vec![SaleLine {
+            quantity: 1,
+            text: "Dagens ret".to_owned(),
+            unit_price: amount,
+            amount,
+        }],
+        balance_after: Money::ZERO,
+        online: false,
+        top_up: TopUpOutcome::None,
+    })
+}
+
+/// A declined purchase.
+pub(crate) fn decline(account: AccountId, chip: i64, amount: Money, reason: &str) -> EntryBody {
+    EntryBody::Decline(Decline {
+        account,
+        chip,
+        amount,
+        reason: reason.to_owned(),
+        balance: Money::ZERO,
+        limit: None,
+        left: None,
+        online: true,
+        top_up: TopUpOutcome::None,
+    })
+}
+
+/// A sale taken back.
+pub(crate) fn void(account: AccountId, of: Uuid, of_seq: u64, amount: Money) -> EntryBody {
+    EntryBody::Void(Void {
+        of,
+        of_seq,
+        account,
+        amount,
+        balance_after: Money::ZERO,
+    })
 }
 
 pub(crate) struct Bed {
@@ -138,12 +183,55 @@ impl Bed {
         self.ledger.ingest(&till.access, batch, NOW).unwrap()
     }
 
+    /// Writes entries and sends everything that has not been sent.
+    pub(crate) fn send(
+        &mut self,
+        till: &mut TestTill,
+        entries: impl IntoIterator<Item = EntryBody>,
+    ) -> Vec<Uuid> {
+        self.send_at(till, entries, NOW)
+    }
+
+    pub(crate) fn send_at(
+        &mut self,
+        till: &mut TestTill,
+        entries: impl IntoIterator<Item = EntryBody>,
+        now: Timestamp,
+    ) -> Vec<Uuid> {
+        let ids = entries
+            .into_iter()
+            .map(|entry| till.write_at(entry, now))
+            .collect();
+        let mark = crate::tills::accepted_through(&self.ledger.db, &till.access.till).unwrap();
+        let batch = till.batch(mark + 1..=till.last_seq());
+        self.ledger
+            .ingest(&till.access, &batch, now)
+            .unwrap()
+            .unwrap();
+        self.check_books();
+        ids
+    }
+
+    pub(crate) fn pay_in(&mut self, account: AccountId, amount: Money) {
+        let key = self.key();
+        self.ledger.deposit(account, amount, &key, NOW).unwrap();
+    }
+
+    /// Pays in where that is allowed.
+    pub(crate) fn pay_in_if_open(&mut self, account: AccountId, amount: Money) {
+        let key = self.key();
+        match self.ledger.deposit(account, amount, &key, NOW) {
+            Ok(_) | Err(crate::LedgerError::Refused(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     pub(crate) fn balance(&self, account: AccountId) -> Money {
         self.ledger.account(account).unwrap().balance
     }
 
     pub(crate) fn own_balance(&self, kind: &str) -> Money {
-        let sql = "SELECT sum(balance) FROM account WHERE kind = ?1";
+        let sql = "SELECT coalesce(sum(balance), 0) FROM account WHERE kind = ?1";
         Money::from_ore(
             self.ledger
                 .db

@@ -342,3 +342,68 @@ fn begin_epoch(db: &Connection, request: &EnrolRequest, now: Timestamp) -> Resul
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use sync_proto::TillKey;
+
+    use super::*;
+    use crate::testbed::{Bed, NOW};
+
+    const CODE: &str = "DEMO-KASSE";
+
+    fn request(code: &str, seed: u8, epoch: u64) -> EnrolRequest {
+        EnrolRequest {
+            till: "kasse-9".parse().unwrap(),
+            code: code.to_owned(),
+            epoch: Epoch(epoch),
+            public_key: TillKey::from_seed(&[seed; 32]).public(),
+        }
+    }
+
+    #[track_caller]
+    fn check(bed: &mut Bed, code: &str, seed: u8, epoch: u64, token: &str, ok: bool) {
+        let enrolled = bed
+            .ledger
+            .enrol(&request(code, seed, epoch), Fingerprint::of(token), NOW);
+        assert_eq!(enrolled.is_ok(), ok, "{code} {seed} {epoch}: {enrolled:?}");
+    }
+
+    fn is_known(bed: &Bed, token: &str) -> bool {
+        bed.ledger
+            .till_by_token(Fingerprint::of(token))
+            .unwrap()
+            .is_some()
+    }
+
+    #[test]
+    fn a_code_makes_one_machine_known() {
+        let mut bed = Bed::new();
+        let new = NewTill {
+            id: "kasse-9".parse().unwrap(),
+            canteen: bed.canteen,
+            code: Fingerprint::of(CODE),
+        };
+        bed.ledger.create_till(&new, NOW).unwrap();
+        check(&mut bed, "WRONG", 1, 1, "a", false);
+        check(&mut bed, CODE, 1, 1, "a", true);
+        check(&mut bed, CODE, 2, 2, "b", false);
+        // The answer was lost: the same machine asks again, and the first token ends.
+        check(&mut bed, CODE, 1, 1, "c", true);
+        assert_eq!((is_known(&bed, "a"), is_known(&bed, "c")), (false, true));
+        bed.ledger
+            .renew_code(&new.id, Fingerprint::of("NEW-CODE"))
+            .unwrap();
+        assert!(
+            is_known(&bed, "c"),
+            "the machine goes on until the new code is used"
+        );
+        check(&mut bed, CODE, 1, 1, "d", false);
+        check(&mut bed, "NEW-CODE", 2, 1, "d", false);
+        check(&mut bed, "NEW-CODE", 2, 2, "d", true);
+        assert_eq!((is_known(&bed, "c"), is_known(&bed, "d")), (false, true));
+        bed.ledger.revoke_till(&new.id, NOW).unwrap();
+        assert!(!is_known(&bed, "d"));
+        check(&mut bed, "NEW-CODE", 2, 2, "e", false);
+    }
+}

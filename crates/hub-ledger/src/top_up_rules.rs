@@ -21,6 +21,8 @@ pub struct TopUpRules {
     pub spacing: Duration,
     /// Two answers "not found" must be this far apart before a charge is sent again.
     pub not_found_apart: Duration,
+    /// "Not found" that comes later than this after the charge proves nothing: gateways forget.
+    pub not_found_believed: Duration,
     /// How often one top-up is charged at most.
     pub attempts_max: u32,
     /// After a charge that provably did not leave, when it is tried again.
@@ -42,6 +44,7 @@ impl Default for TopUpRules {
             look_up_after: [5, 30, 120].map(Duration::from_secs).to_vec(),
             spacing: Duration::from_secs(12 * 60),
             not_found_apart: Duration::from_secs(60),
+            not_found_believed: Duration::from_secs(3600),
             attempts_max: 3,
             unsent_back_off: [30, 60, 120, 300, 600].map(Duration::from_secs).to_vec(),
             soft_back_off: [24, 72]

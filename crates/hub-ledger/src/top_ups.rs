@@ -502,6 +502,26 @@ impl HubLedger {
         Ok(db.commit()?)
     }
 
+    /// Ends a stuck top-up that a person has found never to have taken money.
+    pub fn give_up_top_up(&mut self, id: TopUpId, now: Timestamp) -> Result<(), LedgerError> {
+        let db = self.change()?;
+        let Some(top_up) = read_top_up(&db, id)?.filter(|top_up| top_up.is(TopUpStage::Stuck))
+        else {
+            return Err(Refusal::not_found("stuck top-up", id).into());
+        };
+        let account = read_account(&db, top_up.account)?;
+        finish(
+            &db,
+            &top_up,
+            TopUpStage::Failed,
+            Some("given_up"),
+            None,
+            now,
+        )?;
+        touch_account(&db, &account)?;
+        Ok(db.commit()?)
+    }
+
     /// Lets agreements whose wait after a failure is over try again.
     pub fn end_waits(&mut self, now: Timestamp) -> Result<(), LedgerError> {
         let db = self.change()?;
@@ -589,6 +609,17 @@ impl HubReader {
             retry_at: row.retry_at,
             made_at: row.made_at,
         }))
+    }
+
+    /// One top-up, if it is within reach.
+    pub fn top_up_within(&self, reach: Reach, id: TopUpId) -> Result<TopUpRow, LedgerError> {
+        let account = read_top_up(&self.db, id)?.map(|top_up| top_up.account);
+        let rows = match account {
+            Some(account) => self.list_top_ups(reach, Some(account), u32::MAX)?,
+            None => Vec::new(),
+        };
+        let found = rows.into_iter().find(|row| row.id == id);
+        Ok(found.ok_or_else(|| Refusal::not_found("top-up", id))?)
     }
 
     /// The newest top-ups within reach, the newest first.
@@ -1238,6 +1269,10 @@ impl Step<'_> {
     /// "Not found" counts only twice, apart, and when a request on its way must have arrived.
     fn not_found(&self) -> Result<(), LedgerError> {
         let sent_at = self.top_up.sent_at.unwrap_or(self.now);
+        if self.now > later(sent_at, self.rules.not_found_believed) {
+            let account = read_account(self.db, self.top_up.account)?;
+            return self.stuck(&account);
+        }
         let first = self.top_up.not_found_at.unwrap_or(self.now);
         let apart = self.now >= later(first, self.rules.not_found_apart);
         let arrived = self.now >= later(sent_at, self.rules.spacing);
@@ -1316,3 +1351,6 @@ const ACTIVE: &str = "('intent', 'requested', 'unknown', 'refunding', 'stuck')";
 
 const SELECT_TOP_UP: &str = "SELECT id, account, agreement, amount, card, chip, state, reference,
    attempts, unsent, sent_at, look_ups, not_found_at, failure FROM top_up";
+
+#[cfg(test)]
+mod tests;

@@ -144,6 +144,8 @@ impl TopUpConfig {
             per_day_max: self.per_day_max,
             per_month_max: self.per_month_max,
             late_days: self.late_days,
+            // How long a gateway remembers is its own affair; the program asks it.
+            not_found_believed: TopUpRules::default().not_found_believed,
         }
     }
 }

@@ -109,7 +109,11 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
         warn!("No operator is configured: only tills are served");
     }
     let gateway = open_gateway(config)?;
-    let (books, writer_stopped) = Books::open(&config.hub.database, config.top_up.rules())?;
+    let mut rules = config.top_up.rules();
+    if let Some(gateway) = &gateway {
+        rules.not_found_believed = gateway.capabilities().remembers_for;
+    }
+    let (books, writer_stopped) = Books::open(&config.hub.database, rules)?;
     let listener = TcpListener::bind(config.hub.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.hub.listen))?;

@@ -21,7 +21,7 @@ pub struct Problem {
     #[schema(example = "/problems/deposit-amount")]
     pub kind: String,
     /// The kind of problem in a few words.
-    pub title: String,
+    pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
     /// What is wrong this time, and what to do about it.
@@ -44,7 +44,7 @@ impl Problem {
         };
         Problem {
             kind: format!("/problems/{code}"),
-            title: title.to_owned(),
+            title,
             status,
             detail: detail.into(),
             field: None,

@@ -45,6 +45,7 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
             top_ups::cancel_agreement
         ))
         .routes(routes!(top_ups::list))
+        .routes(routes!(top_ups::give_up))
         .routes(routes!(chips::of_account, chips::add))
         .routes(routes!(chips::find))
         .routes(routes!(chips::show))

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use canteen::{AccountId, Money};
-use hub_ledger::{Agreement, Reach, TopUpRow};
+use hub_ledger::{Agreement, Reach, TopUpId, TopUpRow};
 use hub_payments::CardAgreement;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -185,6 +185,32 @@ pub(crate) async fn list(
     Ok(Json(TopUpsJson {
         top_ups: rows.into_iter().map(TopUpJson::from).collect(),
     }))
+}
+
+/// Ends a stuck top-up that a person has found never to have taken money.
+///
+/// Look at the gateway first. Money that it reports later is not booked by itself any more.
+#[utoipa::path(post, path = "/v1/top-ups/{id}/give-up", tag = "top-ups",
+    params(("id" = String, Path, description = "The top-up's name")),
+    responses((status = 200, body = TopUpJson), (status = 404, body = Problem)),
+    security(("operator" = [])))]
+pub(crate) async fn give_up(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Path(id): Path<String>,
+) -> Result<Json<TopUpJson>, Problem> {
+    let id: TopUpId = id
+        .parse()
+        .map_err(|_| Problem::new("not-found", "there is no such top-up"))?;
+    let row = hub
+        .books
+        .write(move |books| {
+            books.top_up_within(reach, id)?;
+            books.give_up_top_up(id, Timestamp::now())?;
+            books.top_up_within(reach, id)
+        })
+        .await?;
+    Ok(Json(TopUpJson::from(row)))
 }
 
 async fn read_agreement(hub: &Hub, reach: Reach, id: i64) -> Result<Json<AgreementJson>, Problem> {

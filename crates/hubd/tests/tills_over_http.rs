@@ -1,0 +1,263 @@
+//! A till made by hand from sync-proto, against the real server.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+mod site;
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use site::{Site, TOKEN};
+use sync_proto::{Change, EntryFate, FeedPosition, Record, SnapshotHeader, SnapshotTrailer};
+
+#[tokio::test]
+async fn a_till_enrols_takes_a_snapshot_sells_and_hears_of_it() {
+    let site = Site::open().await;
+    let mut till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    let path = "/v1/tills/kasse-1/snapshot";
+    let snapshot = site.send(Method::GET, path, &till.token, &[], None).await;
+    assert_eq!(snapshot.headers()["content-type"], "application/x-ndjson");
+    let text = snapshot.text().await.unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let header: SnapshotHeader = serde_json::from_str(lines[0]).unwrap();
+    let trailer: SnapshotTrailer = serde_json::from_str(lines[lines.len() - 1]).unwrap();
+    assert_eq!(trailer.records, lines.len() as u64 - 2);
+    let records: Vec<Change> = lines[1..lines.len() - 1]
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        records
+            .iter()
+            .any(|change| matches!(&change.record, Record::Product(product)
+        if product.name == "Dagens ret" && product.price.ore() == 22_00))
+    );
+
+    let payer = site.chip("A10A8925").await;
+    till.sell(payer, &[(1, "Ostehaps", 3_00), (2, "Yoghurt", 6_00)]);
+    let answer = till.push(&site, 1).await;
+    assert_eq!(
+        (answer.accepted.seq, answer.hub_epoch),
+        (1, header.hub_epoch)
+    );
+    assert_eq!(answer.results[0].fate, EntryFate::Booked);
+    let again = till.push(&site, 1).await;
+    assert_eq!(again.results[0].fate, EntryFate::Duplicate);
+    assert_eq!(site.balance(payer.0).await, 45_00);
+
+    let at = FeedPosition {
+        hub_epoch: header.hub_epoch,
+        cursor: header.as_of,
+    };
+    let page = till.feed(&site, at, 0).await;
+    let [change] = page.changes.as_slice() else {
+        panic!("{:?}", page.changes);
+    };
+    assert!(matches!(&change.record, Record::Account(account)
+        if account.position.ore() == 45_00 && account.incl_seq == 1));
+
+    let account = payer.0;
+    let statement = site.get(&format!("/v1/accounts/{account}/statement")).await;
+    let row = &statement["rows"][1];
+    assert_eq!(
+        (row["amount"].as_i64(), row["balance_after"].as_i64()),
+        (Some(-15_00), Some(45_00))
+    );
+    assert_eq!(row["lines"][0]["text"], "1x Ostehaps 3,00");
+    assert_eq!(row["lines"][1]["text"], "2x Yoghurt 12,00");
+    let tills = site.get("/v1/tills").await;
+    assert_eq!(tills["tills"][0]["accepted_through"], 1);
+    assert_eq!(tills["tills"][0]["version"], "0.1.0");
+}
+
+#[tokio::test]
+async fn a_waiting_till_hears_of_a_block_at_once() {
+    let site = Site::open().await;
+    let till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    let (hub_epoch, cursor) = site.books.read(|books| books.hub_position()).await.unwrap();
+    let at = FeedPosition { hub_epoch, cursor };
+    let began = Instant::now();
+    let empty = till.feed(&site, at, 1).await;
+    assert!(empty.changes.is_empty() && began.elapsed() >= Duration::from_secs(1));
+    let (_, chip) = site.chip("11223344").await;
+    let block = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        site.post(&format!("/v1/chips/{chip}/block"), Value::Null)
+            .await
+    };
+    let began = Instant::now();
+    let (page, blocked) = tokio::join!(till.feed(&site, at, 25), block);
+    assert_eq!(blocked.0, StatusCode::OK);
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        matches!(&page.changes[0].record, Record::Chip(chip) if chip.status.code() == "blocked")
+    );
+}
+
+#[tokio::test]
+async fn refusals_carry_what_the_till_needs_to_go_on() {
+    let site = Site::open().await;
+    let mut till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    let payer = site.chip("A10A8925").await;
+    for _ in 0..3 {
+        till.sell(payer, &[(1, "Banan", 3_00)]);
+    }
+    let path = "/v1/tills/kasse-1/batches";
+    let check = async |token: &str, body: String, status: u16, code: &str| -> Value {
+        let response = site.send(Method::POST, path, token, &[], Some(body)).await;
+        assert_eq!(response.status(), status, "{code}");
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        let problem: Value = response.json().await.unwrap();
+        assert_eq!(problem["code"], code);
+        problem
+    };
+    let good = serde_json::to_string(&till.batch(1)).unwrap();
+    let late = serde_json::to_string(&till.batch(3)).unwrap();
+    assert_eq!(check(&till.token, late, 409, "gap").await["expected"], 1);
+    let flipped = good.replace("Banan", "Bamam");
+    let problem = check(&till.token, flipped, 400, "bad_chain").await;
+    assert_eq!(problem["type"], "/problems/bad-chain");
+    check("wrong", good.clone(), 401, "not_enrolled").await;
+    check(TOKEN, good.clone(), 401, "not_enrolled").await;
+    let other = site.till("kasse-2", "DEMO-KASSE-2", 2).await;
+    check(&other.token, good, 401, "not_enrolled").await;
+    let explained = site
+        .client
+        .get(format!("{}/problems/gap", site.url))
+        .send()
+        .await
+        .unwrap();
+    assert!(explained.text().await.unwrap().contains("expected"));
+    let stale = "/v1/tills/kasse-1/feed?hub_epoch=1&cursor=5";
+    let gone = site.send(Method::GET, stale, &till.token, &[], None).await;
+    assert_eq!(gone.status(), StatusCode::GONE);
+    assert_eq!(
+        gone.json::<Value>().await.unwrap()["code"],
+        "snapshot_required"
+    );
+    assert_eq!(site.balance(payer.0).await, 60_00);
+}
+
+#[tokio::test]
+async fn a_code_is_used_once_and_a_revoked_till_is_shut_out() {
+    let site = Site::open().await;
+    let mut till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    let stranger = json!({
+        "till": "kasse-1", "code": "DEMO-KASSE-1", "epoch": "00000000000000ff",
+        "public_key": "11".repeat(32),
+    });
+    let (status, problem) = site.post("/v1/enrolments", stranger).await;
+    assert_eq!(
+        (status.as_u16(), &problem["type"]),
+        (403, &json!("/problems/enrolment-refused"))
+    );
+    // The answer was lost: the same till with the same key asks again and gets another token.
+    let again = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    assert_ne!(till.token, again.token);
+    till.token = again.token;
+    let payer = site.chip("A10A8925").await;
+    till.sell(payer, &[(1, "Banan", 3_00)]);
+    till.push(&site, 1).await;
+    site.post("/v1/tills/kasse-1/revoke", Value::Null).await;
+    let path = "/v1/tills/kasse-1/feed?hub_epoch=7&cursor=0";
+    let refused = site.send(Method::GET, path, &till.token, &[], None).await;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(site.balance(payer.0).await, 57_00);
+}
+
+#[tokio::test]
+async fn bodies_may_be_packed_but_not_without_bounds() {
+    let site = Site::open().await;
+    let mut till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    let payer = site.chip("A10A8925").await;
+    till.sell(payer, &[(1, "Banan", 3_00)]);
+    let send = async |bytes: Vec<u8>| {
+        site.client
+            .post(format!("{}/v1/tills/kasse-1/batches", site.url))
+            .bearer_auth(&till.token)
+            .header("content-type", "application/json")
+            .header("content-encoding", "zstd")
+            .body(bytes)
+            .send()
+            .await
+            .unwrap()
+            .status()
+    };
+    let batch = serde_json::to_vec(&till.batch(1)).unwrap();
+    let packed = zstd::encode_all(batch.as_slice(), 3).unwrap();
+    let mut cut = packed.clone();
+    cut.truncate(cut.len() / 2);
+    let bomb = zstd::encode_all(vec![b' '; 64 << 20].as_slice(), 3).unwrap();
+    assert!(bomb.len() < 16_384);
+    assert_eq!(send(bomb).await, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(send(cut).await, StatusCode::BAD_REQUEST);
+    assert_eq!(send(packed).await, StatusCode::OK);
+    let answer = site
+        .client
+        .get(format!("{}/v1/tills/kasse-1/snapshot", site.url))
+        .bearer_auth(&till.token)
+        .header("accept-encoding", "zstd")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.headers()["content-encoding"], "zstd");
+    let unpacked = zstd::decode_all(answer.bytes().await.unwrap().as_ref()).unwrap();
+    assert!(
+        String::from_utf8(unpacked)
+            .unwrap()
+            .contains("\"end\":true")
+    );
+}
+
+#[tokio::test]
+async fn many_tills_at_once_lose_nothing() {
+    let site = Site::open().await;
+    let payer = site.chip("55667788").await;
+    let mut tasks = Vec::new();
+    for n in 0..20_u8 {
+        let name = format!("kasse-x{n}");
+        let (status, made) = site
+            .post("/v1/tills", json!({ "id": name, "canteen": 1 }))
+            .await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let code = made["enrolment_code"].as_str().unwrap();
+        let mut till = site.till(&name, code, 100 + n).await;
+        for _ in 0..5 {
+            till.sell(payer, &[(1, "Gulerødder", 2_00)]);
+        }
+        tasks.push(till);
+    }
+    let twice = tasks
+        .iter()
+        .chain(tasks.iter())
+        .map(|till| till.push(&site, 1));
+    let mut waiting = Vec::from_iter(twice.map(Box::pin));
+    // Polled together, so that the batches meet at the writer.
+    std::future::poll_fn(|context| {
+        waiting.retain_mut(|push| push.as_mut().poll(context).is_pending());
+        if waiting.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    assert_eq!(site.balance(payer.0).await, 200_00 - 20 * 5 * 2_00);
+    let sum = site
+        .books
+        .read(|books| books.sum_of_balances())
+        .await
+        .unwrap();
+    assert_eq!(sum, canteen::Money::ZERO);
+}
