@@ -634,7 +634,7 @@ impl HubReader {
                u.detail, u.booking, u.due_at, u.created_at, u.changed_at
              FROM top_up u JOIN account a ON a.id = u.account
              WHERE (?1 IS NULL OR a.tenant = ?1) AND (?2 IS NULL OR u.account = ?2)
-             ORDER BY u.created_at DESC, u.id DESC LIMIT ?3",
+             ORDER BY u.created_at DESC, u.rowid DESC LIMIT ?3",
         )?;
         let mut rows =
             statement.query((reach.filter(), account.map(|account| account.0), limit))?;
