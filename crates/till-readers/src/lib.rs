@@ -159,6 +159,23 @@ pub enum ReaderConfig {
         /// The line, best a stable name such as `/dev/kasse-reader` or `/dev/serial/by-id/…`.
         path: PathBuf,
     },
+    /// An NXP PN532 on its high-speed UART.
+    Pn532 {
+        /// The line, as above.
+        path: PathBuf,
+    },
+    /// An RDM6300 module, for EM4100 chips at 125 kHz.
+    Rdm6300 {
+        /// The line, as above.
+        path: PathBuf,
+    },
+    /// An ELATEC TWN4 with Simple Protocol firmware.
+    Twn4 {
+        /// The line, as above.
+        path: PathBuf,
+        /// Whether EM4100 chips at 125 kHz are read, too; anybody can copy those.
+        em4100: bool,
+    },
 }
 
 /// How a reader is.

@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Instant;
 
 use crate::pcsc::{self, PcscService};
+use crate::serial::{self, Protocol};
 use crate::{
     ChipFault, EventSink, Reader, ReaderConfig, ReaderEvent, ReaderListing, ReaderName, Signal,
-    serial,
 };
 
 /// The readers of a till, opened together; dropping them stops their threads.
@@ -28,10 +28,17 @@ impl Readers {
         };
         for config in configs {
             let sink = Arc::clone(&readers.sink);
-            match config {
-                ReaderConfig::Pcsc { only } => readers.services.push(pcsc::spawn(only, sink)),
-                ReaderConfig::Serial { path } => readers.lines.push(serial::open(path, sink)),
-            }
+            let (protocol, path) = match config {
+                ReaderConfig::Pcsc { only } => {
+                    readers.services.push(pcsc::spawn(only, sink));
+                    continue;
+                }
+                ReaderConfig::Serial { path } => (Protocol::Own, path),
+                ReaderConfig::Pn532 { path } => (Protocol::Pn532, path),
+                ReaderConfig::Rdm6300 { path } => (Protocol::Rdm6300, path),
+                ReaderConfig::Twn4 { path, em4100 } => (Protocol::Twn4 { em4100 }, path),
+            };
+            readers.lines.push(serial::open(protocol, path, sink));
         }
         readers
     }

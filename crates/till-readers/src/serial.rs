@@ -1,17 +1,72 @@
-//! Readers that speak the protocol of `firmware-proto` on a serial line.
+//! Readers on a serial line.
 //!
 //! One thread a line opens it, talks over it and opens it again when it fails. What is said is
-//! decided by a conversation without a line and without a clock.
+//! decided by a conversation without a line and without a clock, one for each [`Protocol`].
 
 mod conversation;
+mod em4100;
+mod field;
 mod line;
+mod own;
+mod pn532;
+mod rdm6300;
+mod twn4;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use crate::{EventSink, Reader, ReaderListing, ReaderName, Signal};
+use conversation::Conversation;
 use line::Line;
+
+/// What a reader on a serial line speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// The project's own (`firmware-proto`).
+    Own,
+    /// An NXP PN532 on its high-speed UART: 13.56 MHz, counts two chips, has no light or sound.
+    Pn532,
+    /// An RDM6300 module: EM4100 chips at 125 kHz. It only speaks, and only while a chip is near.
+    Rdm6300,
+    /// An ELATEC TWN4 with Simple Protocol firmware in ASCII, with or without its checksum.
+    Twn4 {
+        /// Whether EM4100 chips at 125 kHz are read, too.
+        em4100: bool,
+    },
+}
+
+impl Protocol {
+    /// How names of readers that speak it begin.
+    fn scheme(self) -> &'static str {
+        match self {
+            Protocol::Own => "serial",
+            Protocol::Pn532 => "pn532",
+            Protocol::Rdm6300 => "rdm6300",
+            Protocol::Twn4 { .. } => "twn4",
+        }
+    }
+
+    /// Bits a second; each byte has 8 of them, no parity and one stop bit.
+    fn baud(self) -> u32 {
+        match self {
+            Protocol::Own | Protocol::Pn532 => 115_200,
+            // A TWN4 on USB does not care.
+            Protocol::Rdm6300 | Protocol::Twn4 { .. } => 9_600,
+        }
+    }
+
+    fn conversation(self, now: Instant) -> Box<dyn Conversation> {
+        match self {
+            Protocol::Own => Box::new(own::OwnConversation::new(random(), now)),
+            Protocol::Pn532 => Box::new(pn532::Pn532::new(now)),
+            Protocol::Rdm6300 => Box::new(rdm6300::Rdm6300::new(now)),
+            Protocol::Twn4 { em4100 } => Box::new(twn4::Twn4::new(em4100, now)),
+        }
+    }
+}
 
 /// A reader on a serial line. Dropping the last clone stops its thread.
 #[derive(Clone)]
@@ -21,10 +76,10 @@ pub struct SerialReader {
 }
 
 /// Opens a serial line and keeps opening it. Never fails and never waits.
-pub fn open(path: PathBuf, sink: EventSink) -> SerialReader {
-    let line = Arc::new(Line::new(path, sink));
+pub fn open(protocol: Protocol, path: PathBuf, sink: EventSink) -> SerialReader {
+    let line = Arc::new(Line::new(protocol, path, sink));
     let thread = thread::Builder::new()
-        .name("serial-reader".to_owned())
+        .name(format!("{}-reader", protocol.scheme()))
         .spawn({
             let line = Arc::clone(&line);
             move || line.run()
@@ -37,8 +92,8 @@ pub fn open(path: PathBuf, sink: EventSink) -> SerialReader {
 }
 
 /// As [`open`], for one reader alone.
-pub fn spawn(path: PathBuf, sink: EventSink) -> Arc<dyn Reader> {
-    Arc::new(open(path, sink))
+pub fn spawn(protocol: Protocol, path: PathBuf, sink: EventSink) -> Arc<dyn Reader> {
+    Arc::new(open(protocol, path, sink))
 }
 
 impl SerialReader {
@@ -68,4 +123,9 @@ impl Drop for StopWhenDropped {
     fn drop(&mut self) {
         self.0.stop();
     }
+}
+
+/// Different at every start; need not be a secret.
+fn random() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
 }

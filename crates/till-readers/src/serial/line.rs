@@ -1,7 +1,6 @@
 //! A serial line, and the thread that opens it, talks over it and opens it again.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serialport::{ClearBuffer, SerialPort, TTYPort};
 
+use super::Protocol;
 use super::conversation::{Conversation, Happening};
 use crate::outlet::Outlet;
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
 
 /// A line, shared by the reader's handles and its thread.
 pub(super) struct Line {
+    protocol: Protocol,
     path: PathBuf,
     name: ReaderName,
     outlet: Outlet,
@@ -32,11 +33,12 @@ struct Inbox {
 }
 
 impl Line {
-    pub(super) fn new(path: PathBuf, sink: EventSink) -> Line {
-        let name = ReaderName(format!("serial:{}", path.display()).into());
+    pub(super) fn new(protocol: Protocol, path: PathBuf, sink: EventSink) -> Line {
+        let name = ReaderName(format!("{}:{}", protocol.scheme(), path.display()).into());
         let outlet = Outlet::new(sink);
         outlet.announce(&name);
         Line {
+            protocol,
             path,
             name,
             outlet,
@@ -95,7 +97,8 @@ impl Line {
     }
 
     fn open(&self) -> Result<TTYPort, ReaderFault> {
-        let port = serialport::new(self.path.to_string_lossy(), BAUD).timeout(READ_TIME);
+        let port =
+            serialport::new(self.path.to_string_lossy(), self.protocol.baud()).timeout(READ_TIME);
         let port = port
             .open_native()
             .map_err(|error| self.open_fault(&error))?;
@@ -125,29 +128,30 @@ impl Line {
 
     /// Talks until the line or the reader fails; says whether the reader ever answered.
     fn talk(&self, port: &mut (impl Read + Write)) -> (bool, ReaderFault) {
-        let mut conversation = Conversation::new(random(), Instant::now());
+        let mut conversation = self.protocol.conversation(Instant::now());
+        let conversation = conversation.as_mut();
         let mut worked = false;
         let fault = loop {
-            if !self.pass_questions(&mut conversation) {
+            if !self.pass_questions(conversation) {
                 break ReaderFault::Lost;
             }
-            if let Err(error) = exchange(port, &mut conversation) {
+            if let Err(error) = exchange(port, conversation) {
                 break ReaderFault::LineFailed {
                     reason: error.to_string(),
                 };
             }
-            worked |= self.pass_happenings(&mut conversation);
+            worked |= self.pass_happenings(conversation);
             if let Some(fault) = conversation.fault() {
                 break fault;
             }
         };
         conversation.handle_end();
-        self.pass_happenings(&mut conversation);
+        self.pass_happenings(conversation);
         (worked, fault)
     }
 
     /// Hands over what is asked of the reader; false when the line is stopped.
-    fn pass_questions(&self, conversation: &mut Conversation) -> bool {
+    fn pass_questions(&self, conversation: &mut dyn Conversation) -> bool {
         let mut inbox = self.inbox();
         for (token, asked_at) in inbox.reads.drain(..) {
             conversation.handle_read_again(token, asked_at);
@@ -158,16 +162,15 @@ impl Line {
         !inbox.stopped
     }
 
-    /// Tells what happened; says whether the reader answered the hello.
-    fn pass_happenings(&self, conversation: &mut Conversation) -> bool {
+    /// Tells what happened; says whether the reader was opened.
+    fn pass_happenings(&self, conversation: &mut dyn Conversation) -> bool {
         let mut opened = false;
         while let Some(happening) = conversation.poll_happening() {
             let reader = self.name.clone();
             let event = match happening {
-                Happening::Opened(identity) => {
+                Happening::Opened { firmware } => {
                     opened = true;
-                    let [major, minor, patch] = identity.firmware;
-                    tracing::info!(%reader, major, minor, patch, "Reader firmware");
+                    tracing::info!(%reader, firmware, "Reader opened");
                     self.outlet.ready(&self.name);
                     continue;
                 }
@@ -243,7 +246,7 @@ impl Line {
 }
 
 /// Sends what is due and takes what has come, waiting for it a moment.
-fn exchange(port: &mut (impl Read + Write), conversation: &mut Conversation) -> io::Result<()> {
+fn exchange(port: &mut (impl Read + Write), conversation: &mut dyn Conversation) -> io::Result<()> {
     while let Some(bytes) = conversation.poll_transmit(Instant::now()) {
         match port.write_all(&bytes) {
             // The reader takes nothing: what is lost is asked again, and then given up.
@@ -271,12 +274,6 @@ fn exchange(port: &mut (impl Read + Write), conversation: &mut Conversation) -> 
     }
 }
 
-/// Different at every start; need not be a secret.
-fn random() -> u32 {
-    RandomState::new().build_hasher().finish() as u32
-}
-
-const BAUD: u32 = 115_200;
 /// Also how late a question may be sent that comes while the line is being read.
 const READ_TIME: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,911 @@
+//! The till's side of the project's own reader protocol (`firmware-proto/SPEC.md`, "The till").
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use canteen::ChipId;
+use firmware_proto::frame::{Decoder, Frame, MAX_WIRE, VERSION};
+use firmware_proto::message::{
+    self, Chip, FieldState, FromDevice, FromHost, Identity, Nack, NackReason, Pattern, Technology,
+    capability,
+};
+
+use super::conversation::{Conversation, Happening};
+use crate::{ChipFault, Presence, ReaderFault, Signal};
+
+/// One conversation, from the opening of a line to its end.
+pub(super) struct OwnConversation {
+    decoder: Decoder,
+    nonce: u32,
+    /// Who answered the hello; nothing else is believed before that.
+    reader: Option<Identity>,
+    seq: u8,
+    asked: Option<Asked>,
+    reads: VecDeque<Read>,
+    signal: Option<Signal>,
+    confirmations: VecDeque<u16>,
+    last_event: u16,
+    present: Option<Present>,
+    next_ping: Instant,
+    lost_pings: u32,
+    happened: VecDeque<Happening>,
+    fault: Option<ReaderFault>,
+}
+
+/// The chip that the till was told of and that has not left.
+struct Present {
+    /// The number of the reader's event.
+    tag: u16,
+    presence: Presence,
+}
+
+#[derive(Clone, Copy)]
+struct Read {
+    token: u64,
+    asked_at: Instant,
+}
+
+/// The one question that waits for its answer.
+struct Asked {
+    question: Question,
+    seq: u8,
+    sent_at: Instant,
+    times: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Question {
+    Hello,
+    Ping,
+    Read(Read),
+    Show(Signal),
+}
+
+impl OwnConversation {
+    /// A conversation over a line that has just been opened; `nonce` should be random.
+    pub(super) fn new(nonce: u32, now: Instant) -> OwnConversation {
+        OwnConversation {
+            decoder: Decoder::new(),
+            nonce,
+            reader: None,
+            seq: 0,
+            asked: None,
+            reads: VecDeque::new(),
+            signal: None,
+            confirmations: VecDeque::new(),
+            last_event: 0,
+            present: None,
+            next_ping: now,
+            lost_pings: 0,
+            happened: VecDeque::new(),
+            fault: None,
+        }
+    }
+}
+
+impl Conversation for OwnConversation {
+    fn handle_read_again(&mut self, token: u64, asked_at: Instant) {
+        self.reads.push_back(Read { token, asked_at });
+    }
+
+    fn handle_signal(&mut self, signal: Signal) {
+        self.signal = Some(signal);
+    }
+
+    fn handle_bytes(&mut self, bytes: &[u8], now: Instant) {
+        for &byte in bytes {
+            // The frame borrows the decoder, and understanding it needs all of the conversation.
+            let mut decoder = std::mem::take(&mut self.decoder);
+            match decoder.push(byte) {
+                Some(Ok(frame)) => self.handle_frame(&frame, now),
+                // Damage is not answered: the reader tells again, and questions are asked again.
+                Some(Err(error)) => tracing::debug!(%error, "Bytes on the line are no frame"),
+                None => {}
+            }
+            self.decoder = decoder;
+        }
+    }
+
+    fn handle_end(&mut self) {
+        self.end_presence();
+        self.refuse_reads(|_| true);
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if let Some(event) = self.confirmations.pop_front() {
+            self.seq = self.seq.wrapping_add(1);
+            return encode(&FromHost::Ack { event }, self.seq);
+        }
+        self.refuse_reads(|read| now.saturating_duration_since(read.asked_at) > READ_TIME);
+        if let Some(asked) = &self.asked {
+            if now.saturating_duration_since(asked.sent_at) < ANSWER_TIME {
+                return None;
+            }
+            if asked.times < asked.question.times() {
+                return self.send_again(now);
+            }
+            self.give_up();
+        }
+        let question = self.next_question(now)?;
+        self.seq = self.seq.wrapping_add(1);
+        self.asked = Some(Asked {
+            question,
+            seq: self.seq,
+            sent_at: now,
+            times: 0,
+        });
+        self.send_again(now)
+    }
+
+    fn poll_happening(&mut self) -> Option<Happening> {
+        self.happened.pop_front()
+    }
+
+    fn fault(&self) -> Option<ReaderFault> {
+        self.fault.clone()
+    }
+}
+
+impl OwnConversation {
+    fn send_again(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let nonce = self.nonce;
+        let asked = self.asked.as_mut()?;
+        asked.sent_at = now;
+        asked.times += 1;
+        let message = match asked.question {
+            Question::Hello => FromHost::Hello {
+                min: VERSION,
+                max: VERSION,
+                nonce,
+            },
+            Question::Ping => FromHost::Ping { echo: nonce },
+            Question::Read(_) => FromHost::Read,
+            Question::Show(signal) => {
+                let (pattern, milliseconds) = pattern(signal);
+                FromHost::Feedback {
+                    pattern,
+                    milliseconds,
+                }
+            }
+        };
+        encode(&message, asked.seq)
+    }
+
+    fn next_question(&mut self, now: Instant) -> Option<Question> {
+        let Some(reader) = &self.reader else {
+            return self.fault.is_none().then_some(Question::Hello);
+        };
+        let shows = reader.capabilities & (capability::LIGHT | capability::BEEPER) != 0;
+        if let Some(read) = self.reads.pop_front() {
+            return Some(Question::Read(read));
+        }
+        if let Some(signal) = self.signal.take().filter(|_| shows) {
+            return Some(Question::Show(signal));
+        }
+        if now < self.next_ping {
+            return None;
+        }
+        self.next_ping = now + PING_PERIOD;
+        Some(Question::Ping)
+    }
+
+    /// The question was asked often enough.
+    fn give_up(&mut self) {
+        let Some(asked) = self.asked.take() else {
+            return;
+        };
+        match asked.question {
+            Question::Hello => self.fault = Some(ReaderFault::Silent),
+            Question::Ping => {
+                self.lost_pings += 1;
+                if self.lost_pings >= PINGS_TO_LOSE {
+                    self.fault = Some(ReaderFault::Lost);
+                }
+            }
+            Question::Read(read) => self.refuse(read),
+            // The sale stands without light and sound.
+            Question::Show(_) => {}
+        }
+    }
+
+    fn handle_frame(&mut self, frame: &Frame<'_>, now: Instant) {
+        let message = match FromDevice::decode(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::debug!(%error, "Message from the reader not understood");
+                return;
+            }
+        };
+        match message {
+            FromDevice::Hello(identity, nonce) => {
+                self.handle_hello(frame.seq, identity, nonce, now)
+            }
+            FromDevice::Nack(nack) => self.handle_nack(frame.seq, nack, now),
+            FromDevice::Log { level, text } => {
+                let text = String::from_utf8_lossy(text).into_owned();
+                self.happened.push_back(Happening::Log { level, text });
+            }
+            // What was on its way before the hello is void.
+            _ if self.reader.is_none() => {}
+            FromDevice::Pong { state, event, .. } => {
+                if self.take_answered(frame.seq, message::PONG).is_some() {
+                    self.lost_pings = 0;
+                    self.handle_field_state(state, event);
+                }
+            }
+            FromDevice::Field { state, event, chip } => {
+                if let Some(Question::Read(read)) = self.take_answered(frame.seq, message::FIELD) {
+                    self.lost_pings = 0;
+                    self.answer_read(read, state, chip);
+                    self.handle_field_state(state, event);
+                }
+            }
+            FromDevice::FeedbackShown => {
+                self.take_answered(frame.seq, message::FEEDBACK_SHOWN);
+            }
+            FromDevice::Tag { event, age, chip } => {
+                if self.is_new(event) {
+                    self.end_presence();
+                    self.handle_tag(event, age, &chip, now);
+                }
+            }
+            FromDevice::Left { event, tag, .. } => {
+                if self.is_new(event) && self.present.as_ref().is_some_and(|now| now.tag == tag) {
+                    self.end_presence();
+                }
+            }
+            FromDevice::Multi { event, age, state } => {
+                if self.is_new(event) {
+                    self.end_presence();
+                    if let Some(seen_at) = seen_at(age, now) {
+                        let fault = field_fault(state);
+                        self.happened
+                            .push_back(Happening::Unreadable { fault, seen_at });
+                    }
+                }
+            }
+            // Asked for by nobody here.
+            FromDevice::Apdu { .. } | FromDevice::Booting => {}
+        }
+    }
+
+    fn handle_hello(&mut self, seq: u8, identity: Identity, nonce: u32, now: Instant) {
+        let is_mine = nonce == self.nonce && self.reader.is_none();
+        if !is_mine || self.take_answered(seq, message::HELLO_ANSWER).is_none() {
+            return;
+        }
+        self.reader = Some(identity);
+        self.next_ping = now + PING_PERIOD;
+        let [major, minor, patch] = identity.firmware;
+        self.happened.push_back(Happening::Opened {
+            firmware: format!("{major}.{minor}.{patch}"),
+        });
+    }
+
+    fn handle_nack(&mut self, seq: u8, nack: Nack, now: Instant) {
+        let Some(asked) = self.asked.take_if(|asked| asked.seq == seq) else {
+            return;
+        };
+        if let Question::Read(read) = asked.question {
+            self.refuse(read);
+        }
+        match (asked.question, nack.reason) {
+            (Question::Hello, NackReason::Version { min, max }) => {
+                self.fault = Some(ReaderFault::Version { min, max });
+            }
+            (Question::Hello, _) => self.fault = Some(ReaderFault::Silent),
+            // The reader has started anew: all that it said before is void.
+            (_, NackReason::NoHello) => {
+                self.handle_end();
+                let happened = std::mem::take(&mut self.happened);
+                let signal = self.signal;
+                *self = OwnConversation {
+                    happened,
+                    signal,
+                    ..OwnConversation::new(!self.nonce, now)
+                };
+            }
+            (_, reason) => tracing::debug!(?reason, kind = nack.kind, "Reader refused"),
+        }
+    }
+
+    /// Pings notice a leaving that the reader gave up telling.
+    fn handle_field_state(&mut self, state: FieldState, event: u16) {
+        let is_there = state == FieldState::One;
+        if self
+            .present
+            .as_ref()
+            .is_some_and(|now| !is_there || now.tag != event)
+        {
+            self.end_presence();
+        }
+    }
+
+    fn handle_tag(&mut self, tag: u16, age: u16, chip: &Chip, now: Instant) {
+        // Too old to pay for anything: whoever held it may be gone.
+        let Some(seen_at) = seen_at(age, now) else {
+            return;
+        };
+        match identity(chip) {
+            Ok(chip) => {
+                let presence = Presence::next();
+                self.present = Some(Present { tag, presence });
+                self.happened.push_back(Happening::Came {
+                    presence,
+                    chip,
+                    seen_at,
+                });
+            }
+            Err(fault) => self
+                .happened
+                .push_back(Happening::Unreadable { fault, seen_at }),
+        }
+    }
+
+    /// Confirms an event, also one that was confirmed before: the confirmation was lost then.
+    fn is_new(&mut self, event: u16) -> bool {
+        if self.confirmations.len() < MOST_CONFIRMATIONS {
+            self.confirmations.push_back(event);
+        }
+        let is_new = event != self.last_event;
+        self.last_event = event;
+        is_new
+    }
+
+    fn take_answered(&mut self, seq: u8, kind: u8) -> Option<Question> {
+        let asked = self
+            .asked
+            .take_if(|asked| asked.seq == seq && asked.question.answer() == kind);
+        asked.map(|asked| asked.question)
+    }
+
+    fn answer_read(&mut self, read: Read, state: FieldState, chip: Option<Chip>) {
+        let chip = match chip {
+            Some(chip) => identity(&chip),
+            None => Err(field_fault(state)),
+        };
+        self.happened.push_back(Happening::ReadAgain {
+            token: read.token,
+            chip,
+        });
+    }
+
+    fn refuse(&mut self, read: Read) {
+        let chip = Err(ChipFault::ReaderFaulty);
+        self.happened.push_back(Happening::ReadAgain {
+            token: read.token,
+            chip,
+        });
+    }
+
+    /// Answers questions that wait too long, or that nobody will answer any more.
+    fn refuse_reads(&mut self, is_over: impl Fn(&Read) -> bool) {
+        if let Some(Asked {
+            question: Question::Read(read),
+            ..
+        }) = self.asked
+            && is_over(&read)
+        {
+            self.asked = None;
+            self.refuse(read);
+        }
+        let (over, waiting): (VecDeque<Read>, VecDeque<Read>) =
+            self.reads.drain(..).partition(is_over);
+        self.reads = waiting;
+        over.into_iter().for_each(|read| self.refuse(read));
+    }
+
+    fn end_presence(&mut self) {
+        if let Some(Present { presence, .. }) = self.present.take() {
+            self.happened.push_back(Happening::Left { presence });
+        }
+    }
+}
+
+impl Question {
+    /// How often it is asked. Lost pings are counted instead.
+    fn times(self) -> u32 {
+        match self {
+            Question::Hello | Question::Read(_) | Question::Show(_) => 3,
+            Question::Ping => 1,
+        }
+    }
+
+    /// The kind of its answer.
+    fn answer(self) -> u8 {
+        match self {
+            Question::Hello => message::HELLO_ANSWER,
+            Question::Ping => message::PONG,
+            Question::Read(_) => message::FIELD,
+            Question::Show(_) => message::FEEDBACK_SHOWN,
+        }
+    }
+}
+
+/// Only type A has identifiers that are known to stay: those of type B are drawn anew, and others
+/// are no chips of a canteen.
+fn identity(chip: &Chip) -> Result<ChipId, ChipFault> {
+    match chip.technology {
+        Technology::Iso14443A => Ok(ChipId::from_uid(chip.uid.as_slice())?),
+        Technology::Iso14443B
+        | Technology::Felica
+        | Technology::Iso15693
+        | Technology::Em4100
+        | Technology::Other(_) => Err(ChipFault::Technology),
+    }
+}
+
+fn field_fault(state: FieldState) -> ChipFault {
+    match state {
+        FieldState::Empty => ChipFault::Absent,
+        FieldState::Several => ChipFault::Several,
+        FieldState::One | FieldState::Unreadable => ChipFault::HoldStill,
+    }
+}
+
+fn seen_at(age: u16, now: Instant) -> Option<Instant> {
+    let age = Duration::from_millis(u64::from(age));
+    if age > OLDEST_TAP {
+        None
+    } else {
+        now.checked_sub(age)
+    }
+}
+
+/// A pattern, and its time in milliseconds; 0 is until the next one.
+fn pattern(signal: Signal) -> (Pattern, u16) {
+    match signal {
+        Signal::Approved => (Pattern::Approved, 800),
+        Signal::Declined => (Pattern::Declined, 1500),
+        Signal::Waiting => (Pattern::Waiting, 0),
+        Signal::Idle => (Pattern::Idle, 0),
+    }
+}
+
+fn encode(message: &FromHost<'_>, seq: u8) -> Option<Vec<u8>> {
+    // No message that is sent here is longer than a frame.
+    message
+        .encode(seq, &mut [0; MAX_WIRE])
+        .ok()
+        .map(<[u8]>::to_vec)
+}
+
+const ANSWER_TIME: Duration = Duration::from_millis(250);
+const PING_PERIOD: Duration = Duration::from_secs(1);
+const PINGS_TO_LOSE: u32 = 3;
+const OLDEST_TAP: Duration = Duration::from_secs(1);
+/// Well under [`crate::LONGEST_ANSWER`].
+const READ_TIME: Duration = Duration::from_secs(3);
+/// A reader has at most 8 events that wait; more confirmations than that are for a mad one.
+const MOST_CONFIRMATIONS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use firmware_proto::device::{Device, Field, Hardware};
+    use firmware_proto::message::Bytes;
+
+    use super::*;
+
+    /// A till and a reader, joined by a line that a test can damage; time is counted, not waited.
+    struct Bench {
+        till: OwnConversation,
+        reader: Device,
+        field: Field,
+        shown: Vec<Pattern>,
+        start: Instant,
+        elapsed: u32,
+        /// Bytes on the line, to the reader and to the till.
+        to_reader: Vec<u8>,
+        to_till: Vec<u8>,
+        told: Vec<Happening>,
+    }
+
+    struct Radio<'a>(Field, &'a mut Vec<Pattern>);
+
+    impl Hardware for Radio<'_> {
+        fn scan(&mut self) -> Field {
+            self.0
+        }
+        fn show(&mut self, pattern: Pattern, _: u16) {
+            self.1.push(pattern);
+        }
+        fn exchange(&mut self, _: &[u8], _: &mut [u8]) -> Option<usize> {
+            None
+        }
+        fn enter_boot(&mut self) -> bool {
+            false
+        }
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let start = Instant::now() + Duration::from_secs(3600);
+            Bench {
+                till: OwnConversation::new(42, start),
+                reader: device(1),
+                field: Field::Empty,
+                shown: Vec::new(),
+                start,
+                elapsed: 0,
+                to_reader: Vec::new(),
+                to_till: Vec::new(),
+                told: Vec::new(),
+            }
+        }
+
+        fn open() -> Bench {
+            let mut bench = Bench::new();
+            bench.run(100);
+            assert_eq!(bench.told(), "opened");
+            bench
+        }
+
+        fn now(&self) -> Instant {
+            self.start + Duration::from_millis(u64::from(self.elapsed))
+        }
+
+        fn run(&mut self, milliseconds: u32) {
+            self.run_over(milliseconds, |_, _| {});
+        }
+
+        /// Lets time pass; `line` may damage what each side has just said.
+        fn run_over(
+            &mut self,
+            milliseconds: u32,
+            mut line: impl FnMut(&mut Vec<u8>, &mut Vec<u8>),
+        ) {
+            for _ in 0..milliseconds / STEP {
+                self.elapsed += STEP;
+                let now = self.now();
+                while let Some(bytes) = self.till.poll_transmit(now) {
+                    self.to_reader.extend(bytes);
+                }
+                line(&mut self.to_reader, &mut self.to_till);
+                if self.elapsed.is_multiple_of(50) {
+                    self.reader.handle_field(self.field, self.elapsed);
+                }
+                let mut radio = Radio(self.field, &mut self.shown);
+                let mut wire = [0; MAX_WIRE];
+                for byte in self.to_reader.drain(..) {
+                    let answer = self
+                        .reader
+                        .handle_byte(byte, self.elapsed, &mut radio, &mut wire);
+                    self.to_till.extend(answer.unwrap_or_default());
+                }
+                let telling = self.reader.poll(self.elapsed, &mut wire);
+                self.to_till.extend(telling.unwrap_or_default());
+                line(&mut self.to_reader, &mut self.to_till);
+                let bytes = std::mem::take(&mut self.to_till);
+                self.till.handle_bytes(&bytes, now);
+                while let Some(happening) = self.till.poll_happening() {
+                    self.told.push(happening);
+                }
+            }
+        }
+
+        /// Has the till hear of a tap that the reader knows nothing of.
+        fn hear_tag(&mut self, age: u16) {
+            let Field::One(chip) = a_chip() else {
+                panic!("one chip")
+            };
+            let mut wire = [0; MAX_WIRE];
+            let tag = FromDevice::Tag {
+                event: 900,
+                age,
+                chip,
+            };
+            let (bytes, now) = (tag.encode(1, &mut wire).unwrap(), self.now());
+            self.till.handle_bytes(bytes, now);
+            self.run(STEP);
+        }
+
+        /// What the till was told since the last call.
+        fn told(&mut self) -> String {
+            let words = self.told.drain(..).map(|happening| match happening {
+                Happening::Opened { .. } => "opened".to_owned(),
+                Happening::Came { chip, .. } => format!("came {chip}"),
+                Happening::Unreadable { fault, .. } => format!("unreadable {fault:?}"),
+                Happening::Left { .. } => "left".to_owned(),
+                Happening::ReadAgain {
+                    token,
+                    chip: Ok(chip),
+                } => format!("again {token} {chip}"),
+                Happening::ReadAgain {
+                    token,
+                    chip: Err(fault),
+                } => {
+                    format!("again {token} {fault:?}")
+                }
+                Happening::Log { text, .. } => text,
+            });
+            words.collect::<Vec<_>>().join(", ")
+        }
+
+        fn read_again(&mut self, token: u64) {
+            let now = self.now();
+            self.till.handle_read_again(token, now);
+        }
+    }
+
+    fn device(boot_id: u32) -> Device {
+        Device::new(Identity {
+            version: 0,
+            firmware: [1, 0, 0],
+            hardware: 1,
+            serial: [0; 12],
+            capabilities: capability::LIGHT,
+            boot_id,
+            max_payload: 0,
+        })
+    }
+
+    fn chip(technology: Technology, uid: &[u8]) -> Field {
+        Field::One(Chip {
+            technology,
+            flags: 0,
+            sak: 8,
+            atqa: 4,
+            uid: Bytes::new(uid).unwrap(),
+            ats: Bytes::EMPTY,
+        })
+    }
+
+    fn a_chip() -> Field {
+        chip(Technology::Iso14443A, &[0x72, 0xBF, 0x99, 0x61])
+    }
+
+    /// What one thing in the field is told as.
+    #[track_caller]
+    fn check(field: Field, expect: &str) {
+        let mut bench = Bench::open();
+        bench.field = field;
+        bench.run(300);
+        assert_eq!(bench.told(), expect);
+    }
+
+    const STEP: u32 = 10;
+
+    #[test]
+    fn a_tap_and_its_end_are_told_once() {
+        let mut bench = Bench::open();
+        bench.field = a_chip();
+        bench.run(3000);
+        assert_eq!(bench.told(), "came 72BF9961");
+        bench.field = Field::Empty;
+        bench.run(3000);
+        assert_eq!(bench.told(), "left");
+        assert_eq!(bench.till.fault(), None);
+    }
+
+    #[test]
+    fn what_cannot_identify_anybody_is_refused_with_its_reason() {
+        check(Field::Several, "unreadable Several");
+        check(Field::Unreadable, "unreadable HoldStill");
+        check(
+            chip(Technology::Iso14443A, &[8, 1, 2, 3]),
+            "unreadable Identity(Random)",
+        );
+        check(
+            chip(Technology::Iso14443A, &[1, 2, 3]),
+            "unreadable Identity(Length { bytes: 3 })",
+        );
+        check(
+            chip(Technology::Iso14443B, &[1, 2, 3, 4]),
+            "unreadable Technology",
+        );
+        check(
+            chip(Technology::Other(9), &[1, 2, 3, 4]),
+            "unreadable Technology",
+        );
+    }
+
+    #[test]
+    fn a_third_of_all_frames_lost_loses_and_doubles_no_tap() {
+        let mut bench = Bench::open();
+        let mut dice = 7u32;
+        for _ in 0..50 {
+            for field in [a_chip(), Field::Empty] {
+                bench.field = field;
+                bench.run_over(1500, |to_reader, to_till| {
+                    for line in [to_reader, to_till] {
+                        dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        if dice >> 16 < 0x10000 / 3 {
+                            line.clear();
+                        }
+                    }
+                });
+            }
+            assert_eq!(bench.told(), "came 72BF9961, left");
+        }
+    }
+
+    #[test]
+    fn a_confirmation_that_is_lost_makes_no_second_tap() {
+        let mut bench = Bench::open();
+        bench.field = a_chip();
+        bench.run_over(450, |to_reader, _| to_reader.clear());
+        bench.run(500);
+        assert_eq!(bench.told(), "came 72BF9961");
+    }
+
+    #[test]
+    fn the_age_of_a_tap_decides_whether_it_is_told() {
+        for (age, expect) in [(0, "came 72BF9961"), (1000, "came 72BF9961"), (1001, "")] {
+            let mut bench = Bench::open();
+            bench.hear_tag(age);
+            assert_eq!(bench.told(), expect, "{age} ms");
+        }
+    }
+
+    #[test]
+    fn a_tap_that_arrives_before_the_answer_to_the_hello_is_not_told() {
+        let mut bench = Bench::new();
+        bench.hear_tag(0);
+        bench.run(100);
+        assert_eq!(bench.told(), "opened");
+    }
+
+    #[test]
+    fn a_question_whose_answer_is_lost_is_asked_again() {
+        let mut bench = Bench::new();
+        bench.run_over(300, |_, to_till| to_till.clear());
+        bench.run(400);
+        assert_eq!(bench.told(), "opened");
+        bench.read_again(1);
+        bench.run_over(300, |_, to_till| to_till.clear());
+        bench.run(400);
+        assert_eq!(bench.told(), "again 1 Absent");
+    }
+
+    #[test]
+    fn garbage_between_frames_changes_nothing() {
+        let mut bench = Bench::open();
+        bench.field = a_chip();
+        let mut byte = 0u8;
+        bench.run_over(2000, |to_reader, to_till| {
+            byte = byte.wrapping_add(37);
+            to_reader.splice(..0, [byte, byte ^ 0x5A]);
+            to_till.splice(..0, *b"AT+GMI\r\n");
+        });
+        assert_eq!(bench.told(), "came 72BF9961");
+        assert_eq!(bench.till.fault(), None);
+    }
+
+    #[test]
+    fn a_reader_that_never_answers_is_silent_and_one_that_stops_is_lost() {
+        let mut bench = Bench::new();
+        bench.run_over(1000, |to_reader, _| to_reader.clear());
+        assert_eq!(bench.till.fault(), Some(ReaderFault::Silent));
+        let mut bench = Bench::open();
+        bench.run_over(2500, |to_reader, _| to_reader.clear());
+        assert_eq!(bench.till.fault(), None);
+        bench.run_over(2000, |to_reader, _| to_reader.clear());
+        assert_eq!(bench.till.fault(), Some(ReaderFault::Lost));
+    }
+
+    #[test]
+    fn a_chip_that_lay_there_before_the_hello_is_not_told() {
+        let mut bench = Bench::new();
+        bench.field = a_chip();
+        bench.reader.handle_field(a_chip(), 0);
+        bench.run(1000);
+        assert_eq!(bench.told(), "opened");
+        bench.read_again(1);
+        bench.run(100);
+        assert_eq!(bench.told(), "again 1 72BF9961");
+        bench.field = Field::Empty;
+        bench.run(200);
+        bench.field = a_chip();
+        bench.run(200);
+        assert_eq!(bench.told(), "came 72BF9961");
+    }
+
+    #[test]
+    fn a_tap_held_up_for_more_than_a_second_is_not_told() {
+        let mut bench = Bench::open();
+        bench.field = a_chip();
+        let mut held_up = Vec::new();
+        bench.run_over(900, |_, to_till| held_up.append(to_till));
+        assert!(!held_up.is_empty());
+        bench.field = Field::Empty;
+        bench.run_over(1200, |_, to_till| to_till.clear());
+        bench.run(2000);
+        assert_eq!(bench.told(), "");
+        // The reader repeats a tap that is younger; its age is told with it.
+        bench.field = a_chip();
+        bench.run_over(500, |_, to_till| to_till.clear());
+        let before = bench.now();
+        bench.run(200);
+        let Some(Happening::Came { seen_at, .. }) = bench.told.first() else {
+            panic!()
+        };
+        assert!(before.duration_since(*seen_at) >= Duration::from_millis(400));
+    }
+
+    #[test]
+    fn reading_again_tells_what_is_there_at_that_moment() {
+        let mut bench = Bench::open();
+        bench.read_again(1);
+        bench.run(50);
+        assert_eq!(bench.told(), "again 1 Absent");
+        bench.field = a_chip();
+        bench.run(200);
+        // Swapped since the last scan: the new chip is answered, whatever the old one was.
+        bench.field = chip(Technology::Iso14443A, &[1, 2, 3, 4]);
+        bench.read_again(2);
+        bench.run(300);
+        assert_eq!(
+            bench.told(),
+            "came 72BF9961, again 2 01020304, left, came 01020304"
+        );
+        bench.field = Field::Several;
+        bench.read_again(3);
+        bench.run(20);
+        assert!(bench.told().starts_with("again 3 Several"));
+    }
+
+    #[test]
+    fn reading_again_is_always_answered() {
+        let mut bench = Bench::open();
+        (0..10).for_each(|token| bench.read_again(token));
+        bench.run_over(4000, |to_reader, _| to_reader.clear());
+        let told = bench.told();
+        assert_eq!(told.matches("ReaderFaulty").count(), 10, "{told}");
+        bench.read_again(10);
+        bench.till.handle_end();
+        bench.run(STEP);
+        assert_eq!(bench.told(), "again 10 ReaderFaulty");
+    }
+
+    #[test]
+    fn a_reader_that_starts_anew_is_greeted_anew() {
+        let mut bench = Bench::open();
+        bench.field = a_chip();
+        bench.run(200);
+        assert_eq!(bench.told(), "came 72BF9961");
+        bench.reader = device(2);
+        bench.field = Field::Empty;
+        bench.run(1500);
+        assert_eq!(bench.told(), "left, opened");
+        bench.field = a_chip();
+        bench.run(200);
+        assert_eq!(bench.told(), "came 72BF9961");
+    }
+
+    #[test]
+    fn a_leaving_that_the_reader_gave_up_telling_is_noticed_by_a_ping() {
+        let mut bench = Bench::open();
+        bench.field = a_chip();
+        bench.run(200);
+        bench.field = Field::Empty;
+        bench.run_over(1500, |_, to_till| to_till.clear());
+        bench.run(1500);
+        assert_eq!(bench.told(), "came 72BF9961, left");
+    }
+
+    #[test]
+    fn signals_are_shown_and_only_the_newest_matters() {
+        let mut bench = Bench::open();
+        bench.till.handle_signal(Signal::Waiting);
+        bench.till.handle_signal(Signal::Approved);
+        bench.run(100);
+        assert_eq!(bench.shown, [Pattern::Approved]);
+    }
+
+    #[test]
+    fn a_reader_of_another_version_is_named() {
+        let mut bench = Bench::new();
+        let nack = Nack {
+            kind: message::HELLO,
+            reason: NackReason::Version { min: 2, max: 3 },
+        };
+        bench.till.poll_transmit(bench.start).unwrap();
+        let mut wire = [0; MAX_WIRE];
+        let bytes = FromDevice::Nack(nack).encode(1, &mut wire).unwrap();
+        bench.till.handle_bytes(bytes, bench.start);
+        assert_eq!(
+            bench.till.fault(),
+            Some(ReaderFault::Version { min: 2, max: 3 })
+        );
+    }
+}

@@ -1,0 +1,446 @@
+//! A PN532 on its high-speed UART (NXP UM0701-02): the till asks what is in the field, again and
+//! again, and the chip never speaks unasked.
+//!
+//! Two chips are asked for each time, so that two are noticed. Each chip found is released after
+//! it, since a chip that stays selected does not answer the next look. An answer counts only after
+//! the acknowledgement of the command that it answers: what was still on its way from an earlier
+//! command is never taken for something seen now.
+
+mod frame;
+mod target;
+
+use std::time::{Duration, Instant};
+
+use super::conversation::{Conversation, Happening};
+use super::field::Field;
+use crate::{ReaderFault, Signal};
+use frame::{Decoder, Frame};
+
+/// A conversation with the chip.
+pub(super) struct Pn532 {
+    decoder: Decoder,
+    field: Field,
+    asked: Option<Asked>,
+    next: Command,
+    /// Nothing is sent before that.
+    quiet_until: Instant,
+    is_open: bool,
+    /// Commands in a row that were given up.
+    failures: u32,
+    fault: Option<ReaderFault>,
+}
+
+struct Asked {
+    command: Command,
+    /// When it was sent for the first time.
+    begun_at: Instant,
+    times: u32,
+    is_acknowledged: bool,
+    deadline: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    /// SAMConfiguration, with the bytes before it that wake the chip from its sleep after power-up.
+    Wake,
+    Firmware,
+    /// RFConfiguration: how often a chip is called before the field counts as empty. By default
+    /// the PN532 calls for ever.
+    Retries,
+    /// InListPassiveTarget.
+    Look,
+    /// InRelease of all.
+    Release,
+}
+
+impl Pn532 {
+    pub(super) fn new(now: Instant) -> Pn532 {
+        Pn532 {
+            decoder: Decoder::default(),
+            field: Field::new(),
+            asked: None,
+            next: Command::Wake,
+            quiet_until: now,
+            is_open: false,
+            failures: 0,
+            fault: None,
+        }
+    }
+
+    fn send(&mut self, now: Instant) -> Option<Vec<u8>> {
+        // What has come so far answers nothing that is asked from now on.
+        self.decoder.clear();
+        let asked = self.asked.as_mut()?;
+        asked.times += 1;
+        asked.is_acknowledged = false;
+        asked.deadline = now + ACK_TIME;
+        asked.command.encode()
+    }
+
+    /// The command has failed as often as it may. What the chip may still be doing is ended.
+    fn give_up(&mut self, now: Instant) -> Vec<u8> {
+        self.asked = None;
+        self.failures += 1;
+        if self.failures >= FAILURES_TO_LOSE {
+            self.fault = Some(match self.is_open {
+                true => ReaderFault::Lost,
+                false => ReaderFault::Silent,
+            });
+        }
+        self.quiet_until = now + QUIET_TIME;
+        frame::ABORT.to_vec()
+    }
+
+    fn handle_frame(&mut self, frame: Frame, now: Instant) {
+        let Some(asked) = &mut self.asked else { return };
+        match frame {
+            Frame::Ack => {
+                asked.is_acknowledged = true;
+                asked.deadline = now + ANSWER_TIME;
+            }
+            // Neither needs to be waited for any longer.
+            Frame::Nack | Frame::Refusal => asked.deadline = now,
+            Frame::Answer(code, data) => {
+                if asked.is_acknowledged && code == asked.command.answer() {
+                    let (command, begun_at) = (asked.command, asked.begun_at);
+                    self.asked = None;
+                    self.failures = 0;
+                    self.handle_answer(command, &data, begun_at, now);
+                }
+            }
+        }
+    }
+
+    fn handle_answer(&mut self, command: Command, data: &[u8], begun_at: Instant, now: Instant) {
+        self.next = match command {
+            Command::Wake => Command::Firmware,
+            Command::Firmware => {
+                self.is_open = true;
+                let firmware = target::firmware(data);
+                self.field.tell(Happening::Opened { firmware });
+                Command::Retries
+            }
+            Command::Retries | Command::Release => Command::Look,
+            Command::Look => {
+                let sight = target::sight(data);
+                let has_chips = data.first().is_some_and(|count| *count > 0);
+                self.field.handle_look(sight, begun_at, now);
+                if has_chips {
+                    Command::Release
+                } else {
+                    Command::Look
+                }
+            }
+        };
+        if self.next == Command::Look && !self.field.is_unsettled() {
+            self.quiet_until = now + PAUSE;
+        }
+    }
+}
+
+impl Conversation for Pn532 {
+    fn handle_read_again(&mut self, token: u64, asked_at: Instant) {
+        self.field.handle_read_again(token, asked_at);
+        // The pause between two looks is over.
+        if self.next == Command::Look && self.failures == 0 {
+            self.quiet_until = asked_at;
+        }
+    }
+
+    /// The chip has neither light nor sound.
+    fn handle_signal(&mut self, _signal: Signal) {}
+
+    fn handle_bytes(&mut self, bytes: &[u8], now: Instant) {
+        self.decoder.push(bytes);
+        while let Some(found) = self.decoder.poll() {
+            match found {
+                Ok(frame) => self.handle_frame(frame, now),
+                // It may have been noise: the answer has a moment more to come.
+                Err(error) => {
+                    tracing::debug!(%error, "Bytes on the line are no frame");
+                    if let Some(asked) = &mut self.asked {
+                        asked.deadline = asked.deadline.min(now + DAMAGE_TIME);
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_end(&mut self) {
+        self.field.handle_end();
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+        self.field.handle_time(now);
+        if self.fault.is_some() || now < self.quiet_until {
+            return None;
+        }
+        if let Some(asked) = &self.asked {
+            if now < asked.deadline {
+                return None;
+            }
+            if asked.times < TIMES {
+                return self.send(now);
+            }
+            return Some(self.give_up(now));
+        }
+        self.asked = Some(Asked {
+            command: self.next,
+            begun_at: now,
+            times: 0,
+            is_acknowledged: false,
+            deadline: now,
+        });
+        self.send(now)
+    }
+
+    fn poll_happening(&mut self) -> Option<Happening> {
+        self.field.poll_happening()
+    }
+
+    fn fault(&self) -> Option<ReaderFault> {
+        self.fault.clone()
+    }
+}
+
+impl Command {
+    fn encode(self) -> Option<Vec<u8>> {
+        let command: &[u8] = match self {
+            // Normal mode, no time limit, no interrupt line.
+            Command::Wake => &[0x14, 0x01, 0x00, 0x00],
+            Command::Firmware => &[0x02],
+            // For attributes, for selection, and two more calls for a chip.
+            Command::Retries => &[0x32, 0x05, 0xFF, 0x01, 0x02],
+            // At most two, type A at 106 kbit/s.
+            Command::Look => &[0x4A, 0x02, 0x00],
+            Command::Release => &[0x52, 0x00],
+        };
+        let frame = frame::encode(command)?;
+        Some(match self {
+            Command::Wake => [&WAKE_UP[..], &frame].concat(),
+            Command::Firmware | Command::Retries | Command::Look | Command::Release => frame,
+        })
+    }
+
+    /// The code of its answer.
+    fn answer(self) -> u8 {
+        match self {
+            Command::Wake => 0x15,
+            Command::Firmware => 0x03,
+            Command::Retries => 0x33,
+            Command::Look => 0x4B,
+            Command::Release => 0x53,
+        }
+    }
+}
+
+/// As libnfc sends it: two bytes to wake the UART, then time for the oscillator.
+const WAKE_UP: [u8; 16] = [0x55, 0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// The chip takes 15 ms; adapters and small computers take more.
+const ACK_TIME: Duration = Duration::from_millis(250);
+const ANSWER_TIME: Duration = Duration::from_millis(500);
+const DAMAGE_TIME: Duration = Duration::from_millis(30);
+/// For what is still on its way after a command was given up.
+const QUIET_TIME: Duration = Duration::from_millis(50);
+/// Between two looks into a field where nothing changes.
+const PAUSE: Duration = Duration::from_millis(60);
+/// After an abort the PN532 may lose one acknowledgement.
+const TIMES: u32 = 2;
+const FAILURES_TO_LOSE: u32 = 3;
+
+#[cfg(test)]
+pub(in crate::serial) mod tests {
+    use super::*;
+    use crate::serial::field::words;
+
+    pub(in crate::serial) fn hex(text: &str) -> Vec<u8> {
+        let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        (0..text.len()).step_by(2).map(digit).collect()
+    }
+
+    /// A till, and a time that passes when told.
+    struct Bench {
+        till: Pn532,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let now = Instant::now();
+            Bench {
+                till: Pn532::new(now),
+                now,
+            }
+        }
+
+        /// Through the opening and two looks into an empty field.
+        fn open() -> Bench {
+            let mut bench = Bench::new();
+            bench.expect(&format!("{WAKE}{SAM}"));
+            bench.say(&[ACK, "0000FF02FED5151600"]);
+            bench.expect("0000FF02FED4022A00");
+            bench.say(&[ACK, "0000FF06FAD50332010607E800"]);
+            bench.expect("0000FF06FAD43205FF0102F300");
+            bench.say(&[ACK, "0000FF02FED533F800"]);
+            bench.look(NONE);
+            bench.look(NONE);
+            assert_eq!(bench.told(), "opened PN532 1.6");
+            bench
+        }
+
+        /// The next bytes that the till sends, in 500 ms.
+        #[track_caller]
+        fn expect(&mut self, bytes: &str) {
+            for _ in 0..100 {
+                if let Some(sent) = self.till.poll_transmit(self.now) {
+                    assert_eq!(sent, hex(bytes));
+                    return;
+                }
+                self.now += Duration::from_millis(5);
+            }
+            panic!("nothing was sent");
+        }
+
+        fn say(&mut self, frames: &[&str]) {
+            for frame in frames {
+                self.now += Duration::from_millis(5);
+                self.till.handle_bytes(&hex(frame), self.now);
+            }
+        }
+
+        #[track_caller]
+        fn look(&mut self, answer: &str) {
+            self.expect(LOOK);
+            self.say(&[ACK, answer]);
+            if answer != NONE {
+                self.expect("0000FF03FDD45200DA00");
+                self.say(&[ACK, "0000FF03FDD55300D800"]);
+            }
+        }
+
+        fn told(&mut self) -> String {
+            words(|| self.till.poll_happening())
+        }
+    }
+
+    /// What looks are told as, after an empty field.
+    #[track_caller]
+    fn check(answers: &[&str], expect: &str) {
+        let mut bench = Bench::open();
+        answers.iter().for_each(|answer| bench.look(answer));
+        assert_eq!(bench.told(), expect);
+    }
+
+    const WAKE: &str = "55550000000000000000000000000000";
+    const SAM: &str = "0000FF05FBD4140100001700";
+    const ACK: &str = "0000FF00FF00";
+    const LOOK: &str = "0000FF04FCD44A0200E000";
+    const NONE: &str = "0000FF03FDD54B00E000";
+    const FOUR: &str = "0000FF0CF4D54B01010004080472BF9961A300";
+    const SEVEN: &str = "0000FF0FF1D54B01010044000704A1B2C3D4E5F6CA00";
+    const TWO: &str = "0000FF15EBD54B02010004080472BF9961020004080411223344E600";
+
+    #[test]
+    fn chips_are_told_once_and_have_left_after_two_misses() {
+        check(&[FOUR, FOUR, FOUR], "came 72BF9961");
+        check(&[FOUR, NONE, FOUR, NONE, NONE], "came 72BF9961, left");
+        check(&[SEVEN, FOUR], "came 04A1B2C3D4E5F6, left, came 72BF9961");
+    }
+
+    #[test]
+    fn two_chips_are_refused() {
+        check(&[TWO, TWO], "unreadable Several");
+        check(&[FOUR, TWO], "came 72BF9961, left, unreadable Several");
+    }
+
+    #[test]
+    fn a_command_without_acknowledgement_is_sent_once_more() {
+        let mut bench = Bench::open();
+        bench.expect(LOOK);
+        bench.expect(LOOK);
+        bench.say(&[ACK, FOUR]);
+        assert_eq!(bench.told(), "came 72BF9961");
+    }
+
+    #[test]
+    fn an_answer_without_acknowledgement_is_not_believed() {
+        let mut bench = Bench::open();
+        bench.expect(LOOK);
+        bench.say(&[FOUR]);
+        bench.expect(LOOK);
+        bench.say(&[ACK, SEVEN]);
+        assert_eq!(bench.told(), "came 04A1B2C3D4E5F6");
+    }
+
+    #[test]
+    fn a_damaged_answer_is_asked_for_again_at_once() {
+        let mut bench = Bench::open();
+        bench.expect(LOOK);
+        bench.say(&[ACK, "0000FF0CF4D54B01010004080472BF9961A400"]);
+        let before = bench.now;
+        bench.expect(LOOK);
+        assert!(bench.now - before <= DAMAGE_TIME);
+        bench.say(&[ACK, FOUR]);
+        assert_eq!(bench.told(), "came 72BF9961");
+    }
+
+    #[test]
+    fn noise_before_an_answer_costs_nothing() {
+        let mut bench = Bench::open();
+        bench.expect(LOOK);
+        let noisy = |frame| format!("41542B474D490D0A00FF0B01{frame}");
+        bench.say(&[&noisy(ACK), &noisy(FOUR)]);
+        assert_eq!(bench.told(), "came 72BF9961");
+    }
+
+    #[test]
+    fn a_chip_that_stops_answering_is_aborted_and_then_lost() {
+        let mut bench = Bench::open();
+        bench.look(FOUR);
+        for _ in 0..FAILURES_TO_LOSE {
+            assert_eq!(bench.till.fault(), None);
+            bench.expect(LOOK);
+            bench.expect(LOOK);
+            bench.expect("0000FF00FF00");
+        }
+        assert_eq!(bench.till.fault(), Some(ReaderFault::Lost));
+        bench.till.handle_end();
+        assert_eq!(bench.told(), "came 72BF9961, left");
+    }
+
+    #[test]
+    fn a_line_without_a_chip_is_silent() {
+        let mut bench = Bench::new();
+        for _ in 0..FAILURES_TO_LOSE {
+            bench.expect(&format!("{WAKE}{SAM}"));
+            bench.expect(&format!("{WAKE}{SAM}"));
+            bench.expect("0000FF00FF00");
+        }
+        assert_eq!(bench.till.fault(), Some(ReaderFault::Silent));
+    }
+
+    #[test]
+    fn a_question_is_answered_by_the_next_look_and_not_by_the_one_under_way() {
+        let mut bench = Bench::open();
+        bench.look(FOUR);
+        bench.expect(LOOK);
+        bench.say(&[ACK]);
+        bench.now += Duration::from_millis(1);
+        bench.till.handle_read_again(7, bench.now);
+        bench.say(&[FOUR]);
+        assert_eq!(bench.told(), "came 72BF9961");
+        bench.expect("0000FF03FDD45200DA00");
+        bench.say(&[ACK, "0000FF03FDD55300D800"]);
+        bench.look(FOUR);
+        assert_eq!(bench.told(), "again 7 72BF9961");
+    }
+
+    #[test]
+    fn what_the_chip_refuses_is_sent_once_more() {
+        let mut bench = Bench::open();
+        bench.expect(LOOK);
+        bench.say(&[ACK, "0000FF01FF7F8100"]);
+        bench.look(FOUR);
+        assert_eq!(bench.told(), "came 72BF9961");
+    }
+}
