@@ -4,6 +4,7 @@
 //! [`ReaderEvent`]s, what the till wants goes in through [`Readers`]. No call of this crate's
 //! border waits for a reader, so all of them may be made from an async runtime.
 
+pub mod auth;
 mod fault;
 mod outlet;
 pub mod pcsc;
