@@ -91,8 +91,7 @@ function drawAll() {
   const { line, readers, notices, products, basket } = state;
   byId("banner").dataset.line = line.state;
   draw("line", line, () => [sign(line.state === "online" ? "cloud" : "cut"), one(line.text)]);
-  draw("readers", readers, () => readers.map(({ ok, name, da, en }) =>
-    el("li", { class: ok ? "ok" : "faulty" }, sign(ok ? "chip" : "mark"), ok ? one({ da, en }) : name)));
+  draw("readers", readers, drawReaders);
   draw("notices", [readers, notices], () => [
     readers.filter((reader) => !reader.ok).map((reader) => two(reader, "faulty")),
     notices.map((notice) => two(notice))]);
@@ -102,6 +101,15 @@ function drawAll() {
   drawStage();
   drawRecent();
   drawControls();
+}
+
+// Readers that work are all alike to the cashier; one that does not has a name.
+function drawReaders(readers) {
+  const [well, faulty] = [readers.filter((reader) => reader.ok), readers.filter((reader) => !reader.ok)];
+  const count = well.length > 1 ? `${well.length} × ` : "";
+  return [
+    well.length ? el("li", { class: "ok" }, sign("chip"), count, one(well[0])) : null,
+    faulty.map(({ name }) => el("li", { class: "faulty" }, sign("mark"), name))];
 }
 
 function drawStage() {
@@ -184,7 +192,7 @@ function drawSale(sale) {
     el("span", { class: "time" }, sale.time),
     sign({ approved: "tick", declined: "cross", voided: "undo" }[sale.kind]),
     el("span", { class: "amount" }, sale.amount),
-    asked ? button("undo-yes", "undo sure", undo) : el("span", { class: "what" }, one(sale.title), sale.name && ` · ${sale.name}`),
+    asked ? button("undo-yes", "undo sure", undo) : el("span", { class: "what" }, one(sale.title), sale.name && el("span", { class: "who" }, sale.name)),
     asked ? button("no", "undo", stopAsking)
       : sale.voidable ? button("undo", "undo", () => askToUndo(sale.id)) : null);
 }
@@ -202,7 +210,8 @@ function drawControls() {
   if (!free) byId("keypad").close();
 }
 
-// Products stand under their headings while all of them fit, else behind one tab per heading.
+// Products stand under their headings while all of them fit, if need be closer together, else behind
+// one tab per heading.
 
 function drawShelves(products) {
   const categories = [...new Set(products.map((product) => product.category))];
@@ -223,11 +232,13 @@ function chooseShelf(chosen) {
   [...byId("shelves").children].forEach((section, i) => section.classList.toggle("chosen", i === chosen));
 }
 
+const FITS = ["", "dense", "tabs"];
 function fitShelves() {
-  const box = byId("shelves").parentElement;
-  box.classList.remove("tabs");
-  const fits = byId("shelves").scrollHeight <= byId("shelves").clientHeight;
-  box.classList.toggle("tabs", !fits);
+  const [box, shelves] = [byId("shelves").parentElement, byId("shelves")];
+  for (const fit of FITS) {
+    box.className = `products ${fit}`;
+    if (shelves.scrollHeight <= shelves.clientHeight) break;
+  }
   chooseShelf(Math.min(shelf, byId("categories").children.length - 1));
 }
 
