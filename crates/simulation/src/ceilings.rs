@@ -1,0 +1,47 @@
+//! The offline protocol: a hub and a few tills that sell from one account.
+//!
+//! What is abstracted, and why nothing is lost by it:
+//!
+//! - **The network.** The hub may take in any slice of a till's journal at any time, repeatedly or
+//!   never: that is loss, repetition, reordering and partition at once. Feed pages lie in a set
+//!   and may reach a till late, repeatedly or never.
+//! - **Crashes.** Every step of a till or of the hub is one durable transaction, so a crash means
+//!   that the step happened or that it did not.
+//! - **Money** is a few kroner, and one account: ceilings of different accounts never touch.
+//!
+//! The till's decision is not a copy: it is [`canteen::decide`].
+
+mod hub;
+mod rows;
+mod rules;
+mod till;
+mod world;
+
+pub use hub::{Hub, Standing};
+pub use rows::{rows, walks};
+pub use rules::{
+    AfterRestore, Cap, Counting, FeedAck, Ingest, KeepAck, Overlay, Payouts, Prune, Room, Rules,
+    Scope,
+};
+pub use till::{Cursor, Entry, EntryId, Kind, Page, Till};
+pub use world::{Action, Ceilings, Left, World};
+
+/// Amounts of the model: whole kroner, few of them.
+pub type Kroner = i16;
+
+/// The true balance never falls below the claimed bound (INV-4).
+pub const BOUND: &str = "BOUND";
+
+/// No entry is booked twice (INV-2).
+pub const ONCE: &str = "ONCE";
+
+/// What the hub acknowledges to a till is booked (INV-3).
+pub const ACKSAFE: &str = "ACKSAFE";
+
+/// From every reachable state a sync without losses books every served sale exactly once and
+/// leaves the account with exactly the money it should have (INV-1, INV-2).
+pub const DRAIN: &str = "DRAIN";
+
+/// What a till has sold and not sent, and may still sell, is never more than the hub reckons with
+/// (the lemma (i) under INV-4).
+pub const COVERED: &str = "COVERED";

@@ -1,0 +1,18 @@
+//! Models of the till and its hub, small enough that a checker can try everything that may happen.
+//!
+//! [`ceilings`] is the offline protocol: a hub and a few tills that sell from one account while
+//! messages are lost, repeated, late and out of order, images are cloned and the hub is restored
+//! from a backup. [`top_up`] is the automatic top-up: a hub, a card gateway and two accounts on
+//! one card, with crashes and lost answers. Each is checked twice: exhaustively in small scopes
+//! ([`check`]) and by seeded walks in larger ones ([`walk`]).
+//!
+//! A [`rows`] table names what must hold and, just as important, which wrong variants of the
+//! rules must be caught: a checker that finds nothing proves nothing. The paragraphs that the
+//! docs quote (OB-06, D4, TOP-23 …) are those of the specification of offline balances, sync and
+//! top-up.
+
+pub mod ceilings;
+pub mod check;
+pub mod rows;
+pub mod top_up;
+pub mod walk;
