@@ -32,7 +32,7 @@ pub struct AccountRow {
     pub limits: Limits,
     /// What counts against them.
     pub spent: Spent,
-    /// The person; absent once erased.
+    /// The person; absent once erased, and where nobody asked for it.
     pub holder: Option<Holder>,
     /// When it was made.
     pub created_at: Timestamp,
@@ -222,12 +222,14 @@ impl HubLedger {
 impl HubReader {
     /// One account.
     pub fn account(&self, id: AccountId) -> Result<AccountRow, LedgerError> {
-        read_account(&self.db, id)
+        let mut account = read_account(&self.db, id)?;
+        account.holder = find_holder(&self.db, id)?;
+        Ok(account)
     }
 
     /// One account, if it is within reach.
     pub fn account_within(&self, reach: Reach, id: AccountId) -> Result<AccountRow, LedgerError> {
-        let account = read_account(&self.db, id)?;
+        let account = self.account(id)?;
         if reach.covers(account.tenant) {
             return Ok(account);
         }
@@ -262,6 +264,7 @@ impl HubReader {
     }
 }
 
+/// The account without its holder: photos have no place in the way of a sale.
 pub(crate) fn find_account(
     db: &Connection,
     id: AccountId,
@@ -414,16 +417,19 @@ fn not_negative(what: &'static str, amount: Money) -> Result<(), Refusal> {
 /// Holders' accounts are numbered from 1001, so that a number is not taken for an amount.
 const NUMBERS_BEGIN: i64 = 1000;
 
-macro_rules! select_account {
-    ($rest:literal) => {
-        concat!(
-            "SELECT a.id, a.tenant, a.canteen, a.status, a.blocked_at, a.balance, a.paid_in,
-               a.credit, a.limit_day, a.limit_week, a.limit_month, a.spent_on, a.spent_day,
-               a.spent_week, a.spent_month, a.created_at, h.name, h.school, h.class, h.photo
-             FROM account a LEFT JOIN holder h ON h.account = a.id",
-            $rest
-        )
+macro_rules! account_columns {
+    () => {
+        "SELECT a.id, a.tenant, a.canteen, a.status, a.blocked_at, a.balance, a.paid_in, a.credit,
+           a.limit_day, a.limit_week, a.limit_month, a.spent_on, a.spent_day, a.spent_week,
+           a.spent_month, a.created_at"
     };
 }
-const SELECT_ACCOUNT: &str = select_account!("");
-const ACCOUNT_BY_ID: &str = select_account!(" WHERE a.id = ?1 AND a.kind = 'holder'");
+const SELECT_ACCOUNT: &str = concat!(
+    account_columns!(),
+    ", h.name, h.school, h.class, h.photo
+     FROM account a LEFT JOIN holder h ON h.account = a.id"
+);
+const ACCOUNT_BY_ID: &str = concat!(
+    account_columns!(),
+    ", NULL, NULL, NULL, NULL FROM account a WHERE a.id = ?1 AND a.kind = 'holder'"
+);

@@ -241,6 +241,18 @@ const KINDS: &[Kind] = &[
         "A till halves its batch and tries again. A body may have 8 MiB once unpacked.",
     ),
     kind(
+        "packed",
+        415,
+        "The body is packed",
+        "Only a till's batches may have a Content-Encoding. Send the body as it is.",
+    ),
+    kind(
+        "method",
+        405,
+        "Not that kind of request",
+        "The address exists, but not for this method; see /docs.",
+    ),
+    kind(
         "snapshot-required",
         410,
         "A snapshot is required",

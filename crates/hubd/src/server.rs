@@ -4,8 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -69,13 +70,26 @@ fn router(hub: Hub) -> Router {
             "/favicon.ico",
             get(|| async { Redirect::permanent("/docs/favicon-32x32.png") }),
         )
+        .method_not_allowed_fallback(|| async {
+            Problem::new("method", "this address does not take requests of that kind")
+        })
         .fallback(|| async { Problem::new("not-found", "there is nothing at this address") })
         // Counted after unpacking, so that a small body cannot grow without bounds.
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(RequestDecompressionLayer::new())
+        .layer(from_fn(unpack_batches_only))
         .layer(CompressionLayer::new())
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .with_state(hub)
+}
+
+/// Unpacking takes memory, so only tills that have shown their token may send packed bodies.
+async fn unpack_batches_only(request: Request, next: Next) -> Response {
+    let packed = request.headers().contains_key(header::CONTENT_ENCODING);
+    if packed && !request.uri().path().ends_with("/batches") {
+        return Problem::new("packed", "only batches may have a Content-Encoding").into_response();
+    }
+    next.run(request).await
 }
 
 /// Without the query: it can hold a chip number.

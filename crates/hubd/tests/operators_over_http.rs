@@ -67,6 +67,59 @@ async fn bad_requests_are_told_what_is_wrong_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn every_refusal_is_a_problem_that_explains_itself() {
+    let site = Site::open().await;
+    let check = async |method: Method, path: &str, headers: &[(&str, &str)], status: u16| {
+        let response = site
+            .send(method, path, TOKEN, headers, Some("{}".to_owned()))
+            .await;
+        assert_eq!(response.status().as_u16(), status, "{path}");
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json",
+            "{path}"
+        );
+        let problem: Value = response.json().await.unwrap();
+        let kind = problem["type"].as_str().unwrap();
+        let explained = site
+            .client
+            .get(format!("{}{kind}", site.url))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(explained.status(), StatusCode::OK, "{kind}");
+    };
+    check(Method::GET, "/v1/nothing", &[], 404).await;
+    check(Method::GET, "/v1/accounts/abc", &[], 404).await;
+    check(Method::GET, "/v1/accounts/424242", &[], 404).await;
+    check(Method::PUT, "/v1/accounts", &[], 405).await;
+    check(Method::POST, "/v1/accounts", &[], 422).await;
+    check(
+        Method::POST,
+        "/v1/accounts",
+        &[("content-encoding", "zstd")],
+        415,
+    )
+    .await;
+    check(Method::GET, "/v1/accounts?limit=many", &[], 422).await;
+    check(
+        Method::GET,
+        "/v1/accounts/1001/statement?month=2026-13",
+        &[],
+        422,
+    )
+    .await;
+    check(
+        Method::GET,
+        "/v1/accounts/1001/statement?from=2026-02-02&to=2026-02-01",
+        &[],
+        422,
+    )
+    .await;
+    check(Method::POST, "/v1/top-ups/nonsense/give-up", &[], 404).await;
+}
+
+#[tokio::test]
 async fn a_deposit_sent_twice_is_booked_once() {
     let site = Site::open().await;
     let (account, _) = site.chip("11223344").await;
