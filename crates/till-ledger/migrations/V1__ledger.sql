@@ -62,7 +62,7 @@ CREATE TABLE chip (
     rv INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX chip_by_card ON chip (card) WHERE card IS NOT NULL;
+CREATE INDEX chip_by_card ON chip (card);
 CREATE INDEX chip_by_number ON chip (number);
 
 CREATE TABLE account (

@@ -250,15 +250,31 @@ pub(crate) fn chip_by_uid(
     let mut statement =
         connection.prepare_cached("SELECT number, account, status FROM chip WHERE uid = ?1")?;
     let row = statement
+        .query_row([chip.as_bytes()], |row| read_chip(row, 0))
+        .optional()?;
+    Ok(row)
+}
+
+/// A chip and the account that it pays from, in one look: every tap needs both.
+pub(crate) fn holding_by_uid(
+    connection: &Connection,
+    chip: ChipId,
+) -> Result<Option<(ChipRow, AccountRow)>, LedgerError> {
+    let mut statement = connection.prepare_cached(SELECT_HOLDING)?;
+    let row = statement
         .query_row([chip.as_bytes()], |row| {
-            Ok(ChipRow {
-                number: row.get(0)?,
-                account: AccountId(row.get(1)?),
-                status: status(row, 2)?,
-            })
+            Ok((read_chip(row, CHIP_AFTER_ACCOUNT)?, read_account(row)?))
         })
         .optional()?;
     Ok(row)
+}
+
+fn read_chip(row: &Row<'_>, first: usize) -> rusqlite::Result<ChipRow> {
+    Ok(ChipRow {
+        number: row.get(first)?,
+        account: AccountId(row.get(first + 1)?),
+        status: status(row, first + 2)?,
+    })
 }
 
 /// An account's row, also when the hub took the account away.
@@ -271,7 +287,7 @@ pub(crate) fn account_row(
     Ok(row)
 }
 
-/// Reads the columns of [`ACCOUNT_COLUMNS`].
+/// Reads the columns of `account_columns!`.
 pub(crate) fn read_account(row: &Row<'_>) -> rusqlite::Result<AccountRow> {
     let amount: Option<i64> = row.get(15)?;
     let armed: bool = row.get(16)?;
@@ -399,20 +415,33 @@ fn unreadable(index: usize, text: &str) -> rusqlite::Error {
 }
 
 /// In the order of [`read_account`].
-pub(crate) const ACCOUNT_COLUMNS: &str = "
-    id, known, rv, status, position, incl_seq,
-    hub_spent_on, hub_spent_day, hub_spent_week, hub_spent_month,
-    credit, limit_day, limit_week, limit_month, ceiling,
-    top_up_amount, top_up_armed, top_up_state, gross_incl,
-    balance, spent_on, spent_day, spent_week, spent_month, gross, last_seq, top_up_seq";
+macro_rules! account_columns {
+    ($prefix:literal, $rest:literal) => {
+        concat!(
+            $prefix,
+            "a.id, a.known, a.rv, a.status, a.position, a.incl_seq,
+            a.hub_spent_on, a.hub_spent_day, a.hub_spent_week, a.hub_spent_month,
+            a.credit, a.limit_day, a.limit_week, a.limit_month, a.ceiling,
+            a.top_up_amount, a.top_up_armed, a.top_up_state, a.gross_incl,
+            a.balance, a.spent_on, a.spent_day, a.spent_week, a.spent_month,
+            a.gross, a.last_seq, a.top_up_seq",
+            $rest
+        )
+    };
+}
 
-const SELECT_ACCOUNT: &str = "
-    SELECT id, known, rv, status, position, incl_seq,
-        hub_spent_on, hub_spent_day, hub_spent_week, hub_spent_month,
-        credit, limit_day, limit_week, limit_month, ceiling,
-        top_up_amount, top_up_armed, top_up_state, gross_incl,
-        balance, spent_on, spent_day, spent_week, spent_month, gross, last_seq, top_up_seq
-    FROM account WHERE id = ?1";
+const SELECT_ACCOUNT: &str = account_columns!("SELECT ", " FROM account a WHERE a.id = ?1");
+
+pub(crate) const SELECT_ACCOUNTS: &str =
+    account_columns!("SELECT ", " FROM account a ORDER BY a.id");
+
+const SELECT_HOLDING: &str = account_columns!(
+    "SELECT ",
+    ", c.number, c.account, c.status
+    FROM chip c CROSS JOIN account a WHERE c.uid = ?1 AND a.id = c.account AND a.known = 1"
+);
+
+const CHIP_AFTER_ACCOUNT: usize = 27;
 
 const PUT_OWN: &str = "
     UPDATE account SET balance = ?2, spent_on = ?3, spent_day = ?4, spent_week = ?5,

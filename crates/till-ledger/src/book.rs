@@ -104,8 +104,17 @@ pub(crate) struct Tip {
     pub(crate) asked_for_top_up: u64,
     /// Ids of entries after `indexed_through`.
     pub(crate) ids: HashMap<Uuid, u64>,
+    /// The greatest id in the index. Ids grow with time, so a new one need not be looked up.
+    pub(crate) greatest_indexed: Option<Uuid>,
     /// Something of this is newer than the file.
     pub(crate) unsaved: bool,
+}
+
+impl Tip {
+    /// Whether an id can be in the ledger neither by the index nor by what is known here.
+    pub(crate) fn is_new(&self, id: Uuid) -> bool {
+        !self.ids.contains_key(&id) && Some(id) > self.greatest_indexed
+    }
 }
 
 /// An open ledger.
@@ -250,6 +259,9 @@ impl Book {
 
     fn commit(&self) -> Result<(), LedgerError> {
         let committed = run(&self.connection, "COMMIT");
+        if committed.is_err() {
+            rollback(&self.connection);
+        }
         // Whatever COMMIT says, it is a fault of the medium: nobody knows what holds.
         committed.map_err(|error| match error {
             LedgerError::Refused(source) => LedgerError::Storage(source),
@@ -293,6 +305,7 @@ impl Book {
         })?;
         for (_, id) in indexed {
             self.tip.ids.remove(&id);
+            self.tip.greatest_indexed = self.tip.greatest_indexed.max(Some(id));
         }
         self.tip.indexed_through = through;
         self.tip.unsaved = false;
@@ -606,6 +619,9 @@ fn find(connection: &Connection, tip: &Tip, id: Uuid) -> Result<Option<u64>, Led
     if let Some(seq) = tip.ids.get(&id) {
         return Ok(Some(*seq));
     }
+    if tip.is_new(id) {
+        return Ok(None);
+    }
     let seq: Option<i64> = prepare(connection, "SELECT seq FROM entry_id WHERE id = ?1")?
         .query_row([id.into_bytes()], |row| row.get(0))
         .optional()?;
@@ -710,6 +726,7 @@ fn read_tip(connection: &Connection, identity: &Identity) -> Result<Tip, LedgerE
             unknown_chips: u64_at(5)?,
             asked_for_top_up: 0,
             ids: HashMap::new(),
+            greatest_indexed: None,
             unsaved: false,
         })
     })?;
@@ -717,6 +734,9 @@ fn read_tip(connection: &Connection, identity: &Identity) -> Result<Tip, LedgerE
         return Err(LedgerError::Corrupt { seq: seq + 1 });
     }
     tip.ids = read_ids(connection, tip.indexed_through)?;
+    let greatest: Option<[u8; 16]> =
+        connection.query_row("SELECT max(id) FROM entry_id", [], |row| row.get(0))?;
+    tip.greatest_indexed = greatest.map(Uuid::from_bytes);
     Ok(tip)
 }
 

@@ -9,7 +9,9 @@ use canteen::{
 use sync_proto::{Decline, EntryBody, Sale, SaleLine};
 use uuid::Uuid;
 
-use crate::account::{AccountRow, ChipRow, Moved, OwnEntry, account_row, chip_by_uid, put_own};
+use crate::account::{
+    AccountRow, ChipRow, Moved, OwnEntry, account_row, chip_by_uid, holding_by_uid, put_own,
+};
 use crate::book::{EntryRef, Page};
 use crate::error::LedgerError;
 use crate::moment::Moment;
@@ -97,7 +99,7 @@ impl Page<'_> {
         }
         let day = self.business_day(now)?;
         let purchase = request.purchase(day);
-        let Some((chip, row)) = self.holding(request.chip)? else {
+        let Some((chip, row)) = holding_by_uid(self.connection, request.chip)? else {
             self.draft.unknown_chips += 1;
             return Ok(Recorded {
                 decision: decide(None, &purchase, self.rules),
@@ -118,14 +120,6 @@ impl Page<'_> {
             entry: Some(entry),
             replayed: false,
         })
-    }
-
-    fn holding(&self, chip: ChipId) -> Result<Option<(ChipRow, AccountRow)>, LedgerError> {
-        let Some(chip) = chip_by_uid(self.connection, chip)? else {
-            return Ok(None);
-        };
-        let row = account_row(self.connection, chip.account)?;
-        Ok(row.filter(|row| row.known).map(|row| (chip, row)))
     }
 
     fn book(

@@ -1,13 +1,15 @@
 //! The ledger without a thread: every call does its work and returns when it is on the medium.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use canteen::OfflineRules;
 use sync_proto::{
     Batch, Change, FeedPage, FeedPosition, Head, SnapshotHeader, TillKey, TillReport,
 };
+use uuid::Uuid;
 
-use crate::book::{Book, EntryRef, Identity, StartRequest, Write, Written};
+use crate::book::{Book, EntryRef, Identity, StartRequest, Tip, Write, Written};
 use crate::error::LedgerError;
 use crate::feed::Applied;
 use crate::file::Lock;
@@ -99,6 +101,10 @@ pub struct Store {
     progress: Progress,
     /// `None` after a fault of the medium, until it could be opened again.
     book: Option<Book>,
+    /// What was known when the book was lost.
+    lost: Option<Tip>,
+    /// Requests that met a fault which is not made good yet: they may be recorded or not.
+    unclear: BTreeSet<Uuid>,
     last_try: Option<Moment>,
     repaired: Vec<canteen::AccountId>,
     _lock: Lock,
@@ -146,6 +152,8 @@ impl Store {
             identity: book.identity.clone(),
             progress: progress(&book, 0, Journal::Writable),
             book: Some(book),
+            lost: None,
+            unclear: BTreeSet::new(),
             last_try: None,
             repaired,
             _lock: lock,
@@ -227,6 +235,8 @@ impl Store {
             }
             Err(fault) => {
                 if fault.is_storage() {
+                    self.unclear
+                        .extend(writes.iter().map(|(write, _)| write.id()));
                     self.recover(&fault, now);
                 }
                 let after = writes
@@ -241,18 +251,29 @@ impl Store {
 
     /// What can be said about a request after a fault: only what the ledger itself says.
     fn after_fault(&mut self, write: &Write, now: Moment) -> Result<Written, LedgerError> {
-        let unknown = || LedgerError::OutcomeUnknown { id: write.id() };
+        let id = write.id();
+        let unknown = || LedgerError::OutcomeUnknown { id };
+        if self.unclear.contains(&id) {
+            return Err(unknown());
+        }
         let rules = self.options.rules;
-        let settled = self.progress.journal != Journal::Failing;
-        let book = self.book.as_mut().ok_or_else(unknown)?;
-        match book.find(write.id()) {
+        let Some(book) = self.book.as_mut() else {
+            let never_seen = self.lost.as_ref().is_some_and(|tip| tip.is_new(id));
+            return if never_seen {
+                unavailable(write)
+            } else {
+                Err(unknown())
+            };
+        };
+        match book.find(id) {
             Ok(None) => unavailable(write),
-            Ok(Some(_)) if settled => {
+            // Nothing is written for an id that is known.
+            Ok(Some(_)) => {
                 let again = book.together(&[(write.clone(), now)], &rules);
                 let again = again.ok().and_then(|mut answers| answers.pop());
                 again.unwrap_or_else(|| Err(unknown()))
             }
-            Ok(Some(_)) | Err(_) => Err(unknown()),
+            Err(_) => Err(unknown()),
         }
     }
 
@@ -378,7 +399,7 @@ impl Store {
             if !waited {
                 return None;
             }
-            self.reopen(now, true);
+            self.reopen(now);
         }
         let usable = self.progress.journal != Journal::Failing;
         self.book.as_mut().filter(|_| usable)
@@ -386,48 +407,51 @@ impl Store {
 
     /// After a fault nothing that the connection believes can be trusted: it is given up, and
     /// the file is read anew.
+    ///
+    /// A full medium is different: what did not fit is refused before anything is flushed, so
+    /// the transaction left nothing behind and the connection is as good as before.
     fn recover(&mut self, fault: &LedgerError, now: Moment) {
-        let full = fault.is_full();
         let cause = std::error::Error::source(fault).map(ToString::to_string);
-        tracing::error!(cause, full, "Writing the ledger failed; opening it anew");
-        // A full medium is refused before anything is flushed, so there is nothing to settle.
-        self.reopen(now, !full);
-        if full && self.progress.journal == Journal::Writable {
+        if fault.is_full() {
+            if self.progress.journal != Journal::Full {
+                tracing::error!(cause, "The medium is full; nothing can be sold");
+            }
             self.progress.journal = Journal::Full;
+            self.unclear.clear();
+            return;
         }
+        tracing::error!(cause, "Writing the ledger failed; opening it anew");
+        self.reopen(now);
     }
 
-    fn reopen(&mut self, now: Moment, settle: bool) {
+    fn reopen(&mut self, now: Moment) {
         self.last_try = Some(now);
-        let before = self.book.take().map(|book| book.tip);
-        let reopened = Book::open(&self.path, self.options.log_bytes).map(|mut book| {
-            if let Some(tip) = before {
+        if let Some(book) = self.book.take() {
+            self.lost = Some(book.tip);
+        }
+        let reopened = Book::open(&self.path, self.options.log_bytes).and_then(|mut book| {
+            if let Some(tip) = &self.lost {
                 book.tip.acked = tip.acked.min(book.tip.head.seq).max(book.tip.acked);
                 book.tip.unknown_chips = tip.unknown_chips;
                 book.tip.hub_clock = tip.hub_clock;
                 book.tip.asked_for_top_up = tip.asked_for_top_up;
                 book.tip.unsaved = true;
             }
-            let settled = if settle { book.settle() } else { Ok(()) };
-            (book, settled)
+            book.settle().map(|()| book)
         });
-        let failed = match reopened {
-            Ok((book, settled)) => {
+        match reopened {
+            Ok(book) => {
                 self.book = Some(book);
-                settled.err()
+                self.lost = None;
+                self.unclear.clear();
+                self.progress.journal = Journal::Writable;
             }
-            Err(error) => Some(error),
-        };
-        self.progress.journal = match failed {
-            None => Journal::Writable,
-            Some(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "The ledger cannot be written"
-                );
-                Journal::Failing
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "The ledger cannot be written");
+                self.progress.journal = Journal::Failing;
             }
-        };
+        }
     }
 
     fn look(&mut self) {

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use sync_proto::Head;
 
 use crate::account::{
-    ACCOUNT_COLUMNS, AccountRow, Moved, OwnEntry, own_entries_after, read_account,
+    AccountRow, Moved, OwnEntry, SELECT_ACCOUNTS, own_entries_after, read_account,
 };
 use crate::book::read_entry;
 use crate::error::LedgerError;
@@ -244,8 +244,7 @@ impl Walk {
 }
 
 fn account_rows(connection: &Connection) -> Result<Vec<AccountRow>, LedgerError> {
-    let sql = format!("SELECT {ACCOUNT_COLUMNS} FROM account ORDER BY id");
-    let mut statement = connection.prepare(&sql)?;
+    let mut statement = connection.prepare(SELECT_ACCOUNTS)?;
     let rows = statement.query_map([], read_account)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
