@@ -27,6 +27,8 @@ pub(super) struct Pn532 {
     is_open: bool,
     /// Commands in a row that were given up.
     failures: u32,
+    /// When the last answer came; at first, when the line was opened.
+    last_answer: Instant,
     fault: Option<ReaderFault>,
 }
 
@@ -63,6 +65,7 @@ impl Pn532 {
             quiet_until: now,
             is_open: false,
             failures: 0,
+            last_answer: now,
             fault: None,
         }
     }
@@ -81,7 +84,8 @@ impl Pn532 {
     fn give_up(&mut self, now: Instant) -> Vec<u8> {
         self.asked = None;
         self.failures += 1;
-        if self.failures >= FAILURES_TO_LOSE {
+        let silence = now.saturating_duration_since(self.last_answer);
+        if self.failures >= FAILURES_TO_LOSE && silence >= TIME_TO_LOSE {
             self.fault = Some(match self.is_open {
                 true => ReaderFault::Lost,
                 false => ReaderFault::Silent,
@@ -105,6 +109,7 @@ impl Pn532 {
                     let (command, begun_at) = (asked.command, asked.begun_at);
                     self.asked = None;
                     self.failures = 0;
+                    self.last_answer = now;
                     self.handle_answer(command, &data, begun_at, now);
                 }
             }
@@ -247,6 +252,8 @@ const PAUSE: Duration = Duration::from_millis(60);
 /// After an abort the PN532 may lose one acknowledgement.
 const TIMES: u32 = 2;
 const FAILURES_TO_LOSE: u32 = 3;
+/// A line that is disturbed for a moment is no lost reader.
+const TIME_TO_LOSE: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
 pub(in crate::serial) mod tests {
@@ -381,6 +388,21 @@ pub(in crate::serial) mod tests {
         bench.expect(LOOK);
         assert!(bench.now - before <= DAMAGE_TIME);
         bench.say(&[ACK, FOUR]);
+        assert_eq!(bench.told(), "came 72BF9961");
+    }
+
+    #[test]
+    fn damage_for_a_moment_loses_no_chip() {
+        let mut bench = Bench::open();
+        for _ in 0..2 * FAILURES_TO_LOSE {
+            bench.expect(LOOK);
+            bench.say(&[ACK, "0000FF0CF4D54B01010004080472BF9961A400"]);
+            bench.expect(LOOK);
+            bench.say(&[ACK, "0000FF0CF4D54B01010004080472BF9961A400"]);
+            bench.expect("0000FF00FF00");
+        }
+        assert_eq!(bench.till.fault(), None);
+        bench.look(FOUR);
         assert_eq!(bench.told(), "came 72BF9961");
     }
 

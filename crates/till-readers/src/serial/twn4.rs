@@ -43,6 +43,8 @@ pub(super) struct Twn4 {
     next_look: Instant,
     /// Commands in a row without an answer.
     failures: u32,
+    /// When the last answer came; at first, when the line was opened.
+    last_answer: Instant,
     fault: Option<ReaderFault>,
 }
 
@@ -96,6 +98,7 @@ impl Twn4 {
             quiet_until: now,
             next_look: now,
             failures: 0,
+            last_answer: now,
             fault: None,
         };
         twn4.setup.push_back(twn4.types());
@@ -187,7 +190,8 @@ impl Twn4 {
             Command::LineEnd | Command::Several | Command::Single => {}
         }
         self.failures += 1;
-        if self.failures >= FAILURES_TO_LOSE {
+        let silence = now.saturating_duration_since(self.last_answer);
+        if self.failures >= FAILURES_TO_LOSE && silence >= TIME_TO_LOSE {
             self.fault = Some(ReaderFault::Lost);
         }
     }
@@ -202,6 +206,7 @@ impl Twn4 {
         if is_understood {
             self.asked = None;
             self.failures = 0;
+            self.last_answer = now;
         } else if let Some(asked) = &mut self.asked {
             // It may have been noise: the answer has a moment more to come.
             asked.deadline = asked.deadline.min(now + DAMAGE_TIME);
@@ -388,6 +393,8 @@ const QUIET_TIME: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(60);
 const TRIES_TO_OPEN: u32 = 4;
 const FAILURES_TO_LOSE: u32 = 3;
+/// A line that is disturbed for a moment is no lost reader.
+const TIME_TO_LOSE: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
 mod tests {
@@ -549,6 +556,17 @@ mod tests {
         let before = bench.now;
         bench.check(LOOK, FOUR);
         assert!(bench.now - before < Duration::from_millis(200));
+        assert_eq!(bench.told(), "came 72BF9961");
+    }
+
+    #[test]
+    fn damage_for_a_moment_loses_no_reader() {
+        let mut bench = Bench::open();
+        for _ in 0..2 * FAILURES_TO_LOSE {
+            bench.check(LOOK, "000101050472BF99");
+        }
+        assert_eq!(bench.till.fault(), None);
+        bench.check(LOOK, FOUR);
         assert_eq!(bench.told(), "came 72BF9961");
     }
 
