@@ -187,6 +187,13 @@ struct ReadersTable {
     pcsc_only: Option<String>,
     #[serde(default)]
     serial: Vec<Spanned<PathBuf>>,
+    #[serde(default)]
+    pn532: Vec<Spanned<PathBuf>>,
+    #[serde(default)]
+    rdm6300: Vec<Spanned<PathBuf>>,
+    #[serde(default)]
+    twn4: Vec<Spanned<PathBuf>>,
+    twn4_em4100: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]
@@ -247,9 +254,18 @@ impl ReadersTable {
             let only = self.pcsc_only.filter(|only| !only.is_empty());
             readers.push(ReaderConfig::Pcsc { only });
         }
-        for path in self.serial {
-            let path = absolute("readers.serial", Some(path), "")?;
+        for path in lines("readers.serial", self.serial)? {
             readers.push(ReaderConfig::Serial { path });
+        }
+        for path in lines("readers.pn532", self.pn532)? {
+            readers.push(ReaderConfig::Pn532 { path });
+        }
+        for path in lines("readers.rdm6300", self.rdm6300)? {
+            readers.push(ReaderConfig::Rdm6300 { path });
+        }
+        let em4100 = self.twn4_em4100.unwrap_or(false);
+        for path in lines("readers.twn4", self.twn4)? {
+            readers.push(ReaderConfig::Twn4 { path, em4100 });
         }
         Ok(readers)
     }
@@ -323,6 +339,11 @@ fn absolute(
             ))
         }
     })
+}
+
+fn lines(key: &'static str, paths: Vec<Spanned<PathBuf>>) -> Result<Vec<PathBuf>, Fault> {
+    let path = |path| absolute(key, Some(path), "");
+    paths.into_iter().map(path).collect()
 }
 
 fn within(
@@ -490,6 +511,42 @@ mod tests {
             "[till]\nid = \"Kasse 1\"\n[hub]\nurl = \"https://hub.example.invalid\"\n",
             "till.toml:2: till.id: a till's name has 1 to 32 lower-case letters, digits and hyphens",
         );
+    }
+
+    #[test]
+    fn readers_on_serial_lines_are_listed_by_what_they_speak() {
+        let text = format!(
+            "{LEAST}[readers]\npcsc = false\nserial = [\"/dev/a\"]\npn532 = [\"/dev/b\"]\nrdm6300 = [\"/dev/c\", \"/dev/d\"]\ntwn4 = [\"/dev/e\"]\ntwn4_em4100 = true\n"
+        );
+        let config = Config::parse(&text).map_err(|fault| fault.problem).unwrap();
+        let path = PathBuf::from;
+        let expect = [
+            ReaderConfig::Serial {
+                path: path("/dev/a"),
+            },
+            ReaderConfig::Pn532 {
+                path: path("/dev/b"),
+            },
+            ReaderConfig::Rdm6300 {
+                path: path("/dev/c"),
+            },
+            ReaderConfig::Rdm6300 {
+                path: path("/dev/d"),
+            },
+            ReaderConfig::Twn4 {
+                path: path("/dev/e"),
+                em4100: true,
+            },
+        ];
+        assert_eq!(config.readers, expect);
+        for key in ["serial", "pn532", "rdm6300", "twn4"] {
+            check(
+                &format!("{LEAST}[readers]\n{key} = [\"ttyUSB0\"]\n"),
+                &format!(
+                    "till.toml:6: readers.{key}: \"ttyUSB0\" is not an absolute path; allowed is a path that begins with /"
+                ),
+            );
+        }
     }
 
     #[test]
