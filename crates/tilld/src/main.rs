@@ -24,9 +24,9 @@ use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use sync_proto::{Epoch, TillPublicKey};
-use till_ledger::{Identity, Ledger, Moment, StartRequest, StoreOptions};
+use till_ledger::{Identity, Ledger, LedgerError, Moment, StartRequest, StoreOptions};
 use till_readers::Readers;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -125,25 +125,19 @@ fn open_ledger(
     state: &StateDir,
     public_key: TillPublicKey,
 ) -> anyhow::Result<Ledger> {
-    let (path, options) = (
-        state.ledger(),
-        StoreOptions {
-            rules: config.offline,
-            ..Default::default()
-        },
-    );
-    if !path.exists() {
-        let mut epoch = [0; 8];
-        getrandom::fill(&mut epoch).context("the operating system gives no random numbers")?;
-        let epoch = Epoch(u64::from_be_bytes(epoch));
-        let identity = Identity {
-            till: config.till.clone(),
-            epoch,
-            public_key,
-        };
-        return Ok(Ledger::create(&path, &identity, options)?);
-    }
-    let ledger = Ledger::open(&path, options)?;
+    let path = state.ledger();
+    let options = StoreOptions {
+        rules: config.offline,
+        ..Default::default()
+    };
+    let ledger = match Ledger::open(&path, options) {
+        // It is not there, or a first start was cut short before it was one.
+        Err(LedgerError::NotFound { .. }) => {
+            let identity = first_identity(config, public_key)?;
+            return Ok(Ledger::create(&path, &identity, options)?);
+        }
+        opened => opened?,
+    };
     let Identity {
         till,
         public_key: known_key,
@@ -163,12 +157,24 @@ fn open_ledger(
     Ok(ledger)
 }
 
+fn first_identity(config: &Config, public_key: TillPublicKey) -> anyhow::Result<Identity> {
+    let mut epoch = [0; 8];
+    getrandom::fill(&mut epoch).context("the operating system gives no random numbers")?;
+    Ok(Identity {
+        till: config.till.clone(),
+        epoch: Epoch(u64::from_be_bytes(epoch)),
+        public_key,
+    })
+}
+
 async fn serve(
     config: Config,
     state: StateDir,
     key: sync_proto::TillKey,
     ledger: Ledger,
 ) -> anyhow::Result<()> {
+    // From the first answer on, a signal ends the program in order.
+    let mut stop = StopSignals::listen()?;
     let (events, inbox) = mpsc::channel(EVENTS_WAITING);
     let contact = Arc::new(ContactBook::new(ledger.progress().heard_at));
     let enrolment = state.enrolment(&config.till, ledger.identity().epoch)?;
@@ -250,7 +256,7 @@ async fn serve(
     info!(till = %config.till, epoch = %ledger.identity().epoch, page = %address, "The till is ready");
     notify(&[NotifyState::Ready, NotifyState::Status("selling")]);
     let ended = tokio::select! {
-        () = stop_signal() => Ok(()),
+        () = stop.come() => Ok(()),
         _ = &mut till => Err(anyhow::anyhow!("the till's task ended")),
         served = &mut page_server => Err(anyhow::anyhow!("the page server ended: {served:?}")),
     };
@@ -315,16 +321,26 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-async fn stop_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What ends the program in order.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> anyhow::Result<StopSignals> {
+        let listen = |kind| signal(kind).context("cannot watch for signals");
+        Ok(StopSignals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
