@@ -57,22 +57,25 @@ pub(crate) enum HubError {
     /// The hub refused a page.
     #[error("the hub refuses the page ({0:?})")]
     Feed(FeedRefusal),
-    /// The answer is not what the protocol says.
+    /// The answer is not what the protocol says; it may be the login page of a school's network.
     #[error("the hub's answer cannot be used ({0})")]
     Garbled(String),
+    /// The answer is good, and this till cannot write it down.
+    #[error("the hub's answer cannot be kept here ({0})")]
+    NotKept(String),
 }
 
 impl HubError {
     /// Whether the hub was reached at all.
     pub(crate) fn is_contact(&self) -> bool {
         match self {
-            HubError::Unreachable(_) => false,
+            HubError::Unreachable(_) | HubError::Garbled(_) => false,
             HubError::Busy { .. }
             | HubError::NotEnrolled
             | HubError::EnrolmentRefused(_)
             | HubError::Batch(_)
             | HubError::Feed(_)
-            | HubError::Garbled(_) => true,
+            | HubError::NotKept(_) => true,
         }
     }
 }

@@ -211,7 +211,8 @@ impl Sync {
             HubError::NotEnrolled
             | HubError::EnrolmentRefused(_)
             | HubError::Batch(_)
-            | HubError::Feed(_) => UploadFailure::Refused,
+            | HubError::Feed(_)
+            | HubError::NotKept(_) => UploadFailure::Refused,
         }
     }
 
@@ -319,7 +320,7 @@ impl Sync {
 
 /// A failure of the till's own disk on the way: the hub's answer could not be kept.
 fn local(error: impl std::fmt::Display) -> HubError {
-    HubError::Garbled(format!("it cannot be kept here: {error}"))
+    HubError::NotKept(error.to_string())
 }
 
 fn back_off(failures: u32) -> Duration {
