@@ -1,0 +1,13 @@
+//! The till in a canteen of real processes: its daemon, the hub, the card gateway simulator, the
+//! real pcscd with a virtual reader, and `tillctl` as its users run it.
+
+#![allow(clippy::unwrap_used, reason = "all of this is a test")]
+
+mod bad_input;
+mod crash;
+mod line_down;
+mod load;
+mod lunch;
+mod readers;
+mod rig;
+mod top_up;
