@@ -317,7 +317,7 @@ impl<'a> Ingest<'a> {
             EntryBody::Sale(sale) => self.take_sale(&header, &sale),
             EntryBody::Void(void) => self.take_void(&header, &void),
             EntryBody::Decline(decline) => self.take_decline(&header, &decline),
-            EntryBody::Start(_) => Ok(Fate::Noted),
+            EntryBody::Start(_) | EntryBody::FeedAck(_) => Ok(Fate::Noted),
         }
     }
 

@@ -171,6 +171,14 @@ impl From<FeedRefusal> for Problem {
                 "not-enrolled",
                 "the till is not enrolled here, or was revoked",
             ),
+            FeedRefusal::Fork { .. } => (
+                "fork",
+                "this hub holds other entries of the till's ledger; enrol the till anew",
+            ),
+            FeedRefusal::Rollback { .. } => (
+                "rollback",
+                "the till's ledger ends before what this hub has of it; enrol the till anew",
+            ),
         };
         Problem::new(code, detail).with_facts(&refusal)
     }

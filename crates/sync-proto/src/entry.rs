@@ -182,6 +182,10 @@ pub enum EntryBody {
     Void(Void),
     /// The till started, with the version of its program.
     Start(Start),
+    /// The till has applied the hub's changes up to the position in this entry's header. Every
+    /// sale made under older ceilings stands before it, so that a hub that has booked this entry
+    /// has booked those sales too.
+    FeedAck(FeedAck),
 }
 
 impl EntryBody {
@@ -192,6 +196,7 @@ impl EntryBody {
             EntryBody::Decline(_) => "decline",
             EntryBody::Void(_) => "void",
             EntryBody::Start(_) => "start",
+            EntryBody::FeedAck(_) => "feed_ack",
         }
     }
 
@@ -201,6 +206,7 @@ impl EntryBody {
             EntryBody::Decline(body) => serde_json::to_string(body),
             EntryBody::Void(body) => serde_json::to_string(body),
             EntryBody::Start(body) => serde_json::to_string(body),
+            EntryBody::FeedAck(body) => serde_json::to_string(body),
         }
     }
 
@@ -210,6 +216,7 @@ impl EntryBody {
             ("decline", 1) => serde_json::from_str(json).map(EntryBody::Decline),
             ("void", 1) => serde_json::from_str(json).map(EntryBody::Void),
             ("start", 1) => serde_json::from_str(json).map(EntryBody::Start),
+            ("feed_ack", 1) => serde_json::from_str(json).map(EntryBody::FeedAck),
             _ => {
                 return Err(EntryError::UnknownKind {
                     kind: kind.to_owned(),
@@ -320,6 +327,10 @@ pub struct Start {
     /// The version of the program.
     pub version: String,
 }
+
+/// An acknowledgement; what is acknowledged is the feed position in the entry's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedAck {}
 
 /// Why an entry cannot be written or read.
 #[derive(Debug, Error)]

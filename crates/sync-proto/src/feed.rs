@@ -9,7 +9,10 @@ use canteen::{
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::from_value;
+use uuid::Uuid;
 
+use crate::entry::EntryHash;
+use crate::identity::Epoch;
 use crate::wire;
 
 /// The most changes in one page.
@@ -30,6 +33,49 @@ pub struct FeedPage {
     pub hub_time: String,
     /// The changes, by rising version.
     pub changes: Vec<Change>,
+}
+
+/// Records outside the order of the feed: the answer to a request for a higher ceiling. They are
+/// applied by their versions, and are acknowledged only when the feed has passed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedRecords {
+    /// The life of the hub's database.
+    pub hub_epoch: u64,
+    /// The hub's clock (RFC 3339, UTC).
+    pub hub_time: String,
+    /// The records.
+    pub changes: Vec<Change>,
+}
+
+/// Where a till stands, told with every request for data, so that a copied or restored till is
+/// known before it is given anything to spend. Sent as a query string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TillPosition {
+    /// The life of its ledger.
+    pub epoch: Epoch,
+    /// Its last entry.
+    pub head_seq: u64,
+    /// The hash of its last entry.
+    pub head_hash: EntryHash,
+    /// The last entry that the hub has acknowledged.
+    pub acked_seq: u64,
+    /// The till's own hash of that entry.
+    pub acked_hash: EntryHash,
+}
+
+/// A till asks for leave to sell more on an account than its ceiling allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthoriseRequest {
+    /// The account.
+    #[serde(with = "wire::account")]
+    pub account: AccountId,
+    /// What the purchase costs, in øre.
+    #[serde(with = "wire::money")]
+    pub need: Money,
+    /// The id that the purchase will have as an entry.
+    pub entry_id: Uuid,
+    /// Where the till stands.
+    pub position: TillPosition,
 }
 
 /// One changed record.
@@ -329,6 +375,16 @@ pub enum FeedRefusal {
     SnapshotRequired,
     /// The till is not known, or its token is wrong or was revoked.
     NotEnrolled,
+    /// The hub holds other entries of this epoch than the till: its disk was copied.
+    Fork {
+        /// The last number on which both agree, as far as the hub can tell.
+        agreed_through: u64,
+    },
+    /// The till's ledger ends before what the hub has of it: its disk was restored.
+    Rollback {
+        /// The last number that the hub has.
+        accepted_seq: u64,
+    },
 }
 
 impl AccountRecord {

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `POST /v1/enrolments` | [`EnrolRequest`] → [`EnrolAnswer`] |
 //! | `POST /v1/tills/{till}/batches` | [`Batch`] → [`BatchAnswer`], or a problem with a [`BatchRefusal`] |
-//! | `GET /v1/tills/{till}/feed?hub_epoch&cursor&wait` | [`FeedPage`], or a problem with a [`FeedRefusal`] |
-//! | `GET /v1/tills/{till}/snapshot` | lines: [`SnapshotHeader`], [`Change`]…, [`SnapshotTrailer`] |
+//! | `GET /v1/tills/{till}/feed?hub_epoch&cursor&wait&…` | [`FeedPage`], or a problem with a [`FeedRefusal`] |
+//! | `GET /v1/tills/{till}/snapshot?…` | lines: [`SnapshotHeader`], [`Change`]…, [`SnapshotTrailer`] |
+//! | `POST /v1/tills/{till}/authorise` | [`AuthoriseRequest`] → [`FeedRecords`], or 204 when nothing more can be given |
 //!
-//! Bodies are JSON, compressed with zstd when the other side says it accepts that. All but the
+//! `…` is the till's [`TillPosition`]. Bodies are JSON, compressed with zstd when the other side says it accepts that. All but the
 //! enrolment carry the till's token as `Authorization: Bearer`. Unknown fields are ignored.
 
 mod batch;
@@ -24,12 +25,13 @@ pub use batch::{
 };
 pub use enrol::{EnrolAnswer, EnrolRequest};
 pub use entry::{
-    Decline, EntryBody, EntryError, EntryHash, EntryHeader, EntryTexts, FeedPosition, Head,
-    NumberedEntry, Sale, SaleLine, Start, Void,
+    Decline, EntryBody, EntryError, EntryHash, EntryHeader, EntryTexts, FeedAck, FeedPosition,
+    Head, NumberedEntry, Sale, SaleLine, Start, Void,
 };
 pub use feed::{
-    AccountRecord, Change, ChipRecord, FEED_PAGE_MAX, FeedPage, FeedRefusal, HolderRecord,
-    LimitsRecord, ProductRecord, Record, SnapshotHeader, SnapshotTrailer, SpentRecord, TopUpRecord,
+    AccountRecord, AuthoriseRequest, Change, ChipRecord, FEED_PAGE_MAX, FeedPage, FeedRecords,
+    FeedRefusal, HolderRecord, LimitsRecord, ProductRecord, Record, SnapshotHeader,
+    SnapshotTrailer, SpentRecord, TillPosition, TopUpRecord,
 };
 pub use identity::{Epoch, HeadSignature, IdentityError, TillId, TillKey, TillPublicKey};
 pub use upload::{Upload, UploadFailure, UploadStep};

@@ -88,6 +88,10 @@ impl LedgerEntry {
                 Some(void.amount),
                 format!("takes back entry {}", void.of_seq),
             ),
+            Ok(EntryBody::FeedAck(_)) => {
+                let position = format!("applied the hub's changes up to {}", header.fc.cursor);
+                (None, None, position)
+            }
             Ok(EntryBody::Start(start)) => (None, None, format!("version {}", start.version)),
             Err(error) => (None, None, error.to_string()),
         };

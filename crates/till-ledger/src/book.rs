@@ -69,6 +69,8 @@ pub(crate) enum Write {
     Purchase(PurchaseRequest),
     Void(VoidRequest),
     Start(StartRequest),
+    /// An acknowledgement of the hub's changes, under this id.
+    FeedAck(Uuid),
 }
 
 /// What became of a [`Write`].
@@ -77,6 +79,7 @@ pub(crate) enum Written {
     Purchase(Recorded),
     Void(Voided),
     Start(EntryRef),
+    FeedAck(EntryRef),
 }
 
 impl Write {
@@ -85,6 +88,7 @@ impl Write {
             Write::Purchase(request) => request.id,
             Write::Void(request) => request.id,
             Write::Start(request) => request.id,
+            Write::FeedAck(id) => *id,
         }
     }
 }
@@ -496,27 +500,33 @@ impl Page<'_> {
             Write::Purchase(request) => self.purchase(request, now).map(Written::Purchase),
             Write::Void(request) => self.void(request, now).map(Written::Void),
             Write::Start(request) => self.start(request, now).map(Written::Start),
+            Write::FeedAck(id) => self.feed_ack(*id, now).map(Written::FeedAck),
         }
     }
 
     fn start(&mut self, request: &StartRequest, now: Moment) -> Result<EntryRef, LedgerError> {
-        if let Some(seq) = self.find(request.id)? {
-            let (_, body) = self.entry(seq)?.read()?;
-            return match body {
-                EntryBody::Start(_) => Ok(self.reference(seq, request.id)),
-                EntryBody::Sale(_) | EntryBody::Decline(_) | EntryBody::Void(_) => {
-                    Err(LedgerError::IdTaken {
-                        id: request.id,
-                        seq,
-                    })
-                }
-            };
-        }
         let body = EntryBody::Start(sync_proto::Start {
             version: request.version.clone(),
         });
+        self.note(request.id, &body, now)
+    }
+
+    /// What is acknowledged is the feed position that every entry carries.
+    fn feed_ack(&mut self, id: Uuid, now: Moment) -> Result<EntryRef, LedgerError> {
+        self.note(id, &EntryBody::FeedAck(sync_proto::FeedAck {}), now)
+    }
+
+    /// Writes an entry that moves no money, once.
+    fn note(&mut self, id: Uuid, body: &EntryBody, now: Moment) -> Result<EntryRef, LedgerError> {
+        if let Some(seq) = self.find(id)? {
+            let (_, known) = self.entry(seq)?.read()?;
+            if known.kind() == body.kind() {
+                return Ok(self.reference(seq, id));
+            }
+            return Err(LedgerError::IdTaken { id, seq });
+        }
         let day = self.business_day(now)?;
-        self.append(request.id, &body, day, now)
+        self.append(id, body, day, now)
     }
 
     /// The entry with an id, this transaction's own included.

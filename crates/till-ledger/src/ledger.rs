@@ -124,7 +124,7 @@ impl Ledger {
     ) -> Result<Recorded, LedgerError> {
         match self.write(Write::Purchase(request), now).await? {
             Written::Purchase(recorded) => Ok(recorded),
-            Written::Void(_) | Written::Start(_) => Err(LedgerError::Closed),
+            Written::Void(_) | Written::Start(_) | Written::FeedAck(_) => Err(LedgerError::Closed),
         }
     }
 
@@ -132,7 +132,9 @@ impl Ledger {
     pub async fn void(&self, request: VoidRequest, now: Moment) -> Result<Voided, LedgerError> {
         match self.write(Write::Void(request), now).await? {
             Written::Void(voided) => Ok(voided),
-            Written::Purchase(_) | Written::Start(_) => Err(LedgerError::Closed),
+            Written::Purchase(_) | Written::Start(_) | Written::FeedAck(_) => {
+                Err(LedgerError::Closed)
+            }
         }
     }
 
@@ -140,7 +142,17 @@ impl Ledger {
     pub async fn start(&self, request: StartRequest, now: Moment) -> Result<EntryRef, LedgerError> {
         match self.write(Write::Start(request), now).await? {
             Written::Start(entry) => Ok(entry),
-            Written::Purchase(_) | Written::Void(_) => Err(LedgerError::Closed),
+            Written::Purchase(_) | Written::Void(_) | Written::FeedAck(_) => {
+                Err(LedgerError::Closed)
+            }
+        }
+    }
+
+    /// Records that the hub's changes are applied as far as they are.
+    pub async fn feed_ack(&self, id: Uuid, now: Moment) -> Result<EntryRef, LedgerError> {
+        match self.write(Write::FeedAck(id), now).await? {
+            Written::FeedAck(entry) => Ok(entry),
+            Written::Purchase(_) | Written::Void(_) | Written::Start(_) => Err(LedgerError::Closed),
         }
     }
 

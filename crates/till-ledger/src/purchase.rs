@@ -162,7 +162,9 @@ impl Page<'_> {
         let (chip, amount) = match &body {
             EntryBody::Sale(sale) => (sale.chip, sale.amount),
             EntryBody::Decline(decline) => (decline.chip, decline.amount),
-            EntryBody::Void(_) | EntryBody::Start(_) => return Err(taken()),
+            EntryBody::Void(_) | EntryBody::Start(_) | EntryBody::FeedAck(_) => {
+                return Err(taken());
+            }
         };
         // A chip that the hub took away in the meantime cannot be compared.
         let same_chip =
@@ -176,7 +178,9 @@ impl Page<'_> {
                 reason: reason(&decline, self.rules).ok_or_else(taken)?,
                 top_up: decline.top_up,
             },
-            EntryBody::Void(_) | EntryBody::Start(_) => return Err(taken()),
+            EntryBody::Void(_) | EntryBody::Start(_) | EntryBody::FeedAck(_) => {
+                return Err(taken());
+            }
         };
         Ok(Recorded {
             decision,

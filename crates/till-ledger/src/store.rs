@@ -189,7 +189,9 @@ impl Store {
     ) -> Result<Recorded, LedgerError> {
         match self.one(Write::Purchase(request), now)? {
             Written::Purchase(recorded) => Ok(recorded),
-            Written::Void(_) | Written::Start(_) => Err(LedgerError::JournalUnavailable),
+            Written::Void(_) | Written::Start(_) | Written::FeedAck(_) => {
+                Err(LedgerError::JournalUnavailable)
+            }
         }
     }
 
@@ -197,7 +199,9 @@ impl Store {
     pub fn void(&mut self, request: VoidRequest, now: Moment) -> Result<Voided, LedgerError> {
         match self.one(Write::Void(request), now)? {
             Written::Void(voided) => Ok(voided),
-            Written::Purchase(_) | Written::Start(_) => Err(LedgerError::JournalUnavailable),
+            Written::Purchase(_) | Written::Start(_) | Written::FeedAck(_) => {
+                Err(LedgerError::JournalUnavailable)
+            }
         }
     }
 
@@ -205,7 +209,19 @@ impl Store {
     pub fn start(&mut self, request: StartRequest, now: Moment) -> Result<EntryRef, LedgerError> {
         match self.one(Write::Start(request), now)? {
             Written::Start(entry) => Ok(entry),
-            Written::Purchase(_) | Written::Void(_) => Err(LedgerError::JournalUnavailable),
+            Written::Purchase(_) | Written::Void(_) | Written::FeedAck(_) => {
+                Err(LedgerError::JournalUnavailable)
+            }
+        }
+    }
+
+    /// Records that the hub's changes are applied as far as they are.
+    pub fn feed_ack(&mut self, id: Uuid, now: Moment) -> Result<EntryRef, LedgerError> {
+        match self.one(Write::FeedAck(id), now)? {
+            Written::FeedAck(entry) => Ok(entry),
+            Written::Purchase(_) | Written::Void(_) | Written::Start(_) => {
+                Err(LedgerError::JournalUnavailable)
+            }
         }
     }
 
@@ -482,7 +498,9 @@ fn progress(book: &Book, replica: u64, journal: Journal) -> Progress {
 fn unavailable(write: &Write) -> Result<Written, LedgerError> {
     match write {
         Write::Purchase(_) => Ok(Written::Purchase(Recorded::journal_unavailable())),
-        Write::Void(_) | Write::Start(_) => Err(LedgerError::JournalUnavailable),
+        Write::Void(_) | Write::Start(_) | Write::FeedAck(_) => {
+            Err(LedgerError::JournalUnavailable)
+        }
     }
 }
 

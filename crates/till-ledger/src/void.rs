@@ -127,7 +127,8 @@ impl Page<'_> {
             EntryBody::Void(_)
             | EntryBody::Sale(_)
             | EntryBody::Decline(_)
-            | EntryBody::Start(_) => Err(LedgerError::IdTaken {
+            | EntryBody::Start(_)
+            | EntryBody::FeedAck(_) => Err(LedgerError::IdTaken {
                 id: request.id,
                 seq,
             }),

@@ -142,7 +142,7 @@ fn recent_sale(parts: &Parts, entry: RecentEntry, now: Timestamp) -> Option<Rece
             decline.amount,
             decline.account,
         ),
-        EntryBody::Void(_) | EntryBody::Start(_) => return None,
+        EntryBody::Void(_) | EntryBody::Start(_) | EntryBody::FeedAck(_) => return None,
     };
     let moment: Option<Timestamp> = header.ts.parse().ok();
     Some(RecentSale {

@@ -215,9 +215,11 @@ pub(crate) fn replayed_answer(
             top_up: decline.top_up,
             ..answer
         }),
-        EntryBody::Sale(_) | EntryBody::Decline(_) | EntryBody::Void(_) | EntryBody::Start(_) => {
-            None
-        }
+        EntryBody::Sale(_)
+        | EntryBody::Decline(_)
+        | EntryBody::Void(_)
+        | EntryBody::Start(_)
+        | EntryBody::FeedAck(_) => None,
     }
 }
 
