@@ -31,6 +31,10 @@ pub const BEHAVIOURS: &[Behaviour] = &[
     behaviour("several chips are refused", Bench::several),
     behaviour("a chip torn away is no other chip", Bench::tear),
     behaviour("garbage before an answer costs no tap", Bench::garbage),
+    behaviour("bytes inside an answer cost no tap", Bench::interrupted),
+    behaviour("a wrong checksum is never a chip", Bench::garbled),
+    behaviour("a flood of bytes is survived", Bench::flood),
+    behaviour("slow bytes cost no tap", Bench::slow),
     behaviour("silence is noticed and overcome", Bench::silence),
     behaviour("a broken connection is told and comes back", Bench::restart),
     behaviour(
@@ -182,9 +186,9 @@ impl Bench {
     }
 
     fn tear(&mut self) -> anyhow::Result<Able> {
-        let torn = ChipId::from_uid(&UID_7)?;
+        let torn = ChipId::from_uid(&UID_4)?;
         for _ in 0..3 {
-            let able = self.hands.tear(&UID_7)?;
+            let able = self.hands.tear(&UID_4)?;
             if able != Able::Yes {
                 return Ok(able);
             }
@@ -204,7 +208,7 @@ impl Bench {
             }
             ensure!(!is_there, "the torn chip never left");
             self.hands.lift()?;
-            let laid = self.hands.lay(&UID_4)?;
+            let laid = self.hands.lay(&UID_7)?;
             self.expect_chip(laid)?;
             self.hands.lift()?;
             self.expect("left", left)?;
@@ -218,6 +222,64 @@ impl Bench {
             self.expect_chip(Some(ChipId::from_uid(&UID_4)?))?;
             self.hands.lift()?;
             self.expect("left", left)?;
+        }
+        Ok(able)
+    }
+
+    fn interrupted(&mut self) -> anyhow::Result<Able> {
+        let able = self.hands.lay_interrupted(&UID_4)?;
+        if able == Able::Yes {
+            self.expect_chip(Some(ChipId::from_uid(&UID_4)?))?;
+            self.hands.lift()?;
+            self.expect("left", left)?;
+        }
+        Ok(able)
+    }
+
+    fn garbled(&mut self) -> anyhow::Result<Able> {
+        let able = self.hands.lay_garbled(&UID_4)?;
+        if able == Able::Yes {
+            self.expect_no_chip(Duration::from_secs(1))?;
+            ensure!(
+                self.ask_again()?.is_err(),
+                "a chip that nobody can have read"
+            );
+            self.hands.lift()?;
+            self.hands.clear_line()?;
+            self.wait_until_well()?;
+            let laid = self.hands.lay(&UID_7)?;
+            self.expect_chip(laid)?;
+            self.hands.lift()?;
+            self.expect("left", left)?;
+        }
+        Ok(able)
+    }
+
+    fn flood(&mut self) -> anyhow::Result<Able> {
+        let able = self.hands.flood()?;
+        if able == Able::Yes {
+            self.expect_no_chip(Duration::from_secs(1))?;
+            self.hands.clear_line()?;
+            self.wait_until_well()?;
+            let laid = self.hands.lay(&UID_4)?;
+            self.expect_chip(laid)?;
+            self.hands.lift()?;
+            self.expect("left", left)?;
+        }
+        Ok(able)
+    }
+
+    fn slow(&mut self) -> anyhow::Result<Able> {
+        let able = self.hands.slow_down()?;
+        if able == Able::Yes {
+            for uid in [&UID_4[..], &UID_7] {
+                let laid = self.hands.lay(uid)?;
+                let (_, chip) = self.expect_chip(laid)?;
+                ensure!(self.ask_again()? == Ok(chip), "another chip than was told");
+                self.hands.lift()?;
+                self.expect("left", left)?;
+            }
+            self.hands.clear_line()?;
         }
         Ok(able)
     }
@@ -325,6 +387,9 @@ impl Bench {
     }
 
     fn signal(&mut self) -> anyhow::Result<Able> {
+        if let Able::No(reason) = self.hands.can_show() {
+            return Ok(Able::No(reason));
+        }
         let laid = self.hands.lay(&UID_4)?;
         self.expect_chip(laid)?;
         self.readers.signal(&self.name()?, Signal::Approved);
@@ -445,6 +510,18 @@ impl Bench {
             Some(event) => bail!("unexpected: {event:?}"),
             None => Ok(()),
         }
+    }
+
+    /// Nothing in this time may be a chip or look like one; the reader may well be told faulty.
+    fn expect_no_chip(&mut self, time: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + time;
+        while let Some(event) = self.next(deadline.saturating_duration_since(Instant::now())) {
+            match event {
+                ReaderEvent::Ready { .. } | ReaderEvent::Faulty { .. } => {}
+                other => bail!("unexpected: {other:?}"),
+            }
+        }
+        Ok(())
     }
 
     /// Forgets what is told until nothing is told any more.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use canteen::ChipId;
 use firmware_proto::device::Field;
-use firmware_proto::message::Pattern;
 
+use crate::device::DeviceKind;
 use crate::pcscd::{self, PrivatePcscd, VirtualReader};
-use crate::pty_reader::SimulatedReader;
+use crate::pty_reader::{Damage, SimulatedReader};
 use crate::vpcd_card::{Answer, ChipScript, VirtualChip};
 
 /// What can be done at a rig. What answers with [`Able`] may not be possible there.
@@ -39,6 +39,26 @@ pub trait Hands {
     /// Lays a chip while what comes from the reader is disturbed.
     fn lay_disturbed(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
         Ok(Able::No("a person cannot disturb the line"))
+    }
+    /// Lays a chip while other bytes come inside of what comes from the reader.
+    fn lay_interrupted(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
+        Ok(Able::No("a person cannot disturb the line"))
+    }
+    /// Lays a chip while a bit of everything that comes from the reader is wrong.
+    fn lay_garbled(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
+        Ok(Able::No("a person cannot disturb the line"))
+    }
+    /// Has the reader send bytes without end.
+    fn flood(&mut self) -> anyhow::Result<Able> {
+        Ok(Able::No("a person cannot disturb the line"))
+    }
+    /// Has every byte of the reader take its time.
+    fn slow_down(&mut self) -> anyhow::Result<Able> {
+        Ok(Able::No("a person cannot disturb the line"))
+    }
+    /// Undoes what was done to the line.
+    fn clear_line(&mut self) -> anyhow::Result<()> {
+        Ok(())
     }
     /// Stops the service, or pulls the plug.
     fn break_off(&mut self) -> anyhow::Result<Able> {
@@ -73,6 +93,10 @@ pub trait Hands {
     /// Undoes [`Hands::freeze`].
     fn thaw(&mut self) -> anyhow::Result<()> {
         Ok(())
+    }
+    /// Whether the reader has light or sound.
+    fn can_show(&self) -> Able {
+        Able::Yes
     }
     /// Whether the reader was told to show that a purchase was approved.
     fn has_shown_approval(&mut self) -> anyhow::Result<Option<bool>> {
@@ -194,6 +218,22 @@ impl Hands for VirtualPcscHands {
         self.insert(ChipScript::new(uid).that_first([nothing, failed]))
     }
 
+    fn lay_interrupted(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
+        Ok(Able::No(NO_LINE))
+    }
+
+    fn lay_garbled(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
+        Ok(Able::No(NO_LINE))
+    }
+
+    fn flood(&mut self) -> anyhow::Result<Able> {
+        Ok(Able::No(NO_LINE))
+    }
+
+    fn slow_down(&mut self) -> anyhow::Result<Able> {
+        Ok(Able::No(NO_LINE))
+    }
+
     fn break_off(&mut self) -> anyhow::Result<Able> {
         self.pcscd.kill();
         self.chip = None;
@@ -248,19 +288,36 @@ impl Hands for VirtualPcscHands {
 #[derive(Debug)]
 pub struct VirtualSerialHands {
     reader: SimulatedReader,
+    kind: DeviceKind,
 }
 
 impl VirtualSerialHands {
     /// Plugs a simulated reader in; `link` becomes the name of its line.
-    pub fn start(link: &Path) -> anyhow::Result<VirtualSerialHands> {
+    pub fn start(link: &Path, kind: DeviceKind) -> anyhow::Result<VirtualSerialHands> {
         Ok(VirtualSerialHands {
-            reader: SimulatedReader::start(link)?,
+            reader: SimulatedReader::start(link, kind)?,
+            kind,
         })
+    }
+
+    /// The chip's identifier as this reader can read it: EM4100 numbers have 4 bytes.
+    fn uid<'a>(&self, uid: &'a [u8]) -> &'a [u8] {
+        match self.kind {
+            DeviceKind::Rdm6300 => &uid[uid.len() - 4..],
+            DeviceKind::Own | DeviceKind::Pn532 | DeviceKind::Twn4 | DeviceKind::Twn4Plain => uid,
+        }
+    }
+
+    fn lay_damaged(&mut self, uid: &[u8], damage: Damage, frames: u32) -> Able {
+        self.reader.damage(damage, frames);
+        self.reader.lay(self.uid(uid));
+        Able::Yes
     }
 }
 
 impl Hands for VirtualSerialHands {
     fn lay(&mut self, uid: &[u8]) -> anyhow::Result<Option<ChipId>> {
+        let uid = self.uid(uid);
         self.reader.lay(uid);
         Ok(Some(ChipId::from_uid(uid)?))
     }
@@ -277,28 +334,59 @@ impl Hands for VirtualSerialHands {
 
     fn tear(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
         // The chip goes while its frames still lose their second half.
-        self.reader.cut(4);
-        self.reader.lay(uid);
+        self.lay_damaged(uid, Damage::Cut, 2);
         thread::sleep(Duration::from_millis(60));
         self.reader.set(Field::Empty);
         Ok(Able::Yes)
     }
 
     fn lay_random(&mut self) -> anyhow::Result<Able> {
+        if self.kind == DeviceKind::Rdm6300 {
+            return Ok(Able::No("no chip at 125 kHz draws its number anew"));
+        }
         self.reader.lay(&RANDOM_UID);
         Ok(Able::Yes)
     }
 
     fn lay_several(&mut self) -> anyhow::Result<Able> {
+        if self.kind == DeviceKind::Rdm6300 {
+            return Ok(Able::No("two chips at 125 kHz drown each other"));
+        }
         self.reader.set(Field::Several);
         Ok(Able::Yes)
     }
 
     fn lay_disturbed(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
         self.reader.set_noise(b"AT+GMI\r\n\x00\xFF\x0B\x01");
-        self.reader.cut(2);
-        self.reader.lay(uid);
+        Ok(self.lay_damaged(uid, Damage::Cut, 2))
+    }
+
+    fn lay_interrupted(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
+        Ok(self.lay_damaged(uid, Damage::Interrupted, 3))
+    }
+
+    fn lay_garbled(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
+        if self.kind == DeviceKind::Twn4Plain {
+            return Ok(Able::No("its lines carry no checksum"));
+        }
+        Ok(self.lay_damaged(uid, Damage::Garbled, u32::MAX))
+    }
+
+    fn flood(&mut self) -> anyhow::Result<Able> {
+        self.reader.set_flooding(true);
         Ok(Able::Yes)
+    }
+
+    fn slow_down(&mut self) -> anyhow::Result<Able> {
+        self.reader.set_slow(true);
+        Ok(Able::Yes)
+    }
+
+    fn clear_line(&mut self) -> anyhow::Result<()> {
+        self.reader.damage(Damage::Garbled, 0);
+        self.reader.set_flooding(false);
+        self.reader.set_slow(false);
+        Ok(())
     }
 
     fn break_off(&mut self) -> anyhow::Result<Able> {
@@ -312,6 +400,11 @@ impl Hands for VirtualSerialHands {
     }
 
     fn fall_silent(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
+        if self.kind == DeviceKind::Rdm6300 {
+            return Ok(Able::No(
+                "it speaks only while a chip is near, so its silence says nothing",
+            ));
+        }
         self.reader.set_dead(true);
         Ok(Able::Yes)
     }
@@ -321,8 +414,17 @@ impl Hands for VirtualSerialHands {
         Ok(())
     }
 
+    fn can_show(&self) -> Able {
+        match self.kind {
+            DeviceKind::Own | DeviceKind::Twn4 | DeviceKind::Twn4Plain => Able::Yes,
+            DeviceKind::Pn532 | DeviceKind::Rdm6300 => {
+                Able::No("it has no light and no sound that the till could switch")
+            }
+        }
+    }
+
     fn has_shown_approval(&mut self) -> anyhow::Result<Option<bool>> {
-        Ok(Some(self.reader.shown().contains(&Pattern::Approved)))
+        Ok(Some(self.reader.has_shown_approval()))
     }
 }
 
@@ -361,3 +463,4 @@ impl Hands for Person {
 
 /// A 4-byte identifier that starts with 08 is drawn anew at every tap (ISO/IEC 14443-3).
 const RANDOM_UID: [u8; 4] = [0x08, 0x3A, 0x5C, 0x11];
+const NO_LINE: &str = "no line that could be disturbed is between pcscd and the till";

@@ -1,12 +1,15 @@
 //! The reader bench: rigs of real and virtual chip readers, and the behaviours that each must show.
 //!
 //! A rig is a file of `rigs/`. Virtual rigs always run: PC/SC through the real pcscd
-//! ([`pcscd`], [`vpcd_card`]), the serial protocol through a pseudo-terminal ([`pty_reader`]).
+//! ([`pcscd`], [`vpcd_card`]), serial readers ([`device`]) through a pseudo-terminal
+//! ([`pty_reader`]).
 //! Real ones run when they are connected, and are skipped aloud when not.
 
 pub mod behaviour;
+pub mod device;
 pub mod hands;
 pub mod pcscd;
 pub mod pty_reader;
 pub mod rig;
+pub mod table;
 pub mod vpcd_card;

@@ -1,6 +1,7 @@
-//! A simulated reader on a pseudo-terminal: the reader's side of `firmware-proto`, as firmware
-//! runs it, with a field that a test fills and a line that a test damages.
+//! A simulated reader on a pseudo-terminal, with a field that a test fills and a line that a test
+//! damages.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -11,11 +12,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use firmware_proto::device::{Device, Field, Hardware};
-use firmware_proto::frame::MAX_WIRE;
-use firmware_proto::message::{Bytes, Chip, Identity, Pattern, Technology, capability};
+use firmware_proto::device::Field;
+use firmware_proto::message::{Bytes, Chip, Technology};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+
+use crate::device::{DeviceKind, SimulatedDevice};
 
 /// A running simulated reader; dropping it unplugs it.
 #[derive(Debug)]
@@ -28,31 +30,47 @@ pub struct SimulatedReader {
 struct State {
     /// The reader's end of the line; `None` while it is unplugged.
     line: Option<File>,
-    device: Device,
-    boots: u32,
+    device: Box<dyn SimulatedDevice>,
     field: Field,
-    shown: Vec<Pattern>,
     /// It neither hears nor says anything.
     is_dead: bool,
     /// Bytes that come before everything it says.
     noise: Vec<u8>,
-    /// How many of its next frames lose their second half.
-    cuts: u32,
+    /// What happens to its next frames, and to how many.
+    damage: VecDeque<(Damage, u32)>,
+    is_slow: bool,
+    is_flooding: bool,
+    dice: u32,
+    /// What it has said and not sent yet.
+    outgoing: VecDeque<u8>,
     stopped: bool,
+}
+
+/// What can happen to a frame on the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// Its second half is lost.
+    Cut,
+    /// One bit or digit is wrong.
+    Garbled,
+    /// Other bytes come in the middle of it.
+    Interrupted,
 }
 
 impl SimulatedReader {
     /// Plugs a reader in; `link` becomes the name of its line.
-    pub fn start(link: &Path) -> anyhow::Result<SimulatedReader> {
+    pub fn start(link: &Path, kind: DeviceKind) -> anyhow::Result<SimulatedReader> {
         let state = Arc::new(Mutex::new(State {
             line: None,
-            device: device(1),
-            boots: 1,
+            device: kind.device(),
             field: Field::Empty,
-            shown: Vec::new(),
             is_dead: false,
             noise: Vec::new(),
-            cuts: 0,
+            damage: VecDeque::new(),
+            is_slow: false,
+            is_flooding: false,
+            dice: 7,
+            outgoing: VecDeque::new(),
             stopped: false,
         }));
         let thread = thread::Builder::new()
@@ -106,8 +124,8 @@ impl SimulatedReader {
         {
             let mut state = self.state();
             state.line = Some(owned(master.into_raw_fd()).into());
-            state.boots += 1;
-            state.device = device(state.boots);
+            state.outgoing.clear();
+            state.device.power_up();
         }
         symlink(name, &self.link).context("name the line")
     }
@@ -122,14 +140,28 @@ impl SimulatedReader {
         self.state().noise = noise.to_vec();
     }
 
-    /// Has the next frames lose their second half.
-    pub fn cut(&self, frames: u32) {
-        self.state().cuts = frames;
+    /// Has this happen to the next frames; none is the end of all damage.
+    pub fn damage(&self, damage: Damage, frames: u32) {
+        let mut state = self.state();
+        match frames {
+            0 => state.damage.clear(),
+            _ => state.damage.push_back((damage, frames)),
+        }
     }
 
-    /// What it has shown so far.
-    pub fn shown(&self) -> Vec<Pattern> {
-        self.state().shown.clone()
+    /// Has a byte take 5 ms, or none.
+    pub fn set_slow(&self, is_slow: bool) {
+        self.state().is_slow = is_slow;
+    }
+
+    /// Has it send bytes without end between its frames, or stop that.
+    pub fn set_flooding(&self, is_flooding: bool) {
+        self.state().is_flooding = is_flooding;
+    }
+
+    /// Whether it has shown that a purchase was approved.
+    pub fn has_shown_approval(&self) -> bool {
+        self.state().device.has_shown_approval()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -170,26 +202,8 @@ fn run(state: &Mutex<State>) {
     }
 }
 
-struct Radio<'a>(Field, &'a mut Vec<Pattern>);
-
-impl Hardware for Radio<'_> {
-    fn scan(&mut self) -> Field {
-        self.0
-    }
-    fn show(&mut self, pattern: Pattern, _milliseconds: u16) {
-        self.1.push(pattern);
-    }
-    fn exchange(&mut self, _command: &[u8], _answer: &mut [u8]) -> Option<usize> {
-        None
-    }
-    fn enter_boot(&mut self) -> bool {
-        false
-    }
-}
-
 impl State {
     fn turn(&mut self, now: u32) -> io::Result<()> {
-        self.device.handle_field(self.field, now);
         let mut room = [0; 256];
         let length = match &mut self.line {
             Some(line) => match line.read(&mut room) {
@@ -201,43 +215,61 @@ impl State {
         if self.is_dead {
             return Ok(());
         }
-        let mut wire = [0; MAX_WIRE];
-        for &byte in &room[..length] {
-            let mut radio = Radio(self.field, &mut self.shown);
-            let answer = self.device.handle_byte(byte, now, &mut radio, &mut wire);
-            if let Some(answer) = answer.map(<[u8]>::to_vec) {
-                self.say(&answer)?;
-            }
+        for frame in self.device.turn(self.field, &room[..length], now) {
+            self.say(&frame);
         }
-        if let Some(telling) = self.device.poll(now, &mut wire).map(<[u8]>::to_vec) {
-            self.say(&telling)?;
+        if self.is_flooding {
+            self.flood();
         }
-        Ok(())
+        self.send()
     }
 
-    fn say(&mut self, frame: &[u8]) -> io::Result<()> {
+    /// Puts a frame on its way, with the damage that is due.
+    fn say(&mut self, frame: &[u8]) {
+        self.outgoing.extend(&self.noise);
+        let (half, rest) = frame.split_at(frame.len() / 2);
+        match self.damage.front_mut() {
+            None => self.outgoing.extend(frame),
+            Some((damage, times)) => {
+                match damage {
+                    Damage::Cut => self.outgoing.extend(half),
+                    Damage::Garbled => self.outgoing.extend(self.device.garbled(frame)),
+                    Damage::Interrupted => {
+                        self.outgoing.extend(half);
+                        self.outgoing.extend(b"\xFE\x00#\x55");
+                        self.outgoing.extend(rest);
+                    }
+                }
+                *times -= 1;
+                if *times == 0 {
+                    self.damage.pop_front();
+                }
+            }
+        }
+    }
+
+    fn flood(&mut self) {
+        for _ in 0..FLOOD {
+            // A linear congruential generator; any bytes will do.
+            self.dice = self
+                .dice
+                .wrapping_mul(1_664_525)
+                .wrapping_add(1_013_904_223);
+            self.outgoing.push_back((self.dice >> 24) as u8);
+        }
+    }
+
+    /// Sends what is on its way, as fast as the line is.
+    fn send(&mut self) -> io::Result<()> {
         let Some(line) = &mut self.line else {
             return Ok(());
         };
-        line.write_all(&self.noise)?;
-        if self.cuts > 0 {
-            self.cuts -= 1;
-            return line.write_all(&frame[..frame.len() / 2]);
-        }
-        line.write_all(frame)
+        let most = if self.is_slow { SLOW } else { usize::MAX };
+        let length = self.outgoing.len().min(most);
+        let bytes: Vec<u8> = self.outgoing.drain(..length).collect();
+        // What nobody takes is lost, as on a wire.
+        line.write_all(&bytes)
     }
-}
-
-fn device(boot_id: u32) -> Device {
-    Device::new(Identity {
-        version: 0,
-        firmware: [1, 0, 0],
-        hardware: 0,
-        serial: *b"SIMULATED\0\0\0",
-        capabilities: capability::LIGHT | capability::BEEPER | capability::COUNTS,
-        boot_id,
-        max_payload: 0,
-    })
 }
 
 /// The descriptor that a pty's master gave up.
@@ -248,3 +280,6 @@ fn owned(raw: i32) -> OwnedFd {
 }
 
 const TURN: Duration = Duration::from_millis(10);
+/// Bytes a turn.
+const SLOW: usize = 2;
+const FLOOD: usize = 256;

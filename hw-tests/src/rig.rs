@@ -7,6 +7,8 @@ use anyhow::Context;
 use serde::Deserialize;
 use till_readers::ReaderConfig;
 
+use crate::device::DeviceKind;
+
 /// One file of `rigs/`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,7 +29,10 @@ pub enum RigReader {
         friendly_name: String,
     },
     /// A simulated reader behind a pseudo-terminal.
-    VirtualSerial,
+    VirtualSerial {
+        /// Which kind of reader.
+        device: DeviceKind,
+    },
     /// A reader that the machine's pcscd serves.
     Pcsc {
         /// A part of its name, as in the till's configuration.
@@ -39,6 +44,9 @@ pub enum RigReader {
     Serial {
         /// The line.
         path: PathBuf,
+        /// Which kind of reader; by default one that speaks the own protocol.
+        #[serde(default)]
+        device: DeviceKind,
     },
 }
 
@@ -62,7 +70,7 @@ impl Rig {
     /// Whether it runs everywhere.
     pub fn is_virtual(&self) -> bool {
         match self.reader {
-            RigReader::VirtualPcsc { .. } | RigReader::VirtualSerial => true,
+            RigReader::VirtualPcsc { .. } | RigReader::VirtualSerial { .. } => true,
             RigReader::Pcsc { .. } | RigReader::Serial { .. } => false,
         }
     }
@@ -70,12 +78,12 @@ impl Rig {
     /// Why it cannot run now, if it cannot.
     pub fn missing(&self) -> Option<String> {
         match &self.reader {
-            RigReader::VirtualPcsc { .. } | RigReader::VirtualSerial => None,
+            RigReader::VirtualPcsc { .. } | RigReader::VirtualSerial { .. } => None,
             RigReader::Pcsc { usb, .. } => {
                 let is_there = usb_ids(Path::new("/sys")).contains(usb);
                 (!is_there).then(|| format!("no USB device {usb} is connected"))
             }
-            RigReader::Serial { path } => {
+            RigReader::Serial { path, .. } => {
                 (!path.exists()).then(|| format!("there is no {}", path.display()))
             }
         }
@@ -84,11 +92,11 @@ impl Rig {
     /// How the till opens a real rig.
     pub fn config(&self) -> Option<ReaderConfig> {
         match &self.reader {
-            RigReader::VirtualPcsc { .. } | RigReader::VirtualSerial => None,
+            RigReader::VirtualPcsc { .. } | RigReader::VirtualSerial { .. } => None,
             RigReader::Pcsc { only, .. } => Some(ReaderConfig::Pcsc {
                 only: Some(only.clone()),
             }),
-            RigReader::Serial { path } => Some(ReaderConfig::Serial { path: path.clone() }),
+            RigReader::Serial { path, device } => Some(device.config(path.clone())),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use hw_tests::behaviour::BEHAVIOURS;
 use hw_tests::rig::Rig;
+use hw_tests::table;
 
 /// Runs a rig and says what the bench printed; past the capture of test output, since a skip must
 /// be seen.
@@ -33,32 +34,54 @@ fn run(name: &str) -> String {
 }
 
 /// Runs a virtual rig and checks that it went through all behaviours, with as many that are not
-/// possible there.
+/// possible there, and as the README says.
 #[track_caller]
 fn check(name: &str, impossible: usize) {
-    let printed = run(name);
+    let outcomes = table::outcomes(name, &run(name));
+    assert_eq!(outcomes.len(), BEHAVIOURS.len(), "{outcomes:#?}");
+    let readme = std::fs::read_to_string(table::readme()).unwrap();
     assert_eq!(
-        printed.matches(": not possible here").count(),
-        impossible,
-        "{printed}"
+        outcomes,
+        table::column(&readme, name).unwrap(),
+        "the README is old; renew it with: cargo run -p hw-tests --bin bench -- --write-table"
     );
-    assert_eq!(
-        printed.matches(": ok, ").count(),
-        BEHAVIOURS.len() - impossible,
-        "{printed}"
-    );
+    let is_impossible = |outcome: &&table::Outcome| outcome.impossible.is_some();
+    assert_eq!(outcomes.iter().filter(is_impossible).count(), impossible);
 }
 
 #[test]
 fn the_virtual_pcsc_rig_shows_every_behaviour() {
-    // PC/SC cannot count chips.
-    check("virtual-pcsc", 1);
+    // PC/SC cannot count chips, and has no line that could be disturbed in four ways.
+    check("virtual-pcsc", 5);
 }
 
 #[test]
 fn the_virtual_serial_rig_shows_every_behaviour() {
     // Nobody can come between the till and a line that it holds.
     check("virtual-serial", 2);
+}
+
+#[test]
+fn the_virtual_pn532_rig_shows_every_behaviour() {
+    // It has no light, either.
+    check("virtual-pn532", 3);
+}
+
+#[test]
+fn the_virtual_rdm6300_rig_shows_every_behaviour() {
+    // It cannot be asked, shown anything, nor count.
+    check("virtual-rdm6300", 6);
+}
+
+#[test]
+fn the_virtual_twn4_rig_shows_every_behaviour() {
+    check("virtual-twn4", 2);
+}
+
+#[test]
+fn the_virtual_twn4_rig_without_checksums_shows_every_behaviour() {
+    // Without a checksum nothing tells what is damaged.
+    check("virtual-twn4-plain", 3);
 }
 
 #[test]

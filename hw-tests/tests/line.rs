@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hw_tests::device::DeviceKind;
 use hw_tests::pty_reader::SimulatedReader;
 use till_readers::{ReaderConfig, ReaderFault, ReaderState, Readers};
 
@@ -23,7 +24,7 @@ fn a_line_that_does_not_exist_is_named() {
 fn a_line_that_another_program_holds_is_named_and_opens_when_it_is_free() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("reader");
-    let _reader = SimulatedReader::start(&path).unwrap();
+    let _reader = SimulatedReader::start(&path, DeviceKind::Own).unwrap();
     let first = open(&path);
     wait_for(&first, &ReaderState::Ready);
     let second = open(&path);
@@ -37,7 +38,7 @@ fn a_line_that_another_program_holds_is_named_and_opens_when_it_is_free() {
 fn a_line_without_a_reader_is_silent() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("reader");
-    let reader = SimulatedReader::start(&path).unwrap();
+    let reader = SimulatedReader::start(&path, DeviceKind::Own).unwrap();
     reader.set_dead(true);
     let readers = open(&path);
     wait_for(&readers, &ReaderState::Faulty(ReaderFault::Silent));

@@ -1,16 +1,22 @@
-//! Runs the behaviours over rigs: `bench [--hands] RIG.toml…`, without files over all rigs.
+//! Runs the behaviours over rigs: `bench [--hands] RIG.toml…`, without files over all rigs;
+//! `bench --write-table` runs the virtual ones and writes what they showed into the README.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use hw_tests::behaviour::{BEHAVIOURS, Bench};
 use hw_tests::hands::{Able, Hands, Person, VirtualPcscHands, VirtualSerialHands};
 use hw_tests::rig::{Rig, RigReader};
+use hw_tests::table;
 use till_readers::ReaderConfig;
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut files: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    if files == [Path::new("--write-table")] {
+        return write_table();
+    }
     let has_hands = files.iter().any(|file| file == Path::new("--hands"));
     files.retain(|file| file != Path::new("--hands"));
     if files.is_empty() {
@@ -44,11 +50,11 @@ fn run(file: &Path, rig: &Rig, has_hands: bool) -> anyhow::Result<bool> {
             }
             None => run_with_own_socket(file),
         },
-        RigReader::VirtualSerial => {
+        RigReader::VirtualSerial { device } => {
             let dir = tempfile::tempdir()?;
             let path = dir.path().join("reader");
-            let hands = VirtualSerialHands::start(&path)?;
-            Ok(run_all(rig, ReaderConfig::Serial { path }, Box::new(hands)))
+            let hands = VirtualSerialHands::start(&path, *device)?;
+            Ok(run_all(rig, device.config(path), Box::new(hands)))
         }
         RigReader::Pcsc { .. } | RigReader::Serial { .. } => {
             let config = rig.config().context("a real rig has a configuration")?;
@@ -86,6 +92,27 @@ fn report(rig: &Rig, sentence: &str, outcome: anyhow::Result<Able>) -> bool {
         }
     }
     true
+}
+
+/// Runs every virtual rig and writes the README's table.
+fn write_table() -> anyhow::Result<ExitCode> {
+    let mut rigs = Vec::new();
+    for file in Rig::files()? {
+        let rig = Rig::load(&file)?;
+        if rig.is_virtual() {
+            println!("{}", rig.name);
+            let output = Command::new(std::env::current_exe()?).arg(&file).output()?;
+            let printed = String::from_utf8_lossy(&output.stdout);
+            ensure!(output.status.success(), "{printed}");
+            let outcomes = table::outcomes(&rig.name, &printed);
+            rigs.push((rig.name, outcomes));
+        }
+    }
+    let readme = table::readme();
+    let text = fs::read_to_string(&readme)?;
+    fs::write(&readme, table::with_table(&text, &rigs)?)?;
+    println!("{} written", readme.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The PC/SC library reads its socket's name once, from the environment that a process starts with.

@@ -1,0 +1,113 @@
+//! Readers that are programs: what each kind hears and says on its line.
+
+mod own;
+mod pn532;
+mod rdm6300;
+mod twn4;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use firmware_proto::device::Field;
+use serde::Deserialize;
+use till_readers::ReaderConfig;
+
+/// The kinds of readers on a serial line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// One that speaks the protocol of `firmware-proto`.
+    #[default]
+    Own,
+    /// An NXP PN532.
+    Pn532,
+    /// An RDM6300 for EM4100 chips.
+    Rdm6300,
+    /// An ELATEC TWN4 whose lines carry a checksum, and that reads EM4100 chips, too.
+    Twn4,
+    /// An ELATEC TWN4 whose lines carry none.
+    Twn4Plain,
+}
+
+impl DeviceKind {
+    /// A new reader of this kind, powered up.
+    pub fn device(self) -> Box<dyn SimulatedDevice> {
+        match self {
+            DeviceKind::Own => Box::new(own::OwnReader::new()),
+            DeviceKind::Pn532 => Box::new(pn532::Pn532::new()),
+            DeviceKind::Rdm6300 => Box::new(rdm6300::Rdm6300::new()),
+            DeviceKind::Twn4 => Box::new(twn4::Twn4::new(true)),
+            DeviceKind::Twn4Plain => Box::new(twn4::Twn4::new(false)),
+        }
+    }
+
+    /// How the till opens such a reader.
+    pub fn config(self, path: PathBuf) -> ReaderConfig {
+        match self {
+            DeviceKind::Own => ReaderConfig::Serial { path },
+            DeviceKind::Pn532 => ReaderConfig::Pn532 { path },
+            DeviceKind::Rdm6300 => ReaderConfig::Rdm6300 { path },
+            DeviceKind::Twn4 => ReaderConfig::Twn4 { path, em4100: true },
+            DeviceKind::Twn4Plain => ReaderConfig::Twn4 {
+                path,
+                em4100: false,
+            },
+        }
+    }
+}
+
+/// A reader without a line.
+pub trait SimulatedDevice: Send + fmt::Debug {
+    /// Its power comes back: what it was told before is void.
+    fn power_up(&mut self);
+
+    /// One turn of its main loop, at so many milliseconds: what lies in its field, what it hears,
+    /// and the frames that it says.
+    fn turn(&mut self, field: Field, heard: &[u8], now: u32) -> Vec<Vec<u8>>;
+
+    /// A frame with one wrong bit or digit, in its right length.
+    fn garbled(&self, frame: &[u8]) -> Vec<u8>;
+
+    /// Whether it has shown that a purchase was approved.
+    fn has_shown_approval(&self) -> bool {
+        false
+    }
+}
+
+/// With the lowest bit of the byte in the middle turned.
+fn with_wrong_bit(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let middle = frame.len() / 2;
+    if let Some(byte) = frame.get_mut(middle) {
+        *byte ^= 0x01;
+    }
+    frame
+}
+
+/// With the hex digit in the middle replaced by another.
+fn with_wrong_digit(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let middle = frame.len() / 2;
+    if let Some(byte) = frame.get_mut(middle) {
+        *byte = if *byte == b'7' { b'3' } else { b'7' };
+    }
+    frame
+}
+
+/// Bytes as pairs of hex digits.
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+#[cfg(test)]
+fn a_chip(uid: &[u8]) -> Field {
+    use firmware_proto::message::{Bytes, Chip, Technology};
+    Field::One(Chip {
+        technology: Technology::Iso14443A,
+        flags: 0,
+        sak: 0x08,
+        atqa: 0x0004,
+        uid: Bytes::new(uid).unwrap(),
+        ats: Bytes::EMPTY,
+    })
+}
