@@ -9,6 +9,10 @@
 //!   that the step happened or that it did not.
 //! - **Money** is a few kroner, and one account: ceilings of different accounts never touch.
 //!
+//! One limit is known and kept as a row (I8): when a till is cloned and the hub is restored to a
+//! moment before it could tell the two apart, the clone may speak for both, and the overspend is no
+//! longer bounded by R + C but by what the forgotten branch has sold since the backup.
+//!
 //! The till's decision is not a copy: it is [`canteen::decide`].
 
 mod hub;

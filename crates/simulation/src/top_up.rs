@@ -7,7 +7,8 @@
 //! - **The network** may lose a request, or bring it at any time within the transit (P-TRANSIT).
 //!   An answer reaches the hub, or the hub stops waiting for it: that is loss and delay at once.
 //! - **Crashes** of the hub may happen between any two steps; what it had not written is gone.
-//! - **The gateway** looks charges up by reference (assumption A1), refuses a second charge of the
+//! - **The gateway** looks charges up by reference (assumption A1), perhaps only some time after
+//!   it made them (the rules bear a lag as long as the window, and no longer), refuses a second charge of the
 //!   same amount on the same card within the window (P-DUP), and may decline.
 //!
 //! When a purchase fires a top-up is not a copy: it is [`canteen::top_up_due`].

@@ -62,11 +62,12 @@ impl Gateway {
         Some(recent.any(|charge| charge.reference.is_some()))
     }
 
-    /// What became of a charge; none is "not found".
-    pub fn look_up(&self, reference: Reference) -> Option<Verdict> {
+    /// What became of a charge; none is "not found", which is said of younger charges, too.
+    pub fn look_up(&self, reference: Reference, lag: u8) -> Option<Verdict> {
         self.charges
             .iter()
             .rev()
+            .filter(|charge| charge.age >= lag)
             .find(|charge| charge.reference == Some(reference))
             .map(Charge::verdict)
     }

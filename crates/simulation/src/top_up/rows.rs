@@ -127,6 +127,7 @@ fn wrong_bookings() -> Vec<Row<TopUps>> {
     };
     let one = Scope::default();
     let again = twice();
+    let rules = Rules::default();
     vec![
         mutant(
             "T13",
@@ -141,6 +142,13 @@ fn wrong_bookings() -> Vec<Row<TopUps>> {
             &each,
             &again,
             &[ONE_ACTIVE],
+        ),
+        mutant(
+            "T18",
+            "the look-up lags by more than the window",
+            &rules,
+            &lagging(1),
+            &[ONE_CHARGE],
         ),
         mutant(
             "T15",
@@ -181,6 +189,7 @@ fn recommended(scale: Scale) -> Vec<Row<TopUps>> {
             &rules,
             &blocked,
         ),
+        sound("T17", "the look-up lags by the window", &rules, &lagging(0)),
         sound("T16", "a guardian deposits by hand", &rules, &by_hand),
     ]
 }
@@ -235,6 +244,15 @@ fn twice() -> Scope {
     Scope {
         purchases: 2,
         ..Scope::default()
+    }
+}
+
+/// A gateway whose look-up finds a charge only this much later than its window.
+fn lagging(more: u8) -> Scope {
+    let scope = Scope::default();
+    Scope {
+        lag: scope.window + more,
+        ..scope
     }
 }
 
@@ -314,6 +332,8 @@ mod tests {
         a_top_up_per_purchase_is_caught: "T14";
         a_booking_per_message_is_caught: "T15";
         a_deposit_by_hand_disturbs_nothing: "T16";
+        a_look_up_may_lag_by_the_window: "T17";
+        a_look_up_that_lags_longer_charges_twice: "T18";
     }
 
     #[test]

@@ -140,6 +140,8 @@ pub struct Scope {
     pub window: u8,
     /// P-TRANSIT: how long a charge may be under way at most, in ticks.
     pub transit: u8,
+    /// How long after a charge the gateway's look-up may still say "not found", in ticks.
+    pub lag: u8,
     /// How often an account may be blocked or reactivated, in all.
     pub blocks: u8,
     /// How often the gateway may decline, in all.
@@ -162,6 +164,7 @@ impl Default for Scope {
             purchases: 1,
             window: 5,
             transit: 1,
+            lag: 0,
             blocks: 0,
             declines: 1,
             crashes: 1,

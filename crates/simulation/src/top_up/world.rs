@@ -368,7 +368,7 @@ impl TopUps {
             NotFound::AfterSpacing => turn.age >= self.scope.window + self.scope.transit,
             NotFound::AtOnce => true,
         };
-        match world.gateway.look_up(reference) {
+        match world.gateway.look_up(reference, self.scope.lag) {
             Some(verdict) => self.conclude(turn, verdict),
             None if !believed => {}
             None if turn.attempt < self.rules.attempts_max => turn.stage = Stage::Intent,
@@ -400,7 +400,7 @@ impl TopUps {
             older(&mut request.age, self.scope.transit);
         }
         for charge in &mut world.gateway.charges {
-            older(&mut charge.age, self.scope.window);
+            older(&mut charge.age, self.scope.window.max(self.scope.lag));
         }
     }
 
