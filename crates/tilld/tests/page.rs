@@ -1,0 +1,649 @@
+//! The cashier page of a real till on a real screen: Chromium shows it, a mouse presses it, a chip
+//! is laid on the reader, and hub and till come and go.
+//!
+//! What was seen is kept as pictures in `target/page-shots/`.
+
+#![allow(clippy::unwrap_used, reason = "all of this is a test")]
+
+mod browser;
+#[allow(dead_code, reason = "the page's tests need a part of the rig only")]
+#[path = "till/rig/mod.rs"]
+mod rig;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use canteen::COPENHAGEN;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
+
+use browser::Screen;
+use rig::{ORDINARY, POOR, Site};
+
+/// A canteen with somebody at its screen.
+struct Shift {
+    screen: Screen,
+    site: Site,
+    _turn: MutexGuard<'static, ()>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_products_stand_by_category_as_they_come_from_the_hub() {
+    let shift = Shift::begin().await;
+    let shelves: Value = shift.screen.read(SHELVES).await;
+    assert_eq!(shelves, demo_shelves());
+    shift.look("01-ready").await;
+
+    // A low screen has room for one shelf at a time.
+    shift.screen.resize(1024, 480).await;
+    shift.screen.press(".categories", "Drikke").await;
+    shift.screen.press(".shelves", "Mælk").await;
+    shift
+        .screen
+        .wait_for(BASKET, json!(["1× Mælk 4,00"]), SOON)
+        .await;
+    shift.screen.shoot("01-ready-low").await;
+    shift.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chip_on_the_reader_pays_what_was_pressed_and_a_press_takes_it_back() {
+    let shift = Shift::begin().await;
+    let screen = &shift.screen;
+
+    screen.press(".products", "Dagens ret").await;
+    screen
+        .wait_for(BASKET, json!(["1× Dagens ret 22,00"]), SOON)
+        .await;
+    screen.wait_for(TOTAL, json!("22,00"), SOON).await;
+    shift.look("02-basket").await;
+
+    screen.press(".actions", "Betal").await;
+    screen.wait_for(STAGE, waiting("22,00 kr."), SOON).await;
+    shift.look("03-waiting").await;
+
+    let tapped = Instant::now();
+    let chip = shift.site.lay(ORDINARY);
+    screen
+        .wait_for(
+            STAGE,
+            approved("22,00 kr.", "127,50 kr.", "Elev Demo 1"),
+            SOON,
+        )
+        .await;
+    screen.wait_for(PHOTO, true, SOON).await;
+    let time = tapped.elapsed();
+    println!("green {} ms after the tap", time.as_millis());
+    assert!(time <= Duration::from_secs(1), "green after {time:?} only");
+    chip.remove();
+    shift.check_colour("rgb(10, 107, 53)").await;
+    shift
+        .check_said(
+            "assertive",
+            &["Godkendt", "Approved", "127,50 kr.", "Elev Demo 1"],
+        )
+        .await;
+    shift.look("04-approved").await;
+    for (width, height) in [(1280, 800), (1366, 768), (1920, 1080)] {
+        screen.resize(width, height).await;
+        shift
+            .check_readable(&format!("04-approved at {width}x{height}"))
+            .await;
+        screen.shoot(&format!("04-approved-{width}")).await;
+    }
+    screen.resize(1024, 768).await;
+
+    // A press by mistake is a question first.
+    screen.press("#recent", "Fortryd").await;
+    screen.shoot("05-undo").await;
+    shift.check_readable("05-undo").await;
+    screen.press("#recent", "Nej").await;
+    screen
+        .wait_for(
+            LATEST,
+            json!("approved 22,00 Godkendt\nElev Demo 1 Fortryd"),
+            SOON,
+        )
+        .await;
+    screen.press("#recent", "Fortryd").await;
+    screen.press("#recent", "Ja, fortryd").await;
+    screen
+        .wait_for(LATEST, json!("voided 22,00 Fortrudt\nElev Demo 1"), SOON)
+        .await;
+    shift.look("06-undone").await;
+
+    let chip = shift.site.lay(ORDINARY);
+    let lying = stage(
+        "chip",
+        "Chip på læseren",
+        "Aktiv",
+        ("Saldo", "149,50 kr."),
+        "Elev Demo 1",
+    );
+    screen.wait_for(STAGE, lying, SOON).await;
+    shift.look("07-chip").await;
+    chip.remove();
+    shift.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chip_without_the_money_is_refused_in_red_with_what_is_missing() {
+    let shift = Shift::begin().await;
+    shift.ring_up("Dagens ret").await;
+    let chip = shift.site.lay(POOR);
+    let refused = stage(
+        "declined",
+        "Afvist",
+        "Saldoen er 7,00 kr. – der mangler 15,00 kr.",
+        ("Mangler", "15,00 kr."),
+        "Elev Demo 4",
+    );
+    shift.screen.wait_for(STAGE, refused, SOON).await;
+    chip.remove();
+    shift.check_colour("rgb(176, 15, 29)").await;
+    shift
+        .check_said("assertive", &["Afvist", "Declined", "15,00 kr. missing"])
+        .await;
+    // What was rung up stays, so that the cashier can take something off.
+    shift
+        .screen
+        .wait_for(BASKET, json!(["1× Dagens ret 22,00"]), SOON)
+        .await;
+    shift.look("08-declined").await;
+    shift.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_banner_counts_the_sales_that_wait_while_the_hub_is_away() {
+    let mut shift = Shift::begin().await;
+    shift.screen.wait_for(LINE, json!("Online"), PATIENCE).await;
+    let before = now();
+    shift.site.stop_hub();
+    let offline = format!("{LINE}.startsWith('Offline siden ')");
+    shift.screen.wait_for(&offline, true, PATIENCE).await;
+    let after = now();
+
+    shift
+        .sell(
+            "Ostehaps",
+            ORDINARY,
+            approved("3,00 kr.", "146,50 kr.", "Elev Demo 1"),
+        )
+        .await;
+    shift
+        .sell(
+            "Dagens ret",
+            ORDINARY,
+            approved("22,00 kr.", "124,50 kr.", "Elev Demo 1"),
+        )
+        .await;
+    // A refusal waits to be sent, too, and is no sale.
+    shift.ring_up("Dagens ret").await;
+    let chip = shift.site.lay(POOR);
+    shift.screen.wait_for(KIND, json!("declined"), SOON).await;
+    chip.remove();
+
+    let banner: String = shift.screen.read(LINE).await;
+    let expected = [before, after].map(|time| format!("Offline siden {time} – 2 salg venter"));
+    assert!(
+        expected.contains(&banner),
+        "{banner} is none of {expected:?}"
+    );
+    shift.look("09-offline").await;
+
+    shift.site.start_hub();
+    shift.screen.wait_for(LINE, json!("Online"), PATIENCE).await;
+    shift.screen.shoot("10-online-again").await;
+    shift.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_till_that_is_killed_or_hangs_covers_the_page_until_it_is_back() {
+    let mut shift = Shift::begin().await;
+    shift.ring_up("Ostehaps").await;
+    shift.site.kill_till();
+    shift
+        .screen
+        .wait_for(LOST, true, Duration::from_secs(6))
+        .await;
+    shift.check_readable("lost").await;
+    shift
+        .check_said(
+            "assertive",
+            &["Kassen svarer ikke", "The till does not answer"],
+        )
+        .await;
+    shift.screen.shoot("11-lost").await;
+    let under: Value = shift
+        .screen
+        .read("document.elementFromPoint(900, 550).id")
+        .await;
+    assert_eq!(
+        under,
+        json!("lost"),
+        "the page can be pressed though the till is gone"
+    );
+    // Only the stream that the till has dropped, and knocks at its closed door.
+    for complaint in shift.screen.complaints() {
+        let expected = complaint.starts_with("network: ") && complaint.ends_with("/events");
+        assert!(expected, "{complaint}");
+    }
+
+    shift.site.start_till();
+    shift.screen.wait_for(LOST, false, PATIENCE).await;
+    shift.screen.wait_for(KIND, json!("ready"), PATIENCE).await;
+    shift.screen.wait_for(BASKET, json!([]), SOON).await;
+    shift.site.wait_for_readers(true);
+    shift.screen.complaints();
+    shift
+        .sell(
+            "Ostehaps",
+            ORDINARY,
+            approved("3,00 kr.", "146,50 kr.", "Elev Demo 1"),
+        )
+        .await;
+
+    shift.freeze_till(Signal::SIGSTOP);
+    shift
+        .screen
+        .wait_for(LOST, true, Duration::from_secs(10))
+        .await;
+    shift.freeze_till(Signal::SIGCONT);
+    shift.screen.wait_for(LOST, false, PATIENCE).await;
+    shift.screen.shoot("12-back").await;
+    shift.screen.complaints();
+    shift.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_types_as_a_keyboard_presses_nothing() {
+    let shift = Shift::begin().await;
+    let screen = &shift.screen;
+    screen.press(".products", "Dagens ret").await;
+    screen
+        .wait_for(BASKET, json!(["1× Dagens ret 22,00"]), SOON)
+        .await;
+    let before: Value = screen.read(EVERYTHING).await;
+    for button in [
+        "#pay",
+        "#clear",
+        "#other",
+        ".product",
+        "#line",
+        "[data-choose=en]",
+        ".remove",
+    ] {
+        for typed in ["72BF9961\n", "1925159265 \n", "  \n\n  "] {
+            screen
+                .read::<Value>(&format!("document.querySelector('{button}').focus()"))
+                .await;
+            screen.type_keys(typed, Duration::from_millis(8)).await;
+            // The page waits for silence after a key; so does the next burst.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let after: Value = screen.read(EVERYTHING).await;
+            assert_eq!(after, before, "{typed:?} on {button} pressed something");
+        }
+    }
+    let told =
+        "[...document.querySelectorAll('#toasts p')].map((toast) => toast.firstChild.textContent)";
+    let wedge = "En scanner eller læser skrev som et tastatur – det bruger kassen ikke";
+    screen.wait_for(told, json!([wedge]), SOON).await;
+    shift.look("13-keyboard").await;
+
+    // The same key, pressed by a person, does what the button says.
+    screen
+        .read::<Value>("document.querySelector('#pay').focus()")
+        .await;
+    screen.type_keys("\n", Duration::from_millis(80)).await;
+    screen.wait_for(KIND, json!("waiting"), SOON).await;
+    screen.press(".actions", "Afbryd").await;
+    screen.wait_for(KIND, json!("attention"), SOON).await;
+    shift.look("14-cancelled").await;
+    shift.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_amount_is_typed_on_the_keypad() {
+    let shift = Shift::begin().await;
+    let screen = &shift.screen;
+    screen.press(".actions", "Beløb").await;
+    for key in ["1", "2", ",", "5", "0"] {
+        screen.press("#keys", key).await;
+    }
+    screen
+        .wait_for(
+            "document.querySelector('#typed').textContent",
+            json!("12,50"),
+            SOON,
+        )
+        .await;
+    screen.shoot("15-keypad").await;
+    shift.check_readable("15-keypad").await;
+    screen.press("#keypad", "Læg i kurv").await;
+    screen
+        .wait_for(BASKET, json!(["1× Diverse 12,50"]), SOON)
+        .await;
+    screen.press("#lines", "Fjern Diverse").await;
+    screen.wait_for(BASKET, json!([]), SOON).await;
+    shift.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_tests_look_for_is_found_when_it_is_there() {
+    let shift = Shift::begin().await;
+    let screen = &shift.screen;
+    screen.read::<Value>(SPOIL).await;
+    let noted = |word: &str| {
+        screen
+            .complaints()
+            .iter()
+            .any(|complaint| complaint.contains(word))
+    };
+    rig::eventually("the policy to stop a script", || {
+        noted("Content Security Policy").then_some(())
+    });
+    screen.read::<Value>("console.error('spoilt')").await;
+    rig::eventually("the console's error", || noted("spoilt").then_some(()));
+    screen
+        .read::<Value>("setTimeout(() => { throw new Error('thrown'); }) && null")
+        .await;
+    rig::eventually("the uncaught error", || noted("thrown").then_some(()));
+    let cut = screen.cut_texts().await;
+    assert!(
+        cut.iter().any(|cut| cut.text == "Kommunekantinen"),
+        "{cut:?}"
+    );
+    let pale = screen.contrasts().await;
+    let pale = pale
+        .iter()
+        .find(|pale| pale.text == "Bleg")
+        .map(|pale| pale.ratio);
+    // #777 on white, as WebAIM's checker has it.
+    assert!(
+        pale.is_some_and(|ratio| (4.47..4.49).contains(&ratio)),
+        "{pale:?}"
+    );
+    assert!(shift.nameless_buttons().await > 0);
+    shift.screen.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_browser_is_a_failure_with_advice() {
+    let error = Screen::open_in(Path::new("/nowhere/chromium"), "about:blank")
+        .await
+        .err();
+    let advice = "no browser at /nowhere/chromium; install the package chromium \
+                  (apt-get install chromium)";
+    assert_eq!(
+        error.map(|error| error.to_string()).as_deref(),
+        Some(advice)
+    );
+}
+
+impl Shift {
+    /// A till that is ready to sell, shown in Danish at 1024x768.
+    async fn begin() -> Shift {
+        // Two screens at a time would measure each other.
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
+        let site = Site::open();
+        [ORDINARY, POOR]
+            .iter()
+            .for_each(|chip| take_photo(&site, chip));
+        let address = format!("http://127.0.0.1:{}/", site.page_port());
+        let screen = Screen::open(&address).await.unwrap();
+        screen.wait_for(KIND, json!("ready"), PATIENCE).await;
+        Shift {
+            screen,
+            site,
+            _turn: turn,
+        }
+    }
+
+    /// Nothing may be left that the browser complains of.
+    async fn end(self) {
+        assert_eq!(self.screen.complaints(), [""; 0]);
+        self.screen.close().await.unwrap();
+    }
+
+    /// Rings up one product and asks for a chip.
+    async fn ring_up(&self, product: &str) {
+        self.screen.press(".products", product).await;
+        self.screen
+            .wait_for(&format!("{BASKET}.length"), json!(1), SOON)
+            .await;
+        self.screen.press(".actions", "Betal").await;
+        self.screen.wait_for(KIND, json!("waiting"), SOON).await;
+    }
+
+    async fn sell(&self, product: &str, chip: &str, outcome: Value) {
+        self.ring_up(product).await;
+        let chip = self.site.lay(chip);
+        self.screen.wait_for(STAGE, outcome, SOON).await;
+        chip.remove();
+    }
+
+    fn freeze_till(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.site.till_pid().cast_signed());
+        kill(pid, signal).unwrap();
+    }
+
+    /// Takes a picture in both languages and checks what can be checked of any screen.
+    async fn look(&self, name: &str) {
+        self.screen.shoot(name).await;
+        self.check_readable(name).await;
+        self.screen.press(".languages", "English").await;
+        self.screen
+            .wait_for("document.documentElement.lang", json!("en"), SOON)
+            .await;
+        self.screen.shoot(&format!("{name}-en")).await;
+        self.check_readable(&format!("{name} in English")).await;
+        let danish: Vec<String> = self.screen.read(DANISH_ALONE).await;
+        assert_eq!(
+            danish, [""; 0],
+            "{name}: only in Danish though English was chosen"
+        );
+        self.screen.press(".languages", "Dansk").await;
+        self.screen
+            .wait_for("document.documentElement.lang", json!("da"), SOON)
+            .await;
+    }
+
+    async fn check_readable(&self, name: &str) {
+        let cut = self.screen.cut_texts().await.into_iter();
+        let cut: Vec<String> = cut
+            .map(|cut| format!("{}: {}", cut.text, cut.why))
+            .collect();
+        assert_eq!(cut, [""; 0], "{name}");
+        let contrasts = self.screen.contrasts().await;
+        assert!(contrasts.len() > 3, "{name}: {contrasts:#?}");
+        for contrast in contrasts {
+            assert!(contrast.ratio >= 4.5, "{name}: {contrast:?}");
+        }
+        assert_eq!(self.nameless_buttons().await, 0, "{name}");
+        for target in self.screen.targets().await {
+            let is_main = MAIN
+                .iter()
+                .any(|main| target.kind.split(' ').any(|kind| kind == *main));
+            // WCAG 2.2 asks for 24 of any target.
+            let least = if is_main { 48.0 } else { 24.0 };
+            let size = target.width.min(target.height);
+            assert!(size >= least, "{name}: {target:?}");
+        }
+    }
+
+    async fn nameless_buttons(&self) -> usize {
+        let spoken = self.screen.spoken().await;
+        let buttons = spoken.iter().filter(|node| node.role == "button");
+        buttons
+            .filter(|button| button.name.trim().is_empty())
+            .count()
+    }
+
+    async fn check_colour(&self, colour: &str) {
+        let seen: String = self
+            .screen
+            .read("getComputedStyle(document.querySelector('#stage')).backgroundColor")
+            .await;
+        assert_eq!(seen, colour);
+    }
+
+    /// A screen reader is told all of this at once.
+    async fn check_said(&self, live: &str, words: &[&str]) {
+        let spoken = self.screen.spoken().await;
+        let regions: Vec<_> = spoken.iter().filter(|node| node.live == live).collect();
+        let is_said = |inside: &str| words.iter().all(|word| inside.contains(word));
+        assert!(
+            regions.iter().any(|node| is_said(&node.inside)),
+            "{words:?}: {regions:#?}"
+        );
+    }
+}
+
+/// Gives a chip's holder a photo at the hub, and waits until the till has it.
+fn take_photo(site: &Site, chip: &str) {
+    let account = site.hub_account(chip);
+    let id = &account["id"];
+    let mut holder = account["holder"].clone();
+    let photo = base64::engine::general_purpose::STANDARD.encode(PORTRAIT);
+    holder["photo"] = json!(format!("data:image/svg+xml;base64,{photo}"));
+    let change = json!({ "holder": holder }).to_string();
+    let path = format!("/v1/accounts/{id}");
+    let answer = site.hub().ask("PATCH", &path, Some(&change));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    rig::eventually("the photo to arrive at the till", || {
+        let photo = site.bare_page().ask("GET", &format!("/photo/{id}"), None);
+        (photo.body == PORTRAIT).then_some(())
+    });
+}
+
+fn stage(kind: &str, title: &str, detail: &str, figure: (&str, &str), name: &str) -> Value {
+    let (label, amount) = figure;
+    json!({
+        "kind": kind, "title": title, "detail": detail, "label": label, "amount": amount,
+        "name": name,
+    })
+}
+
+fn waiting(amount: &str) -> Value {
+    json!({
+        "kind": "waiting", "title": "Hold chippen på læseren", "detail": null,
+        "label": "At betale", "amount": amount, "name": null,
+    })
+}
+
+fn approved(paid: &str, balance: &str, name: &str) -> Value {
+    stage(
+        "approved",
+        "Godkendt",
+        &format!("Betalt {paid}"),
+        ("Ny saldo", balance),
+        name,
+    )
+}
+
+/// The demo's products as its file has them: categories and products in their order.
+fn demo_shelves() -> Value {
+    let path = rig::workspace().join("config/demo.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let demo: toml::Table = text.parse().unwrap();
+    let mut shelves: Vec<(String, Vec<Value>)> = Vec::new();
+    for product in demo["tenant"][0]["canteen"][0]["product"]
+        .as_array()
+        .unwrap()
+    {
+        let word = |key| product[key].as_str().unwrap().to_owned();
+        let button = json!([word("name"), word("price")]);
+        match shelves
+            .iter_mut()
+            .find(|(category, _)| *category == word("category"))
+        {
+            Some((_, buttons)) => buttons.push(button),
+            None => shelves.push((word("category"), vec![button])),
+        }
+    }
+    json!(shelves)
+}
+
+/// The time in Denmark as the page writes it.
+fn now() -> String {
+    jiff::Timestamp::now()
+        .to_zoned(COPENHAGEN)
+        .strftime("%H:%M")
+        .to_string()
+}
+
+/// What a press or a tap does is seen within this time.
+const SOON: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a cashier presses all day, by id or class.
+const MAIN: &[&str] = &[
+    "product",
+    "pay",
+    "clear",
+    "other",
+    "cancel",
+    "keypad-add",
+    "keypad-close",
+];
+
+/// A face, drawn: nobody sat for it.
+const PORTRAIT: &str = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 96 96'>\
+    <rect width='96' height='96' fill='#cfe3f2'/><circle cx='48' cy='38' r='18' fill='#e0b088'/>\
+    <path d='M16 96a32 34 0 0 1 64 0' fill='#445577'/></svg>";
+
+const SHELVES: &str = "[...document.querySelectorAll('.shelf')].map((shelf) => [
+    shelf.querySelector('h2').innerText,
+    [...shelf.querySelectorAll('.product')].map((product) => product.innerText.split(/\\n+/))])";
+const BASKET: &str = "[...document.querySelectorAll('#lines li:not(.empty)')].map((line) =>
+    ['.quantity', '.text', '.amount'].map((part) => line.querySelector(part).textContent).join(' '))";
+const TOTAL: &str = "document.querySelector('#total').textContent";
+const LINE: &str = "document.querySelector('#line').innerText.trim()";
+const KIND: &str = "document.querySelector('#stage').className.replace('stage ', '')";
+const LOST: &str = "document.querySelector('#lost').checkVisibility()";
+const LATEST: &str = "(() => {
+    const sale = document.querySelector('#recent li');
+    const parts = [...sale.querySelectorAll('.amount, .what, button')];
+    return [sale.className, ...parts.map((part) => part.innerText)].join(' ');
+})()";
+const STAGE: &str = "(() => {
+    const stage = document.querySelector('#stage');
+    const text = (part) => stage.querySelector(part)?.textContent ?? null;
+    return {
+        kind: stage.className.replace('stage ', ''),
+        title: text('.title [lang=da]'),
+        detail: text('.detail [lang=da]'),
+        label: text('.figure .label [lang=da]'),
+        amount: text('.figure b'),
+        name: text('figcaption'),
+    };
+})()";
+const EVERYTHING: &str = "['#line', '#stage', '#lines', '#recent', '.actions']
+    .map((part) => document.querySelector(part).innerText)
+    .concat(document.documentElement.lang, document.querySelector('#keypad').open)";
+const PHOTO: &str = "(() => {
+    const picture = document.querySelector('#stage .person img');
+    return picture != null && picture.complete && picture.naturalWidth > 0;
+})()";
+/// Words that stand in Danish on an English screen, without their English beside them.
+const DANISH_ALONE: &str = "[...document.querySelectorAll('[lang=da]')]
+    .filter((words) => words !== document.documentElement && words.checkVisibility()
+        && !words.dataset.choose && !words.nextElementSibling?.checkVisibility())
+    .map((words) => words.textContent)";
+/// One of each fault that the tests look for.
+const SPOIL: &str = "(() => {
+    const script = document.createElement('script');
+    script.textContent = 'alert(1)';
+    document.body.append(script);
+    const bad = document.createElement('div');
+    Object.assign(bad.style, { position: 'fixed', top: 0, left: 0, width: '40px', overflow: 'hidden' });
+    bad.style.background = '#fff';
+    bad.style.zIndex = 9;
+    bad.innerHTML = '<b>Kommunekantinen</b> <i>Bleg</i><button></button>';
+    bad.querySelector('i').style.color = '#777';
+    document.body.append(bad);
+})()";
