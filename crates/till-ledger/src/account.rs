@@ -86,10 +86,16 @@ impl AccountRow {
         }
     }
 
-    /// What may still be sold without contact; figures out of range allow nothing.
+    /// What may still be sold before the hub has heard of it; figures out of range allow nothing.
+    ///
+    /// A hub that never gave a ceiling leaves the till to itself: then it sells for so much on top
+    /// of what the hub has booked.
     fn allowance(&self) -> Option<Money> {
-        let ceiling = self.ceiling?;
-        Some(ceiling.checked_sub(self.own.gross).unwrap_or(Money::ZERO))
+        let ceiling = self
+            .ceiling
+            .or_else(|| self.gross_incl.checked_add(UNHEARD_MAX));
+        let left = ceiling.and_then(|ceiling| ceiling.checked_sub(self.own.gross));
+        Some(left.unwrap_or(Money::ZERO))
     }
 
     /// A request that the hub's record does not contain yet counts as under way.
@@ -462,3 +468,5 @@ const PUT_ACCOUNT: &str = "
         :top_up_amount, :top_up_armed, :top_up_state, :gross_incl,
         :balance, :spent_on, :spent_day, :spent_week, :spent_month, :gross, :last_seq, :top_up_seq
     )";
+/// The most that a till sells on one account without a ceiling and without being heard.
+const UNHEARD_MAX: Money = Money::from_kroner(200);

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use canteen::{AccountId, ChipId, Money, Status};
 use rusqlite::Connection;
 use sync_proto::{
-    AccountRecord, Change, ChipRecord, FeedPage, FeedPosition, HolderRecord, ProductRecord, Record,
-    SnapshotHeader,
+    AccountRecord, Change, ChipRecord, FeedPage, FeedPosition, FeedRecords, HolderRecord,
+    ProductRecord, Record, SnapshotHeader,
 };
 
 use crate::account::{AccountRow, Moved, account_row, chip_by_uid, own_entries_after, put_account};
@@ -64,6 +64,21 @@ impl Book {
         }
         let newer = page.changes.iter().filter(|change| change.rv > feed.cursor);
         self.follow(next, |connection| Replica::page(connection).apply(newer))
+    }
+
+    /// Records outside the order of pages: the cursor stays where it is, so that they count as
+    /// applied only when the pages have passed them.
+    pub(crate) fn apply_records(&mut self, records: &FeedRecords) -> Result<Applied, LedgerError> {
+        let feed = self.tip.feed;
+        if records.hub_epoch != feed.hub_epoch {
+            return Err(LedgerError::OtherHubEpoch {
+                ours: feed.hub_epoch,
+                theirs: records.hub_epoch,
+            });
+        }
+        self.follow(feed, |connection| {
+            Replica::page(connection).apply(&records.changes)
+        })
     }
 
     pub(crate) fn apply_snapshot<'a>(

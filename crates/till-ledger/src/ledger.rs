@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use canteen::{Account, AccountId, ChipNumber};
 use sync_proto::{
-    Batch, Change, FeedPage, Head, HolderRecord, ProductRecord, SnapshotHeader, TillKey, TillReport,
+    Batch, Change, FeedPage, FeedRecords, Head, HolderRecord, ProductRecord, SnapshotHeader,
+    TillKey, TillPosition, TillReport,
 };
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
@@ -163,6 +164,28 @@ impl Ledger {
     /// Applies a page of the hub's changes.
     pub async fn apply_page(&self, page: FeedPage, now: Moment) -> Result<Applied, LedgerError> {
         self.ask(|reply| Job::Page(page, now, reply)).await
+    }
+
+    /// Applies records outside the order of pages: a higher ceiling that was asked for.
+    pub async fn apply_records(
+        &self,
+        records: FeedRecords,
+        now: Moment,
+    ) -> Result<Applied, LedgerError> {
+        self.ask(|reply| Job::Records(records, now, reply)).await
+    }
+
+    /// Where the till stands, as the hub wants to know before it gives anything to spend.
+    pub fn position(&self) -> Result<TillPosition, LedgerError> {
+        let progress = self.progress();
+        let acked_hash = self.read(|reader| reader.hash_at(progress.acked))?;
+        Ok(TillPosition {
+            epoch: self.identity().epoch,
+            head_seq: progress.head.seq,
+            head_hash: progress.head.hash,
+            acked_seq: progress.acked,
+            acked_hash,
+        })
     }
 
     /// Puts a snapshot in the place of the replica. The caller has checked its trailer.
@@ -320,6 +343,7 @@ type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 enum Job {
     Write(Write, Moment, Reply<Written>),
     Page(FeedPage, Moment, Reply<Applied>),
+    Records(FeedRecords, Moment, Reply<Applied>),
     Snapshot(SnapshotHeader, Vec<Change>, Moment, Reply<Applied>),
     Acknowledge(Head, u64, Moment, Reply<()>),
     Resume(u64, Moment, Reply<()>),
@@ -423,6 +447,10 @@ impl Writer {
             Job::Write(write, now, reply) => self.commit(&mut vec![(write, now, reply)]),
             Job::Page(page, now, reply) => {
                 let applied = self.store.apply_page(&page, now);
+                self.answer(reply, applied);
+            }
+            Job::Records(records, now, reply) => {
+                let applied = self.store.apply_records(&records, now);
                 self.answer(reply, applied);
             }
             Job::Snapshot(header, changes, now, reply) => {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use canteen::{
-    BusinessDay, ChipHolding, ChipId, Contact, Decision, DeclineReason, LimitFacts, Money,
-    OfflineRules, Purchase, PurchaseAmount, Spent, TopUpOutcome, decide,
+    AccountId, BusinessDay, ChipHolding, ChipId, Contact, Decision, DeclineReason, LimitFacts,
+    Money, OfflineRules, Purchase, PurchaseAmount, Spent, TopUpOutcome, decide,
 };
 use sync_proto::{Decline, EntryBody, Sale, SaleLine};
 use uuid::Uuid;
@@ -31,6 +31,9 @@ pub struct PurchaseRequest {
     pub online: bool,
     /// How old the till's data about accounts is.
     pub feed_age: Duration,
+    /// When only the till's allowance is in the way: record nothing, so that the hub can be asked
+    /// for more first.
+    pub ask_first: bool,
 }
 
 /// The answer to a purchase, on the medium.
@@ -47,6 +50,8 @@ pub struct Recorded {
     pub entry: Option<EntryRef>,
     /// Whether the answer was recorded earlier under the same id.
     pub replayed: bool,
+    /// Nothing was recorded, because the hub is to be asked for a higher ceiling on this account.
+    pub ask_for: Option<AccountId>,
 }
 
 impl Recorded {
@@ -59,8 +64,16 @@ impl Recorded {
             },
             entry: None,
             replayed: false,
+            ask_for: None,
         }
     }
+}
+
+fn is_about_allowance(decision: &Decision) -> bool {
+    let Decision::Decline { reason, .. } = decision else {
+        return false;
+    };
+    matches!(reason, DeclineReason::OfflineAllowance { .. })
 }
 
 impl PurchaseRequest {
@@ -105,6 +118,7 @@ impl Page<'_> {
                 decision: decide(None, &purchase, self.rules),
                 entry: None,
                 replayed: false,
+                ask_for: None,
             });
         };
         let holding = ChipHolding {
@@ -112,6 +126,14 @@ impl Page<'_> {
             account: row.account(),
         };
         let decision = decide(Some(&holding), &purchase, self.rules);
+        if request.ask_first && is_about_allowance(&decision) {
+            return Ok(Recorded {
+                decision,
+                entry: None,
+                replayed: false,
+                ask_for: Some(row.id),
+            });
+        }
         let body = body(request, &chip, &row, decision);
         let entry = self.append(request.id, &body, day, now)?;
         self.book(&row, &decision, request.amount.money(), day, entry.seq)?;
@@ -119,6 +141,7 @@ impl Page<'_> {
             decision,
             entry: Some(entry),
             replayed: false,
+            ask_for: None,
         })
     }
 
@@ -186,6 +209,7 @@ impl Page<'_> {
             decision,
             entry: Some(self.reference(seq, request.id)),
             replayed: true,
+            ask_for: None,
         })
     }
 

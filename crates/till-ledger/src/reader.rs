@@ -104,6 +104,15 @@ impl Reader {
         Ok(found.into_iter().find(|entry| entry.seq == seq))
     }
 
+    /// The hash up to and with an entry; up to none of them with 0.
+    pub fn hash_at(&self, seq: u64) -> Result<EntryHash, LedgerError> {
+        if seq == 0 {
+            return Ok(self.identity.genesis());
+        }
+        let entry = self.entry(seq)?.ok_or(LedgerError::Corrupt { seq })?;
+        Ok(entry.hash)
+    }
+
     /// The entry with an id, however old it is.
     pub fn entry_by_id(&self, id: Uuid) -> Result<Option<StoredEntry>, LedgerError> {
         // In this order: what is indexed in between is found in both places, not in neither.

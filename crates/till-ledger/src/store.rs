@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use canteen::OfflineRules;
 use sync_proto::{
-    Batch, Change, FeedPage, FeedPosition, Head, SnapshotHeader, TillKey, TillReport,
+    Batch, Change, FeedPage, FeedPosition, FeedRecords, Head, SnapshotHeader, TillKey, TillReport,
 };
 use uuid::Uuid;
 
@@ -296,6 +296,17 @@ impl Store {
     /// Applies a page of the hub's changes.
     pub fn apply_page(&mut self, page: &FeedPage, now: Moment) -> Result<Applied, LedgerError> {
         let applied = self.guarded(now, |book| book.apply_page(page, now))?;
+        self.count(applied);
+        Ok(applied)
+    }
+
+    /// Applies records outside the order of pages.
+    pub fn apply_records(
+        &mut self,
+        records: &FeedRecords,
+        now: Moment,
+    ) -> Result<Applied, LedgerError> {
+        let applied = self.guarded(now, |book| book.apply_records(records))?;
         self.count(applied);
         Ok(applied)
     }

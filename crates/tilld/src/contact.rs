@@ -19,6 +19,19 @@ struct Facts {
     since: Option<Timestamp>,
     heard: Option<Heard>,
     trouble: Option<String>,
+    standing: Standing,
+}
+
+/// What the hub thinks of this till.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing is wrong between the two.
+    Good,
+    /// The hub knows another history of this till: its disk was copied or restored. It sells inside
+    /// what it was allowed before.
+    Forked,
+    /// The hub does not know this till, or no longer.
+    NotEnrolled,
 }
 
 /// The last time that the hub told how accounts stand.
@@ -39,6 +52,8 @@ pub(crate) struct ContactNow {
     pub(crate) since: Option<Timestamp>,
     /// What is wrong and what to do.
     pub(crate) trouble: Option<String>,
+    /// What the hub thinks of this till.
+    pub(crate) standing: Standing,
 }
 
 impl ContactBook {
@@ -49,6 +64,7 @@ impl ContactBook {
             since: heard,
             heard: heard.map(Heard::Before),
             trouble: None,
+            standing: Standing::Good,
         };
         ContactBook {
             facts: Mutex::new(facts),
@@ -67,6 +83,7 @@ impl ContactBook {
             facts.heard = Some(Heard::Now(Instant::now()));
             facts.go(true, now);
             facts.trouble = None;
+            facts.standing = Standing::Good;
         });
     }
 
@@ -88,6 +105,14 @@ impl ContactBook {
         self.update(|facts| facts.trouble = Some(trouble));
     }
 
+    /// The hub no longer takes this till for what it says it is.
+    pub(crate) fn stands(&self, standing: Standing, trouble: String) {
+        self.update(|facts| {
+            facts.standing = standing;
+            facts.trouble = Some(trouble);
+        });
+    }
+
     /// Contact as it is now.
     pub(crate) fn now(&self, now: Timestamp) -> ContactNow {
         let facts = self.facts();
@@ -103,6 +128,7 @@ impl ContactBook {
             }),
             since: facts.since,
             trouble: facts.trouble.clone(),
+            standing: facts.standing,
         }
     }
 

@@ -159,20 +159,28 @@ async fn follow(
 async fn show_photo(State(server): State<PageServer>, Path(account): Path<i64>) -> Response {
     let holder = server.ledger.holder(AccountId(account)).ok().flatten();
     let photo = holder.and_then(|holder| holder.photo);
-    let picture = photo.as_deref().and_then(|url| {
-        let (kind, data) = url.strip_prefix("data:")?.split_once(";base64,")?;
-        let kind = PICTURES.iter().find(|known| **known == kind)?;
-        Some((
-            *kind,
-            base64::engine::general_purpose::STANDARD
-                .decode(data)
-                .ok()?,
-        ))
-    });
+    let picture = photo.as_deref().and_then(picture);
     match picture {
         Some((kind, bytes)) => ([(CONTENT_TYPE, kind)], bytes).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// The kind and bytes of a picture from its `data:` URL (RFC 2397).
+fn picture(url: &str) -> Option<(&'static str, Vec<u8>)> {
+    let (kind, data) = url.strip_prefix("data:")?.split_once(',')?;
+    let (kind, bytes) = match kind.strip_suffix(";base64") {
+        Some(kind) => (
+            kind,
+            base64::engine::general_purpose::STANDARD
+                .decode(data)
+                .ok()?,
+        ),
+        None => (kind, percent_encoding::percent_decode_str(data).collect()),
+    };
+    let kind = kind.split(';').next()?;
+    let known = PICTURES.iter().find(|known| **known == kind)?;
+    Some((known, bytes))
 }
 
 // What the cashier presses.
@@ -590,6 +598,17 @@ mod tests {
             &[host, own, ("sec-fetch-site", "cross-site")],
             false,
         );
+    }
+
+    #[test]
+    fn a_photo_is_read_in_both_forms_of_its_url() {
+        let svg = |url| picture(url).map(|(kind, bytes)| (kind, String::from_utf8(bytes).unwrap()));
+        let expect = Some(("image/svg+xml", "<svg/>".to_owned()));
+        assert_eq!(svg("data:image/svg+xml,%3Csvg/%3E"), expect);
+        assert_eq!(svg("data:image/svg+xml;utf8,%3Csvg/%3E"), expect);
+        assert_eq!(svg("data:image/svg+xml;base64,PHN2Zy8+"), expect);
+        assert_eq!(svg("data:text/html,%3Cscript%3E"), None);
+        assert_eq!(svg("https://example.invalid/a.png"), None);
     }
 
     #[test]

@@ -10,12 +10,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use sync_proto::{
-    Batch, BatchAnswer, BatchRefusal, Change, EnrolAnswer, EnrolRequest, FeedPage, FeedPosition,
-    FeedRefusal, SnapshotHeader, SnapshotTrailer, TillId,
+    AuthoriseRequest, Batch, BatchAnswer, BatchRefusal, Change, EnrolAnswer, EnrolRequest,
+    FeedPage, FeedPosition, FeedRecords, FeedRefusal, SnapshotHeader, SnapshotTrailer, TillId,
+    TillPosition,
 };
 use thiserror::Error;
 
 use crate::config::Config;
+use crate::contact::Standing;
 
 /// The way to the hub.
 pub(crate) struct Hub {
@@ -52,10 +54,10 @@ pub(crate) enum HubError {
     #[error("the hub refuses the enrolment ({0}); ask the operator for a new code")]
     EnrolmentRefused(String),
     /// The hub refused a batch.
-    #[error("the hub refuses the batch ({0:?})")]
+    #[error("the hub refuses the entries: {}", batch_words(.0))]
     Batch(BatchRefusal),
     /// The hub refused a page.
-    #[error("the hub refuses the page ({0:?})")]
+    #[error("the hub gives no changes: {}", feed_words(.0))]
     Feed(FeedRefusal),
     /// The answer is not what the protocol says; it may be the login page of a school's network.
     #[error("the hub's answer cannot be used ({0})")]
@@ -66,6 +68,26 @@ pub(crate) enum HubError {
 }
 
 impl HubError {
+    /// What it says of the till, if anything.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        match self {
+            HubError::NotEnrolled
+            | HubError::Batch(BatchRefusal::NotEnrolled)
+            | HubError::Feed(FeedRefusal::NotEnrolled) => Some(Standing::NotEnrolled),
+            HubError::Batch(BatchRefusal::Fork { .. })
+            | HubError::Feed(FeedRefusal::Fork { .. } | FeedRefusal::Rollback { .. }) => {
+                Some(Standing::Forked)
+            }
+            HubError::Unreachable(_)
+            | HubError::Busy { .. }
+            | HubError::EnrolmentRefused(_)
+            | HubError::Batch(_)
+            | HubError::Feed(_)
+            | HubError::Garbled(_)
+            | HubError::NotKept(_) => None,
+        }
+    }
+
     /// Whether the hub was reached at all.
     pub(crate) fn is_contact(&self) -> bool {
         match self {
@@ -158,10 +180,29 @@ impl Hub {
         refusal(response, HubError::Batch).await
     }
 
-    /// Asks for changes after a position and waits for some up to `wait`.
+    /// Asks for leave to sell more on an account; `None` when nothing more can be given.
+    pub(crate) async fn authorise(
+        &self,
+        request: &AuthoriseRequest,
+    ) -> Result<Option<FeedRecords>, HubError> {
+        let sending = self
+            .authorised(self.http.post(self.path("authorise")))
+            .json(request)
+            .timeout(AUTHORISE_WAIT);
+        let response = send(sending).await?;
+        match response.status() {
+            StatusCode::NO_CONTENT => Ok(None),
+            status if status.is_success() => read_json(response).await.map(Some),
+            _ => refusal(response, HubError::Feed).await,
+        }
+    }
+
+    /// Asks for changes after a position and waits for some up to `wait`; `stand` is where the
+    /// till itself stands.
     pub(crate) async fn feed(
         &self,
         after: FeedPosition,
+        stand: TillPosition,
         wait: Duration,
     ) -> Result<FeedPage, HubError> {
         let sending = self
@@ -171,6 +212,7 @@ impl Hub {
                 ("cursor", after.cursor),
                 ("wait", wait.as_secs()),
             ])
+            .query(&stand)
             .timeout(wait + FEED_MARGIN);
         let response = send(sending).await?;
         if response.status().is_success() {
@@ -181,9 +223,10 @@ impl Hub {
     }
 
     /// Fetches everything a till needs.
-    pub(crate) async fn snapshot(&self) -> Result<Snapshot, HubError> {
+    pub(crate) async fn snapshot(&self, stand: TillPosition) -> Result<Snapshot, HubError> {
         let sending = self
             .authorised(self.http.get(self.path("snapshot")))
+            .query(&stand)
             .timeout(SNAPSHOT_WAIT);
         let response = send(sending).await?;
         if response.status().is_success() {
@@ -204,6 +247,35 @@ impl Hub {
             None => request,
         }
     }
+}
+
+fn batch_words(refusal: &BatchRefusal) -> String {
+    match refusal {
+        BatchRefusal::Gap { expected } => format!("it expects entry {expected} first"),
+        BatchRefusal::Fork { agreed_through } => fork_words(*agreed_through),
+        BatchRefusal::BadChain => "they do not hold together; they are sent again".into(),
+        BatchRefusal::NotEnrolled => "it does not know this till; enrol it with a new code".into(),
+        BatchRefusal::TooLarge => "they are too many at once".into(),
+    }
+}
+
+fn feed_words(refusal: &FeedRefusal) -> String {
+    match refusal {
+        FeedRefusal::SnapshotRequired => "the till must take a snapshot".into(),
+        FeedRefusal::NotEnrolled => "it does not know this till; enrol it with a new code".into(),
+        FeedRefusal::Fork { agreed_through } => fork_words(*agreed_through),
+        FeedRefusal::Rollback { accepted_seq } => format!(
+            "it has entries up to {accepted_seq}, more than this till: its disk was restored; enrol it \
+             with a new code and an empty state directory, and keep the old one"
+        ),
+    }
+}
+
+fn fork_words(agreed_through: u64) -> String {
+    format!(
+        "it has other entries after {agreed_through} than this till: its disk was copied; enrol it with \
+         a new code and an empty state directory, and keep the old one"
+    )
 }
 
 async fn send(request: RequestBuilder) -> Result<Response, HubError> {
@@ -383,6 +455,8 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 const FEED_MARGIN: Duration = Duration::from_secs(5);
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(120);
+/// A customer waits: the till decides without the hub after this.
+const AUTHORISE_WAIT: Duration = Duration::from_millis(800);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const BUSY_WAIT: u64 = 5;
 const BODY_MAX: usize = 64 << 20;

@@ -11,6 +11,7 @@ use till_page::{
 use till_readers::{ReaderFault, ReaderListing, ReaderState};
 use uuid::Uuid;
 
+use crate::contact::{ContactNow, Standing};
 use crate::till::Parts;
 
 /// What only the till's task knows.
@@ -35,11 +36,7 @@ pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
     let contact = parts.contact.now(now);
     let progress = parts.ledger.progress();
     let readers: Vec<Reader> = parts.readers.list().iter().map(reader).collect();
-    let notices = if readers.is_empty() {
-        vec![notice_words(&Notice::NoReader)]
-    } else {
-        vec![]
-    };
+    let notices = notices(&contact, readers.is_empty());
     PageState {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         till: parts.sync.till.to_string(),
@@ -63,6 +60,20 @@ pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
         notices,
         journal_ok: progress.journal == Journal::Writable,
     }
+}
+
+fn notices(contact: &ContactNow, without_readers: bool) -> Vec<Text> {
+    let standing = match contact.standing {
+        Standing::Good => None,
+        Standing::Forked => Some(Notice::Forked),
+        Standing::NotEnrolled => Some(Notice::NotEnrolled),
+    };
+    let reader = without_readers.then_some(Notice::NoReader);
+    [standing, reader]
+        .iter()
+        .flatten()
+        .map(notice_words)
+        .collect()
 }
 
 fn phase(shown: &Shown<'_>) -> till_page::Phase {

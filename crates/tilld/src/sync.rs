@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use canteen::{AccountId, Money};
 use jiff::Timestamp;
 use sync_proto::{
-    BATCH_MAX_BYTES, BatchRefusal, EnrolRequest, FeedRefusal, TillId, TillKey, TillReport, Upload,
-    UploadFailure, UploadStep,
+    AuthoriseRequest, BATCH_MAX_BYTES, BatchRefusal, EnrolRequest, FeedRefusal, TillId, TillKey,
+    TillReport, Upload, UploadFailure, UploadStep,
 };
 use till_ledger::{Ledger, Moment};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::contact::ContactBook;
 use crate::hub::{Hub, HubError};
@@ -78,6 +80,29 @@ impl Wake {
     }
 }
 
+/// What the feed's conversation remembers from page to page.
+struct FeedRhythm {
+    /// When contact was last written down.
+    kept_at: Instant,
+    /// When the hub's changes were last acknowledged by an entry of their own.
+    acked_at: Option<Instant>,
+    /// Changes were applied since.
+    owes_ack: bool,
+    /// Somebody may spend less since.
+    ack_is_urgent: bool,
+}
+
+impl FeedRhythm {
+    fn new() -> FeedRhythm {
+        FeedRhythm {
+            kept_at: Instant::now(),
+            acked_at: None,
+            owes_ack: false,
+            ack_is_urgent: false,
+        }
+    }
+}
+
 impl Sync {
     /// Sends entries for as long as the program runs.
     pub(crate) async fn run_upload(self: Arc<Sync>) {
@@ -123,9 +148,9 @@ impl Sync {
     /// Follows the hub's changes for as long as the program runs.
     pub(crate) async fn run_feed(self: Arc<Sync>) {
         let mut failures = 0;
-        let mut kept_at = Instant::now();
+        let mut rhythm = FeedRhythm::new();
         loop {
-            match self.follow(&mut kept_at).await {
+            match self.follow(&mut rhythm).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     self.note(&error);
@@ -217,7 +242,7 @@ impl Sync {
     }
 
     /// One step down: enrol, fetch a snapshot, or one page of changes.
-    async fn follow(&self, kept_at: &mut Instant) -> Result<(), HubError> {
+    async fn follow(&self, rhythm: &mut FeedRhythm) -> Result<(), HubError> {
         if !self.hub.has_token() {
             self.enrol().await?;
         }
@@ -225,7 +250,11 @@ impl Sync {
         if position.hub_epoch == 0 {
             return self.fetch_snapshot().await;
         }
-        let page = match self.hub.feed(position, FEED_WAIT).await {
+        let page = match self
+            .hub
+            .feed(position, self.ledger.position().map_err(local)?, FEED_WAIT)
+            .await
+        {
             Err(HubError::Feed(FeedRefusal::SnapshotRequired)) => {
                 return self.fetch_snapshot().await;
             }
@@ -234,15 +263,66 @@ impl Sync {
         self.heard();
         let count = page.changes.len() as u64;
         let moves = page.to != position.cursor;
-        if moves || kept_at.elapsed() > CONTACT_KEPT_EVERY {
-            self.ledger
+        if moves || rhythm.kept_at.elapsed() > CONTACT_KEPT_EVERY {
+            let applied = self
+                .ledger
                 .apply_page(page, Moment::now())
                 .await
                 .map_err(local)?;
-            *kept_at = Instant::now();
+            rhythm.kept_at = Instant::now();
+            rhythm.owes_ack |= moves;
+            rhythm.ack_is_urgent |= applied.urgent;
             self.wake.applied.fetch_add(count, Ordering::Relaxed);
         }
+        self.acknowledge_feed(rhythm).await
+    }
+
+    /// Tells the hub by an entry how far its changes are applied: soon when it waits to hear that
+    /// somebody may spend less, else now and then.
+    async fn acknowledge_feed(&self, rhythm: &mut FeedRhythm) -> Result<(), HubError> {
+        let pause = if rhythm.ack_is_urgent {
+            URGENT_ACK_EVERY
+        } else {
+            ACK_EVERY
+        };
+        if !rhythm.owes_ack || rhythm.acked_at.is_some_and(|at| at.elapsed() < pause) {
+            return Ok(());
+        }
+        self.ledger
+            .feed_ack(Uuid::now_v7(), Moment::now())
+            .await
+            .map_err(local)?;
+        *rhythm = FeedRhythm {
+            kept_at: rhythm.kept_at,
+            acked_at: Some(Instant::now()),
+            ..FeedRhythm::new()
+        };
         Ok(())
+    }
+
+    /// Asks the hub for a higher ceiling on an account and applies what it gives. Whether that is
+    /// enough, the next decision tells.
+    pub(crate) async fn ask_for_more(&self, account: AccountId, need: Money, entry_id: Uuid) {
+        let asked = async {
+            let position = self.ledger.position().map_err(local)?;
+            let request = AuthoriseRequest {
+                account,
+                need,
+                entry_id,
+                position,
+            };
+            let Some(records) = self.hub.authorise(&request).await? else {
+                return Ok(());
+            };
+            self.ledger
+                .apply_records(records, Moment::now())
+                .await
+                .map_err(local)?;
+            Ok::<(), HubError>(())
+        };
+        if let Err(error) = asked.await {
+            info!(%error, account = account.0, "No higher ceiling for an account");
+        }
     }
 
     fn heard(&self) {
@@ -259,7 +339,10 @@ impl Sync {
     }
 
     async fn fetch_snapshot(&self) -> Result<(), HubError> {
-        let snapshot = self.hub.snapshot().await?;
+        let snapshot = self
+            .hub
+            .snapshot(self.ledger.position().map_err(local)?)
+            .await?;
         let count = snapshot.changes.len() as u64;
         self.ledger
             .apply_snapshot(snapshot.header, snapshot.changes, Moment::now())
@@ -307,7 +390,10 @@ impl Sync {
             .is_some_and(|contact| contact.online);
         if error.is_contact() {
             self.contact.answered(now);
-            self.contact.troubled(error.to_string());
+            match error.standing() {
+                Some(standing) => self.contact.stands(standing, error.to_string()),
+                None => self.contact.troubled(error.to_string()),
+            }
             warn!(%error, "The hub refuses");
         } else {
             self.contact.lost(now, error.to_string());
@@ -340,5 +426,9 @@ fn random_jitter() -> u16 {
 const FEED_WAIT: Duration = Duration::from_secs(10);
 const FEED_WAIT_FIRST: Duration = Duration::from_millis(400);
 const FEED_WAIT_MAX: Duration = Duration::from_secs(10);
+/// The least time between two acknowledgements that the hub waits for.
+const URGENT_ACK_EVERY: Duration = Duration::from_secs(1);
+/// How often changes are acknowledged that nobody waits for.
+const ACK_EVERY: Duration = Duration::from_secs(60);
 /// A quiet hub's contact is written down this often, so that a restart knows of it.
 const CONTACT_KEPT_EVERY: Duration = Duration::from_secs(600);

@@ -377,11 +377,17 @@ impl Till {
             amount: order.amount,
             online: contact.online,
             feed_age: contact.age,
+            ask_first: contact.online,
         };
-        let (ledger, events) = (self.parts.ledger.clone(), self.parts.events.clone());
+        let parts = (
+            self.parts.ledger.clone(),
+            Arc::clone(&self.parts.sync),
+            self.parts.events.clone(),
+        );
         self.chip = None;
         tokio::spawn(async move {
-            let result = ledger.purchase(request, till_ledger::Moment::now()).await;
+            let (ledger, sync, events) = parts;
+            let result = record(&ledger, &sync, request).await;
             // The till itself is gone only when the program ends; the entry is on disk.
             let _ = events.send(Event::Decided(order, result)).await;
         });
@@ -540,6 +546,24 @@ impl Till {
             is_news
         });
     }
+}
+
+/// Decides and records; asks the hub first when only the till's allowance is in the way.
+async fn record(
+    ledger: &Ledger,
+    sync: &Sync,
+    mut request: PurchaseRequest,
+) -> Result<Recorded, LedgerError> {
+    let recorded = ledger
+        .purchase(request.clone(), till_ledger::Moment::now())
+        .await?;
+    let Some(account) = recorded.ask_for else {
+        return Ok(recorded);
+    };
+    sync.ask_for_more(account, request.amount.money(), request.id)
+        .await;
+    request.ask_first = false;
+    ledger.purchase(request, till_ledger::Moment::now()).await
 }
 
 fn stay(presence: Presence) -> PresenceId {

@@ -13,7 +13,6 @@ mod rig;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
 use canteen::COPENHAGEN;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -390,9 +389,6 @@ impl Shift {
         static TURN: Mutex<()> = Mutex::const_new(());
         let turn = TURN.lock().await;
         let site = Site::open();
-        [ORDINARY, POOR]
-            .iter()
-            .for_each(|chip| take_photo(&site, chip));
         let address = format!("http://127.0.0.1:{}/", site.page_port());
         let screen = Screen::open(&address).await.unwrap();
         screen.wait_for(KIND, json!("ready"), PATIENCE).await;
@@ -503,23 +499,6 @@ impl Shift {
     }
 }
 
-/// Gives a chip's holder a photo at the hub, and waits until the till has it.
-fn take_photo(site: &Site, chip: &str) {
-    let account = site.hub_account(chip);
-    let id = &account["id"];
-    let mut holder = account["holder"].clone();
-    let photo = base64::engine::general_purpose::STANDARD.encode(PORTRAIT);
-    holder["photo"] = json!(format!("data:image/svg+xml;base64,{photo}"));
-    let change = json!({ "holder": holder }).to_string();
-    let path = format!("/v1/accounts/{id}");
-    let answer = site.hub().ask("PATCH", &path, Some(&change));
-    assert_eq!(answer.status, 200, "{answer:?}");
-    rig::eventually("the photo to arrive at the till", || {
-        let photo = site.bare_page().ask("GET", &format!("/photo/{id}"), None);
-        (photo.body == PORTRAIT).then_some(())
-    });
-}
-
 fn stage(kind: &str, title: &str, detail: &str, figure: (&str, &str), name: &str) -> Value {
     let (label, amount) = figure;
     json!({
@@ -590,11 +569,6 @@ const MAIN: &[&str] = &[
     "keypad-add",
     "keypad-close",
 ];
-
-/// A face, drawn: nobody sat for it.
-const PORTRAIT: &str = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 96 96'>\
-    <rect width='96' height='96' fill='#cfe3f2'/><circle cx='48' cy='38' r='18' fill='#e0b088'/>\
-    <path d='M16 96a32 34 0 0 1 64 0' fill='#445577'/></svg>";
 
 const SHELVES: &str = "[...document.querySelectorAll('.shelf')].map((shelf) => [
     shelf.querySelector('h2').innerText,

@@ -56,6 +56,7 @@ async fn tap(ledger: Ledger) {
             amount: PurchaseAmount::new(canteen::Money::from_ore(1)).unwrap(),
             online: true,
             feed_age: Duration::ZERO,
+            ask_first: false,
         };
         let id = request.id;
         let recorded = ledger.purchase(request, Moment::now()).await.unwrap();

@@ -48,6 +48,8 @@ struct Model {
     /// Id and movement of each entry; a decline moves nothing.
     entries: Vec<(Uuid, i64)>,
     gross: i64,
+    /// The part of it that the hub's last record contains.
+    gross_seen: i64,
     ceiling: Option<i64>,
     voided: Vec<Uuid>,
     away: bool,
@@ -79,7 +81,9 @@ fn step(till: &mut Till, model: &mut Model, step: Step) {
             let id = request.id;
             let answer = till.purchase(request).unwrap();
             let approved = matches!(answer.decision, Decision::Approve { .. });
-            let allowed = model.ceiling.is_none_or(|c| model.gross + ore <= c);
+            // Without any ceiling: 200 kr. on top of what the hub has booked.
+            let ceiling = model.ceiling.unwrap_or(model.gross_seen + 200_00);
+            let allowed = model.gross + ore <= ceiling;
             let expected = !model.away && model.balance() >= ore && allowed;
             assert_eq!(approved, expected, "{answer:?}");
             if approved {
@@ -123,6 +127,10 @@ fn step(till: &mut Till, model: &mut Model, step: Step) {
             model.ceiling = ceiling.or(model.ceiling);
             let through = seen.index(model.entries.len() + 1);
             let position = Money::from_ore(model.booked(through));
+            let sold = model.entries[..through]
+                .iter()
+                .filter(|(_, moved)| *moved < 0);
+            model.gross_seen = -sold.map(|(_, moved)| moved).sum::<i64>();
             let mut record = account(ANNA, position, through as u64);
             record.ceiling = ceiling.map(Money::from_ore);
             till.tell(vec![Record::Account(record)]);

@@ -34,6 +34,30 @@ fn obt_03_the_ceiling_ends_what_may_be_sold() {
     assert_eq!(till.tap(kr(50)), "approve 300,00 none");
 }
 
+/// OB-10: a hub that gives no ceilings.
+#[test]
+fn without_a_ceiling_the_till_sells_for_200_kr_that_the_hub_has_not_booked() {
+    let mut till = Till::with(|_| {});
+    assert_eq!(till.tap(kr(150)), "approve 350,00 none");
+    assert_eq!(till.tap(kr(51)), "offline_allowance none");
+    till.tell(vec![Record::Account(account(ANNA, kr(350), 2))]);
+    assert_eq!(till.tap(kr(200)), "approve 150,00 none");
+    assert_eq!(till.tap(kr(1)), "offline_allowance none");
+}
+
+/// OB-09: when only the allowance is in the way, nothing is recorded before the hub was asked.
+#[test]
+fn a_till_that_may_ask_first_records_nothing() {
+    let mut till = Till::with(|a| a.ceiling = ceiling(200));
+    let mut request = till.request(kr(201));
+    request.ask_first = true;
+    let asked = till.purchase(request.clone()).unwrap();
+    assert_eq!((asked.entry, asked.ask_for), (None, Some(ANNA)));
+    request.ask_first = false;
+    let declined = till.purchase(request).unwrap();
+    assert_eq!(declined.entry.map(|entry| entry.seq), Some(1));
+}
+
 #[test]
 fn obt_04_a_raised_ceiling_lets_the_sale_through() {
     let mut till = Till::with(|a| a.ceiling = ceiling(200));

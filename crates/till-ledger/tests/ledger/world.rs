@@ -175,6 +175,7 @@ impl Till {
             amount: PurchaseAmount::new(amount).unwrap(),
             online: self.online,
             feed_age: Duration::ZERO,
+            ask_first: false,
         }
     }
 

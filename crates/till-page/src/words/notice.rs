@@ -7,8 +7,8 @@ use crate::text::Text;
 pub enum Notice {
     /// The hub knows another history of this till.
     Forked,
-    /// The hub has revoked this till.
-    Revoked,
+    /// The hub does not know this till, or no longer.
+    NotEnrolled,
     /// The till's clock cannot be trusted.
     ClockUntrusted,
     /// The disk is nearly full.
@@ -26,9 +26,9 @@ pub fn notice_words(notice: &Notice) -> Text {
             "Centralen kender en anden historik for denne kasse – tilkald teknikeren",
             "The hub knows another history of this till – call the technician",
         ),
-        Notice::Revoked => Text::new(
-            "Kassen er lukket af centralen og sælger ikke – tilkald teknikeren",
-            "The hub has closed this till and it does not sell – call the technician",
+        Notice::NotEnrolled => Text::new(
+            "Centralen kender ikke denne kasse – tilkald teknikeren",
+            "The hub does not know this till – call the technician",
         ),
         Notice::ClockUntrusted => Text::new(
             "Kassens ur går forkert – tilkald teknikeren",
@@ -56,8 +56,8 @@ mod tests {
     /// The one after another, so that the compiler names one that is not walked below.
     fn after(it: &Notice) -> Option<Notice> {
         match it {
-            Notice::Forked => Some(Notice::Revoked),
-            Notice::Revoked => Some(Notice::ClockUntrusted),
+            Notice::Forked => Some(Notice::NotEnrolled),
+            Notice::NotEnrolled => Some(Notice::ClockUntrusted),
             Notice::ClockUntrusted => Some(Notice::DiskLow),
             Notice::DiskLow => Some(Notice::Demo),
             Notice::Demo => Some(Notice::NoReader),
