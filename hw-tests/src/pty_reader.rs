@@ -116,7 +116,9 @@ impl SimulatedReader {
     /// Puts the plug in: another line under the same name, and the reader starts anew.
     pub fn plug(&mut self) -> anyhow::Result<()> {
         self.unplug();
-        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY).context("open a pty")?;
+        // A program that a test starts must not hold the line: nobody would notice its end.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = posix_openpt(flags).context("open a pty")?;
         grantpt(&master)?;
         unlockpt(&master)?;
         let name = ptsname_r(&master)?;
