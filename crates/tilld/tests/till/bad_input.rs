@@ -272,9 +272,9 @@ fn a_till_that_cannot_start_says_why_and_ends() {
     let said = start_with(&site, "till", "id", "kasse-2".to_owned());
     assert!(said.contains("a till keeps its name"), "{said}");
 
-    // The log beside a ledger holds all of it until it is emptied into the file.
+    // The log beside a ledger may hold all of it, until it is emptied into the file.
     for file in ["till/ledger.db-wal", "till/ledger.db-shm"] {
-        fs::remove_file(site.path(file)).unwrap();
+        let _ = fs::remove_file(site.path(file));
     }
     for (file, damage, expected) in [
         ("till/ledger.db", &b"this was a ledger"[..], "ledger"),

@@ -52,8 +52,8 @@ pub(crate) const SNACK: &[&str] = &["1x Ostehaps 3,00"];
 pub(crate) struct Wishes {
     /// The till reaches the hub through a [`Link`].
     pub(crate) link: bool,
-    /// The till has a reader on this serial line beside the PC/SC one.
-    pub(crate) serial: Option<PathBuf>,
+    /// Readers on serial lines beside the PC/SC one: the key of their list, and the line.
+    pub(crate) serial: Vec<(&'static str, PathBuf)>,
     /// Settings of the hub: section, key, value.
     pub(crate) hub: Vec<(&'static str, &'static str, toml::Value)>,
 }
@@ -483,9 +483,9 @@ impl Site {
         );
         put(&mut till, "hub", "enrolment_code", ENROLMENT_CODE);
         put(&mut till, "page", "listen", address(self.ports.page));
-        if let Some(line) = &wishes.serial {
+        for (key, line) in &wishes.serial {
             let line = line.to_string_lossy().into_owned();
-            put(&mut till, "readers", "serial", vec![line]);
+            put(&mut till, "readers", key, vec![line]);
         }
         let mut hub = shipped("hub.toml");
         put(&mut hub, "hub", "listen", address(self.ports.hub));
