@@ -416,6 +416,17 @@ pub(in crate::serial) mod tests {
     }
 
     #[test]
+    fn bytes_like_a_head_cost_one_command_and_no_more() {
+        let mut bench = Bench::open();
+        bench.expect(LOOK);
+        bench.say(&["00FF40C0D5", ACK, FOUR]);
+        assert_eq!(bench.told(), "");
+        bench.expect(LOOK);
+        bench.say(&[ACK, FOUR]);
+        assert_eq!(bench.told(), "came 72BF9961");
+    }
+
+    #[test]
     fn a_chip_that_stops_answering_is_aborted_and_then_lost() {
         let mut bench = Bench::open();
         bench.look(FOUR);

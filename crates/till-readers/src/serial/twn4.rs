@@ -38,7 +38,7 @@ pub(super) struct Twn4 {
     show: VecDeque<Command>,
     look: Option<Look>,
     asked: Option<Asked>,
-    /// Nothing is sent before that, and what comes is thrown away.
+    /// Nothing is sent before that; what comes meanwhile answers nothing.
     quiet_until: Instant,
     next_look: Instant,
     /// Commands in a row without an answer.
@@ -306,9 +306,7 @@ impl Conversation for Twn4 {
 
     fn handle_bytes(&mut self, bytes: &[u8], now: Instant) {
         for &byte in bytes {
-            if let Some(line) = self.decoder.push(byte)
-                && now >= self.quiet_until
-            {
+            if let Some(line) = self.decoder.push(byte) {
                 self.handle_line(&line, now);
             }
         }
@@ -429,6 +427,21 @@ mod tests {
             bench
         }
 
+        /// As [`Bench::open`], with a search at 125 kHz in each look.
+        fn open_with_em4100() -> Bench {
+            let mut bench = Bench::new(true);
+            bench.check("", "");
+            bench.check("0004FF", "000454574E34");
+            // SearchTag looks at 125 kHz alone.
+            bench.check("05020100000000000000", "00");
+            bench.check("0400030000", "00");
+            for _ in 0..2 {
+                bench.check(LOOK, NONE);
+                bench.check("050010", NONE);
+            }
+            bench
+        }
+
         /// The next line that the till sends, in a second.
         #[track_caller]
         fn expect(&mut self, line: &str) {
@@ -536,6 +549,8 @@ mod tests {
         bench.expect(LOOK);
         bench.now += ANSWER_TIME;
         assert_eq!(bench.till.poll_transmit(bench.now), None);
+        bench.now += QUIET_TIME / 2;
+        assert_eq!(bench.till.poll_transmit(bench.now), None);
         bench.say(&format!("{FOUR}\r"));
         bench.check(LOOK, SEVEN);
         assert_eq!(bench.told(), "came 04A1B2C3D4E5F6");
@@ -584,15 +599,8 @@ mod tests {
 
     #[test]
     fn em4100_chips_are_looked_for_when_configured_and_counted_with_the_others() {
-        let mut bench = Bench::new(true);
-        bench.check("", "");
-        bench.check("0004FF", "000454574E34");
-        // SearchTag looks at 125 kHz alone.
-        bench.check("05020100000000000000", "00");
-        bench.check("0400030000", "00");
+        let mut bench = Bench::open_with_em4100();
         for (high, low) in [
-            (NONE, NONE),
-            (NONE, NONE),
             (NONE, "0001402805010063E9AE"),
             (FOUR, "0001402805010063E9AE"),
             (FOUR, NONE),
@@ -609,6 +617,15 @@ mod tests {
     #[test]
     fn a_search_that_is_refused_is_no_empty_field() {
         check(&[FOUR, "05", "05", "05", FOUR], "came 72BF9961");
+        // Nor is the other search of the same look.
+        let mut bench = Bench::open_with_em4100();
+        for _ in 0..3 {
+            bench.check(LOOK, "05");
+        }
+        assert_eq!(bench.told(), "opened TWN4");
+        bench.check(LOOK, FOUR);
+        bench.check("050010", NONE);
+        assert_eq!(bench.told(), "came 72BF9961");
     }
 
     #[test]

@@ -315,6 +315,19 @@ mod tests {
     }
 
     #[test]
+    fn frames_behind_bytes_like_a_head_are_found_when_it_proves_none() {
+        let answer = "0000FF0CF4D54B01010004080472BF9961A300";
+        check(
+            &format!("00FF1AE6D50000FF00FF00{answer}00"),
+            &[
+                Err(Damaged),
+                Ok(Frame::Ack),
+                Ok(Frame::Answer(0x4B, hex("01010004080472BF9961"))),
+            ],
+        );
+    }
+
+    #[test]
     fn a_head_that_promises_more_ends_with_the_next_command() {
         let mut decoder = Decoder::default();
         decoder.push(&hex("00FF20E0D5"));
