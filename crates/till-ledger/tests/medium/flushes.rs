@@ -7,10 +7,13 @@
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 static FSYNCS: AtomicU64 = AtomicU64::new(0);
 static FDATASYNCS: AtomicU64 = AtomicU64::new(0);
 static UNTIL_FAILURE: AtomicI64 = AtomicI64::new(i64::MAX);
+static DELAY_US: AtomicU64 = AtomicU64::new(0);
 static FOR_EVER: AtomicBool = AtomicBool::new(false);
 
 /// All flushes so far.
@@ -29,6 +32,20 @@ pub(crate) fn fail(nth: i64, for_ever: bool) {
     FOR_EVER.store(for_ever, Ordering::SeqCst);
     let left = if nth > 0 { nth } else { i64::MAX };
     UNTIL_FAILURE.store(left, Ordering::SeqCst);
+}
+
+/// Makes every flush take so much longer, as on a slower medium.
+#[allow(dead_code, reason = "for the benchmark, not for tests")]
+pub(crate) fn delay(time: Duration) {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    DELAY_US.store(micros, Ordering::SeqCst);
+}
+
+fn wait() {
+    let micros = DELAY_US.load(Ordering::SeqCst);
+    if micros > 0 {
+        sleep(Duration::from_micros(micros));
+    }
 }
 
 /// Counts an operation; whether it fails.
@@ -54,6 +71,7 @@ extern "C" fn fdatasync(fd: c_int) -> c_int {
     if fails() {
         return set_errno(libc::EIO);
     }
+    wait();
     // SAFETY: the system call takes a number and touches no memory.
     unsafe { libc::syscall(libc::SYS_fdatasync, fd) as c_int }
 }
@@ -65,6 +83,7 @@ extern "C" fn fsync(fd: c_int) -> c_int {
     if fails() {
         return set_errno(libc::EIO);
     }
+    wait();
     // SAFETY: the system call takes a number and touches no memory.
     unsafe { libc::syscall(libc::SYS_fsync, fd) as c_int }
 }
