@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::error::{LedgerError, Refusal};
-use crate::feed::{RecordKind, touch};
+use crate::feed::{RecordKind, touch, touch_account};
 use crate::store::{HubLedger, HubReader, millis, moment};
 use crate::tenancy::{CanteenId, Reach, TenantId, not_empty, tenant_of};
 
@@ -116,7 +116,7 @@ impl HubLedger {
             ),
         )?;
         write_holder(&db, AccountId(id), &new.holder)?;
-        touch(&db, new.canteen, RecordKind::Account, &id.to_string())?;
+        touch_account(&db, new.canteen, AccountId(id))?;
         touch(&db, new.canteen, RecordKind::Holder, &id.to_string())?;
         db.commit()?;
         Ok(AccountId(id))
@@ -145,7 +145,7 @@ impl HubLedger {
                 limits.month.map(Money::ore),
             ),
         )?;
-        touch(&db, account.canteen, RecordKind::Account, &id.to_string())?;
+        touch_account(&db, account.canteen, id)?;
         Ok(db.commit()?)
     }
 
@@ -158,7 +158,7 @@ impl HubLedger {
             "UPDATE account SET credit = ?2 WHERE id = ?1",
             (id.0, credit.ore()),
         )?;
-        touch(&db, account.canteen, RecordKind::Account, &id.to_string())?;
+        touch_account(&db, account.canteen, id)?;
         Ok(db.commit()?)
     }
 
@@ -210,7 +210,7 @@ impl HubLedger {
             "UPDATE account SET status = ?2, blocked_at = ?3 WHERE id = ?1",
             (id.0, status.code(), blocked_at),
         )?;
-        touch(&db, account.canteen, RecordKind::Account, &id.to_string())?;
+        touch_account(&db, account.canteen, id)?;
         if status == Status::Closed {
             db.execute("DELETE FROM holder WHERE account = ?1", [id.0])?;
             touch(&db, account.canteen, RecordKind::Holder, &id.to_string())?;

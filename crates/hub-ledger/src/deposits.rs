@@ -8,8 +8,10 @@ use crate::accounts::{AccountRow, may_be_paid_into, read_account};
 use crate::bookings::{
     BookingId, BookingKind, BookingRow, Movement, OwnAccount, book, own_account, read_booking,
 };
+use crate::ceilings::check_debit;
 use crate::error::{LedgerError, Refusal};
-use crate::feed::{RecordKind, touch};
+use crate::feed::touch_account;
+use crate::flags::{Origin, raise_flag};
 use crate::store::HubLedger;
 use crate::tenancy::{TenantId, not_empty};
 use crate::tills::Fingerprint;
@@ -21,6 +23,17 @@ pub struct RequestKey {
     pub key: String,
     /// The fingerprint of the whole request.
     pub fingerprint: Fingerprint,
+}
+
+/// A balance to be moved by an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Correction {
+    /// How far, below zero to take money out.
+    pub amount: Money,
+    /// Why, as it stands on the statement.
+    pub reason: String,
+    /// Take money out although tills may be spending it at this moment.
+    pub force: bool,
 }
 
 /// The answer to a request that books money.
@@ -84,28 +97,31 @@ impl HubLedger {
         })
     }
 
-    /// Moves the balance up or down, with the reason on the statement.
+    /// Moves the balance up or down, with the reason on the statement. Money that tills may be
+    /// spending at this moment is taken out only by force, which is flagged.
     pub fn correct(
         &mut self,
         account: AccountId,
-        amount: Money,
-        reason: &str,
+        correction: &Correction,
         key: &RequestKey,
         now: Timestamp,
     ) -> Result<Receipt, LedgerError> {
-        not_empty("the reason", reason)?;
-        let text = format!("Korrektion: {reason}");
+        not_empty("the reason", &correction.reason)?;
+        let text = format!("Korrektion: {}", correction.reason);
         self.book_once(account, key, |db, account| {
             let own = own_account(db, account.tenant, OwnAccount::Corrections, now)?;
-            shift(
-                db,
-                account,
-                own,
-                BookingKind::Correction,
-                amount,
-                &text,
-                now,
-            )
+            let guarded = check_correction(db, account, correction)?;
+            if let Err(refusal) = &guarded
+                && !correction.force
+            {
+                return Err(refusal.clone().into());
+            }
+            let kind = BookingKind::Correction;
+            let booking = shift(db, account, own, kind, correction.amount, &text, now)?;
+            if let Err(refusal) = guarded {
+                note_forced(db, account, booking, &refusal, now)?;
+            }
+            Ok(booking)
         })
     }
 
@@ -128,12 +144,7 @@ impl HubLedger {
             "INSERT INTO request_key (tenant, key, fingerprint, booking) VALUES (?1, ?2, ?3, ?4)",
             (account.tenant.0, &key.key, key.fingerprint.0, booking.0),
         )?;
-        touch(
-            &db,
-            account.canteen,
-            RecordKind::Account,
-            &account.id.to_string(),
-        )?;
+        touch_account(&db, account.canteen, account.id)?;
         let booking = read_booking(&db, booking)?;
         db.commit()?;
         Ok(Receipt {
@@ -141,6 +152,35 @@ impl HubLedger {
             replayed: false,
         })
     }
+}
+
+fn check_correction(
+    db: &Connection,
+    account: &AccountRow,
+    correction: &Correction,
+) -> Result<Result<(), Refusal>, LedgerError> {
+    match correction.amount.checked_neg() {
+        Some(debit) if debit > Money::ZERO => check_debit(db, account.id, debit),
+        Some(_) | None => Ok(Ok(())),
+    }
+}
+
+fn note_forced(
+    db: &Connection,
+    account: &AccountRow,
+    booking: BookingId,
+    refusal: &Refusal,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let origin = Origin {
+        tenant: account.tenant,
+        till: None,
+        epoch: None,
+        seq: None,
+    };
+    let detail = format!("a correction was forced although {refusal}");
+    let (account, booking) = (Some(account.id), Some(booking));
+    raise_flag(db, "forced_debit", &origin, account, booking, &detail, now)
 }
 
 /// Books money that was paid in, and counts it towards the arming of the top-up agreement.
@@ -333,9 +373,12 @@ mod tests {
         let of = bed.send(&mut till, [sale(account, chip, kr(22))])[0];
         bed.send(&mut till, [void(account, of, 1, kr(22))]);
         let key = bed.key();
-        bed.ledger
-            .correct(account, ore(-50), "afrunding", &key, NOW)
-            .unwrap();
+        let correction = Correction {
+            amount: ore(-50),
+            reason: "afrunding".to_owned(),
+            force: false,
+        };
+        bed.ledger.correct(account, &correction, &key, NOW).unwrap();
         let day = BusinessDay::of(NOW);
         let rows = bed.ledger.statement(account, day..=day).unwrap();
         let shown: Vec<String> = rows

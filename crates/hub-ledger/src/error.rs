@@ -110,6 +110,21 @@ pub enum Refusal {
         /// What was asked for.
         amount: Money,
     },
+    /// Tills may be spending the money at this moment.
+    #[error(
+        "tills may still sell for {outstanding} on the account before this hub hears of it, and no \
+         more than {overspend_max} beyond the balance is accepted; block the account until the \
+         tills have been in contact, or force the correction"
+    )]
+    RightsOutstanding {
+        /// What they may still sell.
+        outstanding: Money,
+        /// What the canteen accepts beyond the balance.
+        overspend_max: Money,
+    },
+    /// A till that may come back is not retired.
+    #[error("the till is in use; revoke it or enrol its successor before retiring it")]
+    TillInUse,
     /// A closed chip stays closed.
     #[error("the chip is closed and cannot be used again; add it anew")]
     ChipClosed,
@@ -141,6 +156,8 @@ impl Refusal {
             Refusal::TopUpAmount { .. } => "top-up-amount",
             Refusal::Price { .. } => "price",
             Refusal::Negative { .. } => "negative",
+            Refusal::RightsOutstanding { .. } => "rights-outstanding",
+            Refusal::TillInUse => "till-in-use",
             Refusal::ChipClosed => "chip-closed",
             Refusal::KeyReused => "key-reused",
             Refusal::Enrolment => "enrolment-refused",

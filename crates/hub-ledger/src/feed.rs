@@ -5,18 +5,20 @@
 
 use std::io::{self, Write};
 
-use canteen::AccountId;
+use canteen::{AccountId, Money};
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 use sync_proto::{
-    AccountRecord, Change, ChipRecord, FEED_PAGE_MAX, FeedPage, FeedPosition, FeedRefusal,
-    HolderRecord, ProductRecord, Record, SnapshotHeader, SnapshotTrailer,
+    AccountRecord, Change, ChipRecord, Epoch, FEED_PAGE_MAX, FeedPage, FeedPosition, FeedRefusal,
+    HolderRecord, ProductRecord, Record, SnapshotHeader, SnapshotTrailer, TillPosition,
 };
 
 use crate::accounts::{AccountRow, find_account, find_holder};
+use crate::ceilings::{ceiling_of, move_issues, reissue};
 use crate::chips::chip_by_uid;
 use crate::error::LedgerError;
+use crate::positions::{Ceilings, ceilings_for};
 use crate::products::find_product;
 use crate::store::{HubReader, hub_position};
 use crate::tenancy::CanteenId;
@@ -65,6 +67,16 @@ pub(crate) fn touch(
     kind: RecordKind,
     id: &str,
 ) -> Result<(), LedgerError> {
+    next_version(db, canteen, kind, id)?;
+    Ok(())
+}
+
+fn next_version(
+    db: &Connection,
+    canteen: CanteenId,
+    kind: RecordKind,
+    id: &str,
+) -> Result<i64, LedgerError> {
     let rv: i64 = db
         .prepare_cached("UPDATE hub SET rv = rv + 1 RETURNING rv")?
         .query_row([], |row| row.get(0))?;
@@ -73,15 +85,76 @@ pub(crate) fn touch(
          ON CONFLICT (canteen, kind, id) DO UPDATE SET rv = ?4",
     )?
     .execute((canteen.0, kind.code(), id, rv))?;
-    Ok(())
+    Ok(rv)
+}
+
+/// An account has changed: its ceilings are issued anew, and every till of the canteen hears of it.
+pub(crate) fn touch_account(
+    db: &Connection,
+    canteen: CanteenId,
+    account: AccountId,
+) -> Result<(), LedgerError> {
+    reissue(db, account, None)?;
+    touch_issued(db, canteen, account)
+}
+
+/// Gives an account's record the next version when its ceilings have been issued.
+pub(crate) fn touch_issued(
+    db: &Connection,
+    canteen: CanteenId,
+    account: AccountId,
+) -> Result<(), LedgerError> {
+    let rv = next_version(db, canteen, RecordKind::Account, &account.to_string())?;
+    move_issues(db, account, rv)
+}
+
+/// The version of an account's record.
+pub(crate) fn account_version(
+    db: &Connection,
+    account: &AccountRow,
+) -> Result<Option<u64>, LedgerError> {
+    let rv: Option<i64> = db
+        .prepare_cached("SELECT rv FROM record WHERE canteen = ?1 AND kind = ?2 AND id = ?3")?
+        .query_row(
+            (
+                account.canteen.0,
+                RecordKind::Account.code(),
+                account.id.to_string(),
+            ),
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(rv.map(i64::cast_unsigned))
+}
+
+/// The record of one account for one till, with its ceiling.
+pub(crate) fn account_change(
+    db: &Connection,
+    till: &TillAccess,
+    epoch: Epoch,
+    account: &AccountRow,
+    now: Timestamp,
+) -> Result<Option<Change>, LedgerError> {
+    let Some(rv) = account_version(db, account)? else {
+        return Ok(None);
+    };
+    let pages = Pages::new(db, till, Ceilings::Given(epoch), now)?;
+    Ok(Some(Change {
+        rv,
+        record: pages.account(account.id)?,
+    }))
 }
 
 impl HubReader {
-    /// The changes after a cursor, at most a page of them.
+    /// The changes after a cursor, at most a page of them. What [`HubReader::is_received`] tells
+    /// comes first.
+    ///
+    /// A page may end before changes that there are: see [`HubReader::has_changes`].
     pub fn feed(
         &self,
         till: &TillAccess,
         from: FeedPosition,
+        position: Option<&TillPosition>,
         now: Timestamp,
     ) -> Result<Result<FeedPage, FeedRefusal>, LedgerError> {
         let db = self.db.unchecked_transaction()?;
@@ -90,13 +163,22 @@ impl HubReader {
             return Ok(Err(FeedRefusal::SnapshotRequired));
         }
         let mut keys = changed_keys(&db, till.canteen, from.cursor, FEED_PAGE_MAX + 1)?;
+        let ceilings = ceilings_for(&db, till, position, now)?;
         let more = keys.len() > FEED_PAGE_MAX;
         keys.truncate(FEED_PAGE_MAX);
         let to = match keys.last() {
             Some(last) if more => last.rv,
             Some(_) | None => rv,
         };
-        let pages = Pages::new(&db, till, now)?;
+        let (to, more) = match first_withheld(&keys, ceilings) {
+            Some(at) => {
+                let to = keys[at].rv - 1;
+                keys.truncate(at);
+                (to, false)
+            }
+            None => (to, more),
+        };
+        let pages = Pages::new(&db, till, ceilings, now)?;
         let changes = keys
             .iter()
             .map(|key| pages.change(key))
@@ -120,12 +202,20 @@ impl HubReader {
     pub fn snapshot(
         &self,
         till: &TillAccess,
+        position: Option<&TillPosition>,
         now: Timestamp,
         out: &mut impl Write,
     ) -> Result<io::Result<()>, LedgerError> {
         let db = self.db.unchecked_transaction()?;
+        let ceilings = ceilings_for(&db, till, position, now)?;
+        if ceilings == Ceilings::Withheld {
+            // Cut short, it counts for nothing, and the till asks again from where it stands now.
+            return Ok(Err(io::Error::other(
+                "the till has moved on since it asked",
+            )));
+        }
         let (hub_epoch, as_of) = hub_position(&db)?;
-        let pages = Pages::new(&db, till, now)?;
+        let pages = Pages::new(&db, till, ceilings, now)?;
         let mut lines = Lines {
             out,
             hasher: Sha256::new(),
@@ -189,18 +279,35 @@ fn changed_keys(
     Ok(keys)
 }
 
+/// The first record that a till which cannot prove where it stands must not pass.
+fn first_withheld(keys: &[Key], ceilings: Ceilings) -> Option<usize> {
+    match ceilings {
+        Ceilings::Given(_) | Ceilings::None => None,
+        Ceilings::Withheld => keys.iter().position(|key| key.kind == RecordKind::Account),
+    }
+}
+
 /// Makes records for one till, all from the same moment.
 struct Pages<'a> {
     db: &'a Connection,
+    till: &'a TillAccess,
+    ceilings: Ceilings,
     canteen: CanteenId,
     incl_seq: u64,
     now: Timestamp,
 }
 
 impl<'a> Pages<'a> {
-    fn new(db: &'a Connection, till: &TillAccess, now: Timestamp) -> Result<Self, LedgerError> {
+    fn new(
+        db: &'a Connection,
+        till: &'a TillAccess,
+        ceilings: Ceilings,
+        now: Timestamp,
+    ) -> Result<Self, LedgerError> {
         Ok(Pages {
             db,
+            till,
+            ceilings,
             canteen: till.canteen,
             incl_seq: accepted_through(db, &till.till)?,
             now,
@@ -230,9 +337,17 @@ impl<'a> Pages<'a> {
             credit: account.credit,
             limits: account.limits.into(),
             spent: account.spent.into(),
-            ceiling: None,
+            ceiling: self.ceiling(id)?,
             top_up,
         }))
+    }
+
+    fn ceiling(&self, account: AccountId) -> Result<Option<Money>, LedgerError> {
+        let Ceilings::Given(epoch) = self.ceilings else {
+            return Ok(None);
+        };
+        let issued = ceiling_of(self.db, &self.till.till, epoch, account)?;
+        Ok(issued.map(|(ceiling, _)| ceiling))
     }
 
     fn chip(&self, uid: &str) -> Result<Record, LedgerError> {
@@ -274,15 +389,6 @@ impl<'a> Pages<'a> {
             }),
         })
     }
-}
-
-pub(crate) fn touch_account(db: &Connection, account: &AccountRow) -> Result<(), LedgerError> {
-    touch(
-        db,
-        account.canteen,
-        RecordKind::Account,
-        &account.id.to_string(),
-    )
 }
 
 /// A new till need not hear of what is gone.
@@ -335,7 +441,6 @@ impl<W: Write> Lines<'_, W> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use canteen::Money;
     use proptest::prelude::*;
 
     use super::*;
@@ -381,7 +486,7 @@ mod tests {
             loop {
                 let page = bed
                     .ledger
-                    .feed(&till.access, self.at, NOW)
+                    .feed(&till.access, self.at, None, NOW)
                     .unwrap()
                     .unwrap();
                 let versions: Vec<u64> = page.changes.iter().map(|change| change.rv).collect();
@@ -425,7 +530,7 @@ mod tests {
     fn snapshot(bed: &Bed, till: &TestTill) -> String {
         let mut out = Vec::new();
         bed.ledger
-            .snapshot(&till.access, NOW, &mut out)
+            .snapshot(&till.access, None, NOW, &mut out)
             .unwrap()
             .unwrap();
         String::from_utf8(out).unwrap()
@@ -451,7 +556,7 @@ mod tests {
         for (till, incl_seq) in [(&one, 2), (&two, 0)] {
             let page = bed
                 .ledger
-                .feed(&till.access, start(&bed), NOW)
+                .feed(&till.access, start(&bed), None, NOW)
                 .unwrap()
                 .unwrap();
             let record = page.changes.iter().find_map(|change| match &change.record {
@@ -477,7 +582,11 @@ mod tests {
             hub_epoch: before.0,
             cursor: before.1,
         };
-        let page = bed.ledger.feed(&till.access, from, NOW).unwrap().unwrap();
+        let page = bed
+            .ledger
+            .feed(&till.access, from, None, NOW)
+            .unwrap()
+            .unwrap();
         assert_eq!(page.changes.len(), 1);
         assert_eq!(
             (page.from, page.to, page.more),
@@ -501,7 +610,7 @@ mod tests {
             (0, 0, false),
         ] {
             let from = FeedPosition { hub_epoch, cursor };
-            let page = bed.ledger.feed(&till.access, from, NOW).unwrap();
+            let page = bed.ledger.feed(&till.access, from, None, NOW).unwrap();
             let refused = page == Err(FeedRefusal::SnapshotRequired);
             assert_eq!(refused, !ok, "{from:?}");
         }
@@ -514,7 +623,7 @@ mod tests {
         let till = bed.till("kasse-1");
         let page = bed
             .ledger
-            .feed(&till.access, start(&bed), NOW)
+            .feed(&till.access, start(&bed), None, NOW)
             .unwrap()
             .unwrap();
         assert_eq!(page.changes, []);
@@ -542,7 +651,7 @@ mod tests {
             .unwrap();
         let first = bed
             .ledger
-            .feed(&till.access, start(&bed), NOW)
+            .feed(&till.access, start(&bed), None, NOW)
             .unwrap()
             .unwrap();
         assert_eq!((first.changes.len(), first.more), (FEED_PAGE_MAX, true));
@@ -550,7 +659,11 @@ mod tests {
             cursor: first.to,
             ..start(&bed)
         };
-        let second = bed.ledger.feed(&till.access, next, NOW).unwrap().unwrap();
+        let second = bed
+            .ledger
+            .feed(&till.access, next, None, NOW)
+            .unwrap()
+            .unwrap();
         assert_eq!((second.changes.len(), second.more), (5, false));
         let snapshot = Replica::of_snapshot(&bed, &till);
         assert_eq!(snapshot.records.len(), FEED_PAGE_MAX + 5);
@@ -635,7 +748,12 @@ mod tests {
                         if left != Money::ZERO {
                             let key = bed.key();
                             let out = left.checked_neg().unwrap();
-                            drop(bed.ledger.correct(account, out, "lukkes", &key, NOW));
+                            let correction = crate::Correction {
+                                amount: out,
+                                reason: "lukkes".to_owned(),
+                                force: true,
+                            };
+                            drop(bed.ledger.correct(account, &correction, &key, NOW));
                         }
                         drop(bed.ledger.close_account(account, NOW));
                     }

@@ -16,6 +16,7 @@ use sync_proto::{
 
 use crate::accounts::{AccountRow, find_account, write_spent};
 use crate::bookings::{BookingId, BookingKind, Movement, OwnAccount, book, own_account};
+use crate::ceilings::{acknowledge, count_gross, reissue_and_tell};
 use crate::chips::find_chip;
 use crate::error::LedgerError;
 use crate::feed::touch_account;
@@ -122,25 +123,28 @@ fn known_entries(
         0 => (before, batch.prev_hash),
         _ => (before + known as u64, hashes[known - 1]),
     };
-    if stored_hash(db, batch, mark, seq)? == Some(theirs) {
+    let stored = |seq| stored_hash(db, &batch.till, batch.epoch, mark, seq);
+    if stored(seq)? == Some(theirs) {
         return Ok(Ok(known));
     }
     let mut agreed_through = 0;
     for (seq, hash) in (batch.first_seq..).zip(&hashes[..known]) {
-        if stored_hash(db, batch, mark, seq)? != Some(*hash) {
+        if stored(seq)? != Some(*hash) {
             break;
         }
         agreed_through = seq;
     }
-    if agreed_through == 0 && stored_hash(db, batch, mark, before)? == Some(batch.prev_hash) {
+    if agreed_through == 0 && stored(before)? == Some(batch.prev_hash) {
         agreed_through = before;
     }
     Ok(Err(BatchRefusal::Fork { agreed_through }))
 }
 
-fn stored_hash(
+/// The hash of an entry that is in the journal, or of what stands before the first one.
+pub(crate) fn stored_hash(
     db: &Connection,
-    batch: &Batch,
+    till: &TillId,
+    epoch: Epoch,
     mark: &Watermark,
     seq: u64,
 ) -> Result<Option<EntryHash>, LedgerError> {
@@ -148,13 +152,9 @@ fn stored_hash(
         return Ok(Some(mark.hash));
     }
     if seq == 0 {
-        return Ok(Some(EntryHash::genesis(
-            &batch.till,
-            batch.epoch,
-            &mark.key,
-        )));
+        return Ok(Some(EntryHash::genesis(till, epoch, &mark.key)));
     }
-    let Some(id) = journal_id(db, &batch.till, batch.epoch, seq)? else {
+    let Some(id) = journal_id(db, till, epoch, seq)? else {
         return Ok(None);
     };
     let hash = db
@@ -236,6 +236,9 @@ struct Ingest<'a> {
     touched: BTreeMap<i64, ()>,
     /// The purchases that may fire a top-up, by account.
     purchases: BTreeMap<i64, Purchases>,
+    hub_epoch: u64,
+    /// The highest cursor of this hub's feed that a booked entry carries.
+    acknowledged: u64,
 }
 
 /// What became of an entry, before it is told to the till.
@@ -268,6 +271,8 @@ impl<'a> Ingest<'a> {
             now,
             touched: BTreeMap::new(),
             purchases: BTreeMap::new(),
+            hub_epoch: hub_position(db)?.0,
+            acknowledged: 0,
         })
     }
 
@@ -313,12 +318,19 @@ impl<'a> Ingest<'a> {
             Ok(read) => read,
             Err(error) => return Ok(unreadable(&error)),
         };
-        match body {
+        let fate = match body {
             EntryBody::Sale(sale) => self.take_sale(&header, &sale),
             EntryBody::Void(void) => self.take_void(&header, &void),
             EntryBody::Decline(decline) => self.take_decline(&header, &decline),
             EntryBody::Start(_) | EntryBody::FeedAck(_) => Ok(Fate::Noted),
+        }?;
+        match &fate {
+            Fate::Noted | Fate::Booked { .. } if header.fc.hub_epoch == self.hub_epoch => {
+                self.acknowledged = self.acknowledged.max(header.fc.cursor);
+            }
+            Fate::Noted | Fate::Booked { .. } | Fate::Quarantined { .. } => {}
         }
+        Ok(fate)
     }
 
     fn take_sale(&mut self, header: &EntryHeader, sale: &Sale) -> Result<Fate, LedgerError> {
@@ -367,6 +379,8 @@ impl<'a> Ingest<'a> {
                 format!("account {} is not open in this canteen", sale.account),
             )),
             Some(account) => {
+                let till = &self.access.till;
+                count_gross(self.db, till, self.epoch, account.id, sale.amount, moved.id)?;
                 flags.extend(self.count_sale(header, sale, account, moved.balance_after)?);
             }
         }
@@ -683,8 +697,10 @@ impl<'a> Ingest<'a> {
         }
     }
 
-    /// Fires the top-ups that the purchases ask for and tells all tills what changed.
+    /// Fires the top-ups that the purchases ask for, takes note of what the till has applied, and
+    /// tells all tills what changed.
     fn finish(self, rules: &TopUpRules) -> Result<(), LedgerError> {
+        let freed = acknowledge(self.db, &self.access.till, self.epoch, self.acknowledged)?;
         for (account, purchases) in &self.purchases {
             let Some(account) = find_account(self.db, AccountId(*account))? else {
                 continue;
@@ -695,7 +711,12 @@ impl<'a> Ingest<'a> {
         }
         for account in self.touched.keys() {
             if let Some(account) = find_account(self.db, AccountId(*account))? {
-                touch_account(self.db, &account)?;
+                touch_account(self.db, account.canteen, account.id)?;
+            }
+        }
+        for account in freed {
+            if !self.touched.contains_key(&account.0) {
+                reissue_and_tell(self.db, account)?;
             }
         }
         Ok(())

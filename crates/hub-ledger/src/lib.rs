@@ -10,16 +10,21 @@
 //!    read is kept byte for byte in quarantine.
 //! 3. **Nothing is edited.** Journal and bookings only grow; triggers refuse anything else.
 //!
+//! What tills may sell without asking is bounded by ceilings, so that several of them together
+//! overspend no more than a canteen accepts (`ceilings.rs`, `positions.rs`).
+//!
 //! All SQL of the hub is in this crate. Time and randomness come in as arguments.
 
 mod accounts;
 mod bookings;
+mod ceilings;
 mod chips;
 mod deposits;
 mod error;
 mod feed;
 mod flags;
 mod ingest;
+mod positions;
 mod products;
 mod store;
 mod tenancy;
@@ -31,10 +36,12 @@ mod top_ups;
 
 pub use accounts::{AccountRow, Holder, LimitsChange, NewAccount};
 pub use bookings::{BookingId, BookingKind, BookingRow};
+pub use ceilings::OfflineBounds;
 pub use chips::{ChipRow, NewChip};
-pub use deposits::{Receipt, RequestKey};
+pub use deposits::{Correction, Receipt, RequestKey};
 pub use error::{LedgerError, Refusal};
 pub use flags::{FlagRow, QuarantineRow};
+pub use positions::Asking;
 pub use products::{NewProduct, ProductRow};
 pub use store::{HubLedger, HubReader};
 pub use tenancy::{CanteenId, CanteenRow, Reach, TenantId};

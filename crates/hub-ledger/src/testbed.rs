@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sync_proto::{
     Batch, BatchAnswer, BatchRefusal, Decline, EnrolRequest, EntryBody, EntryHash, EntryHeader,
     EntryTexts, Epoch, FeedPosition, Head, HeadSignature, NumberedEntry, PROTO, Sale, SaleLine,
-    TillId, TillKey, TillReport, Void,
+    TillId, TillKey, TillPosition, TillReport, Void,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -170,6 +170,7 @@ impl Bed {
         TestTill {
             access: self.ledger.till_by_token(token).unwrap().unwrap(),
             seed,
+            feed: FeedPosition::default(),
             entries: Vec::new(),
             hashes: vec![EntryHash::genesis(&id, Epoch(1), &request.public_key)],
         }
@@ -286,6 +287,8 @@ impl Bed {
 #[derive(Clone)]
 pub(crate) struct TestTill {
     pub(crate) access: TillAccess,
+    /// What it writes into its entries.
+    pub(crate) feed: FeedPosition,
     seed: u8,
     entries: Vec<EntryTexts>,
     hashes: Vec<EntryHash>,
@@ -306,6 +309,17 @@ impl TestTill {
 
     pub(crate) fn last_seq(&self) -> u64 {
         self.entries.len() as u64
+    }
+
+    /// Where it stands when it knows that the hub has the entries up to `acked_seq`.
+    pub(crate) fn position(&self, acked_seq: u64) -> TillPosition {
+        TillPosition {
+            epoch: Epoch(1),
+            head_seq: self.last_seq(),
+            head_hash: self.hashes[self.entries.len()],
+            acked_seq,
+            acked_hash: self.hashes[acked_seq as usize],
+        }
     }
 
     /// Writes an entry and gives its id.
@@ -344,7 +358,7 @@ impl TestTill {
             bt: 1,
             boot: Uuid::nil(),
             day: BusinessDay::of(at),
-            fc: FeedPosition::default(),
+            fc: self.feed,
             kind: kind.to_owned(),
             version: 1,
         }

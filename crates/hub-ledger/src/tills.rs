@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 use sync_proto::{EnrolRequest, EntryHash, Epoch, TillId, TillPublicKey, TillReport};
 
+use crate::ceilings::issue_to_new_epoch;
 use crate::error::{LedgerError, Refusal};
 use crate::store::{HubLedger, HubReader, millis, moment};
 use crate::tenancy::{CanteenId, Reach, TenantId, tenant_of};
@@ -120,9 +121,9 @@ impl HubLedger {
     ) -> Result<Enrolment, LedgerError> {
         let db = self.change()?;
         let key = request.public_key;
-        let canteen: Option<String> = db
+        let canteen: Option<(i64, String)> = db
             .query_row(
-                "SELECT c.name FROM till t JOIN canteen c ON c.id = t.canteen
+                "SELECT c.id, c.name FROM till t JOIN canteen c ON c.id = t.canteen
                  WHERE t.id = ?1 AND t.code_hash = ?2 AND t.revoked_at IS NULL
                    AND (t.code_used_by IS NULL OR t.code_used_by = ?3)",
                 (
@@ -130,13 +131,13 @@ impl HubLedger {
                     Fingerprint::of(&request.code).0,
                     key.0,
                 ),
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional()?;
-        let Some(canteen) = canteen else {
+        let Some((canteen_id, canteen)) = canteen else {
             return Err(Refusal::Enrolment.into());
         };
-        begin_epoch(&db, request, now)?;
+        let is_new = begin_epoch(&db, request, now)?;
         db.execute(
             "UPDATE till SET code_used_by = ?2, token_hash = ?3, epoch = ?4, enrolled_at = ?5
              WHERE id = ?1",
@@ -148,11 +149,15 @@ impl HubLedger {
                 millis(now),
             ),
         )?;
+        if is_new {
+            issue_to_new_epoch(&db, CanteenId(canteen_id), request.epoch)?;
+        }
         db.commit()?;
         Ok(Enrolment { canteen })
     }
 
-    /// Takes a till's token away. What it has sent stays.
+    /// Takes a till's token away. What it has sent stays, and what it may still be selling goes on
+    /// counting until it is retired.
     pub fn revoke_till(&mut self, till: &TillId, now: Timestamp) -> Result<(), LedgerError> {
         let db = self.change()?;
         let changed = db.execute(
@@ -314,7 +319,12 @@ pub(crate) fn till_from(name: &str) -> Result<TillId, LedgerError> {
         .map_err(|_| LedgerError::Unreadable { what: "till" })
 }
 
-fn begin_epoch(db: &Connection, request: &EnrolRequest, now: Timestamp) -> Result<(), LedgerError> {
+/// Makes the epoch known and tells whether it is new.
+fn begin_epoch(
+    db: &Connection,
+    request: &EnrolRequest,
+    now: Timestamp,
+) -> Result<bool, LedgerError> {
     let EnrolRequest {
         till,
         epoch,
@@ -326,7 +336,11 @@ fn begin_epoch(db: &Connection, request: &EnrolRequest, now: Timestamp) -> Resul
         if known.key != *public_key {
             return Err(Refusal::Enrolment.into());
         }
-        return Ok(());
+        db.execute(
+            "UPDATE till_epoch SET retired_at = NULL WHERE till = ?1 AND epoch = ?2",
+            (till.as_str(), epoch.0.cast_signed()),
+        )?;
+        return Ok(false);
     }
     let genesis = EntryHash::genesis(till, *epoch, public_key);
     db.execute(
@@ -340,7 +354,7 @@ fn begin_epoch(db: &Connection, request: &EnrolRequest, now: Timestamp) -> Resul
             millis(now),
         ),
     )?;
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -305,7 +305,7 @@ impl HubLedger {
              VALUES (?1, ?2, ?3, 'active', ?4)",
             (account.id.0, amount.ore(), card, millis(now)),
         )?;
-        touch_account(&db, &account)?;
+        touch_account(&db, account.canteen, account.id)?;
         Ok(db.commit()?)
     }
 
@@ -326,7 +326,7 @@ impl HubLedger {
              WHERE account = ?1 AND state = 'intent'",
             (account.id.0, millis(now)),
         )?;
-        touch_account(&db, &account)?;
+        touch_account(&db, account.canteen, account.id)?;
         Ok(db.commit()?)
     }
 
@@ -349,7 +349,7 @@ impl HubLedger {
         let account = read_account(&db, top_up.account)?;
         if let Some(why) = obstacle(&db, &account, &top_up)? {
             finish(&db, &top_up, TopUpStage::Cancelled, Some(why), None, now)?;
-            touch_account(&db, &account)?;
+            touch_account(&db, account.canteen, account.id)?;
             db.commit()?;
             return Ok(None);
         }
@@ -491,7 +491,7 @@ impl HubLedger {
                     None,
                     now,
                 )?;
-                touch_account(&db, &account)?;
+                touch_account(&db, account.canteen, account.id)?;
             }
             RefundAnswer::Again => set_due(&db, &top_up, Some(later(now, spacing)))?,
             RefundAnswer::Declined { detail } => {
@@ -518,7 +518,7 @@ impl HubLedger {
             None,
             now,
         )?;
-        touch_account(&db, &account)?;
+        touch_account(&db, account.canteen, account.id)?;
         Ok(db.commit()?)
     }
 
@@ -533,7 +533,7 @@ impl HubLedger {
             .collect::<Result<_, _>>()?;
         for id in accounts {
             if let Some(account) = find_account(&db, AccountId(id))? {
-                touch_account(&db, &account)?;
+                touch_account(&db, account.canteen, account.id)?;
             }
         }
         Ok(db.commit()?)
@@ -729,7 +729,7 @@ fn intend(
         millis(now),
         purchases.count - 1,
     ))?;
-    touch_account(db, account)
+    touch_account(db, account.canteen, account.id)
 }
 
 fn new_id(now: Timestamp) -> TopUpId {
@@ -1140,7 +1140,7 @@ impl Step<'_> {
         } else {
             self.settle(&account, amount)?;
         }
-        touch_account(self.db, &account)
+        touch_account(self.db, account.canteen, account.id)
     }
 
     fn settle(&self, account: &AccountRow, amount: Money) -> Result<(), LedgerError> {
@@ -1203,7 +1203,7 @@ impl Step<'_> {
                 (agreement.id, failures, retry_at),
             )?;
         }
-        touch_account(self.db, &account)
+        touch_account(self.db, account.canteen, account.id)
     }
 
     /// Nothing moved: back to the intent, under the same name.

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hub_ledger::{Fingerprint, TopUpRules};
-use serde::Deserialize;
+use canteen::Money;
+use hub_ledger::{Fingerprint, OfflineBounds, TopUpRules};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use crate::access::OperatorAccess;
@@ -21,6 +23,8 @@ pub struct Config {
     pub operator: Vec<OperatorConfig>,
     /// The card gateway.
     pub gateway: GatewayConfig,
+    /// What tills may sell without asking.
+    pub offline: OfflineConfig,
     /// The times of automatic top-ups.
     pub top_up: TopUpConfig,
 }
@@ -86,6 +90,46 @@ impl Default for GatewayConfig {
             secret_file: PathBuf::from("/etc/kasse/gateway-secret"),
         }
     }
+}
+
+/// `[offline]`, amounts in kroner as text.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OfflineConfig {
+    /// The most that all tills together overspend on one account.
+    #[serde(deserialize_with = "amount")]
+    pub overspend_max: Money,
+    /// The most that one till sells on one account before the hub has heard of it.
+    #[serde(deserialize_with = "amount")]
+    pub till_max: Money,
+}
+
+impl Default for OfflineConfig {
+    fn default() -> OfflineConfig {
+        let OfflineBounds {
+            overspend_max,
+            till_max,
+        } = OfflineBounds::default();
+        OfflineConfig {
+            overspend_max,
+            till_max,
+        }
+    }
+}
+
+impl OfflineConfig {
+    /// The bounds that the store works by.
+    pub fn bounds(&self) -> OfflineBounds {
+        OfflineBounds {
+            overspend_max: self.overspend_max,
+            till_max: self.till_max,
+        }
+    }
+}
+
+fn amount<'de, D: Deserializer<'de>>(input: D) -> Result<Money, D::Error> {
+    let text = String::deserialize(input)?;
+    text.parse().map_err(D::Error::custom)
 }
 
 /// `[top_up]`, all in seconds or counts.
@@ -231,6 +275,14 @@ impl Config {
                 (Some(_), None) | (None, Some(_)) => {}
             }
         }
+        for (key, amount) in [
+            ("offline.overspend_max", self.offline.overspend_max),
+            ("offline.till_max", self.offline.till_max),
+        ] {
+            if amount < Money::ZERO || amount > OFFLINE_MAX {
+                return wrong(key, "is out of bounds; allowed is 0,00 to 10000,00");
+            }
+        }
         if self.top_up.look_up_after.is_empty() {
             return wrong(
                 "top_up.look_up_after",
@@ -287,6 +339,8 @@ fn read_token(path: &Path, n: usize, file: &Path) -> Result<String, ConfigError>
     Ok(token.to_owned())
 }
 
+/// More is no bound.
+const OFFLINE_MAX: Money = Money::from_kroner(10_000);
 const TOKEN_MIN: usize = 16;
 const YEAR: u64 = 366 * 24 * 3600;
 
@@ -346,6 +400,14 @@ mod tests {
         check(
             "[top_up]\nattempts_max = 0\n",
             &["top_up.attempts_max", "1 or more"],
+        );
+        check(
+            "[offline]\noverspend_max = \"-1,00\"\n",
+            &["offline.overspend_max", "0,00 to 10000,00"],
+        );
+        check(
+            "[offline]\ntill_max = 200\n",
+            &["line 2", "till_max", "string"],
         );
         check(
             "[[operator]]\nname = \"a\"\n",

@@ -95,6 +95,7 @@ fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
     let fresh_epoch = getrandom::u64().context("the system gives no random numbers")?;
     let mut ledger = HubLedger::open(&config.hub.database, fresh_epoch, config.top_up.rules())?;
     let loaded = hubd::load::load(&mut ledger, file, Timestamp::now())?;
+    ledger.bound_offline_sales(config.offline.bounds())?;
     println!(
         "added {} tills, {} products and {} accounts",
         loaded.tills, loaded.products, loaded.accounts
@@ -114,6 +115,10 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
         rules.not_found_believed = gateway.capabilities().remembers_for;
     }
     let (books, writer_stopped) = Books::open(&config.hub.database, rules)?;
+    let bounds = config.offline.bounds();
+    books
+        .write(move |books| books.bound_offline_sales(bounds))
+        .await?;
     let listener = TcpListener::bind(config.hub.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.hub.listen))?;

@@ -127,6 +127,8 @@ impl From<Refusal> for Problem {
             | Refusal::AccountClosed
             | Refusal::BalanceLeft { .. }
             | Refusal::Negative { .. }
+            | Refusal::RightsOutstanding { .. }
+            | Refusal::TillInUse
             | Refusal::ChipClosed
             | Refusal::KeyReused
             | Refusal::Enrolment
@@ -309,6 +311,24 @@ const KINDS: &[Kind] = &[
         "Bring the balance to zero before closing the account.",
     ),
     kind(
+        "rights-outstanding",
+        409,
+        "Tills may be spending the money",
+        "Tills may sell on the account before the hub hears of it, and with the money gone they could overspend more than the canteen accepts. Block the account, wait until its tills have been in contact, and try again; or send `force`, which is flagged.",
+    ),
+    kind(
+        "till-in-use",
+        409,
+        "The till is in use",
+        "Only a till that is revoked, or that was followed by another machine, is retired. Revoke it first.",
+    ),
+    kind(
+        "rollback",
+        409,
+        "The ledger ends too early",
+        "The till's disk was restored: the hub has entries up to `accepted_seq` that the till does not have. Give the till a new enrolment code.",
+    ),
+    kind(
         "chip-closed",
         409,
         "The chip is closed",
@@ -398,6 +418,11 @@ mod tests {
             Refusal::AccountBlocked,
             Refusal::AccountClosed,
             Refusal::ChipClosed,
+            Refusal::TillInUse,
+            Refusal::RightsOutstanding {
+                outstanding: canteen::Money::ZERO,
+                overspend_max: canteen::Money::ZERO,
+            },
             Refusal::KeyReused,
             Refusal::Enrolment,
             Refusal::Empty { what: "name" },
@@ -412,6 +437,11 @@ mod tests {
             let problem = Problem::from(refusal);
             assert_ne!(problem.status, 500, "{}", problem.kind);
         }
+        let rollback = Problem::from(FeedRefusal::Rollback { accepted_seq: 6 });
+        assert_eq!(
+            (rollback.status, &rollback.facts["code"]),
+            (409, &"rollback".into())
+        );
         let gap = Problem::from(BatchRefusal::Gap { expected: 6 });
         assert_eq!((gap.status, gap.facts["expected"].as_u64()), (409, Some(6)));
         assert_eq!(gap.facts["code"], "gap");

@@ -171,10 +171,13 @@ fn purchases_while_one_is_under_way_ask_for_no_second() {
 fn only_purchases_fire() {
     let mut bed = Bed::new();
     let (account, chip) = armed(&mut bed, kr(100), CARD);
+    let correction = crate::Correction {
+        amount: kr(-60),
+        reason: "prøve".to_owned(),
+        force: false,
+    };
     let key = bed.key();
-    bed.ledger
-        .correct(account, kr(-60), "prøve", &key, NOW)
-        .unwrap();
+    bed.ledger.correct(account, &correction, &key, NOW).unwrap();
     assert_eq!(stage(&bed, account), "");
     let mut till = bed.till("kasse-1");
     let of = bed.send(&mut till, [sale(account, chip, kr(30))])[0];

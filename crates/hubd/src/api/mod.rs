@@ -31,6 +31,7 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(till_link::push))
         .routes(routes!(till_link::feed))
         .routes(routes!(till_link::snapshot))
+        .routes(routes!(till_link::authorise))
         .routes(routes!(accounts::list, accounts::create))
         .routes(routes!(accounts::show, accounts::change))
         .routes(routes!(accounts::block))
@@ -58,7 +59,9 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(tills::show))
         .routes(routes!(tills::renew_code))
         .routes(routes!(tills::revoke))
+        .routes(routes!(tills::retire))
         .routes(routes!(oversight::canteens))
+        .routes(routes!(oversight::exposure))
         .routes(routes!(oversight::flags))
         .routes(routes!(oversight::quarantine))
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use canteen::{AccountId, Money};
-use hub_ledger::{Fingerprint, Receipt, RequestKey};
+use hub_ledger::{Correction, Fingerprint, Receipt, RequestKey};
 use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -40,6 +40,9 @@ pub(crate) struct CorrectionJson {
     currency: Currency,
     /// Why, as it stands on the statement.
     reason: String,
+    /// Take money out although tills may be spending it at this moment; this is flagged.
+    #[serde(default)]
+    force: bool,
 }
 
 type Booked = (
@@ -84,11 +87,15 @@ pub(crate) async fn deposit(
 }
 
 /// Moves a balance up or down, with the reason on the statement.
+///
+/// Money that tills may be spending at this moment, without having asked, is not taken out unless
+/// forced.
 #[utoipa::path(post, path = "/v1/accounts/{id}/corrections", tag = "money",
     request_body = CorrectionJson,
     params(("id" = i64, Path, description = "The account's number"),
         ("Idempotency-Key" = String, Header, description = "Your name for this request")),
     responses((status = 201, body = BookingJson), (status = 400, body = Problem),
+        (status = 409, description = "Tills may be spending the money", body = Problem),
         (status = 422, body = Problem)),
     security(("operator" = [])))]
 pub(crate) async fn correct(
@@ -102,17 +109,23 @@ pub(crate) async fn correct(
         amount,
         currency,
         reason,
+        force,
     } = correction;
+    let forced = if force { " forced" } else { "" };
     let key = request_key(
         &headers,
-        &format!("correction {id} {amount} {currency:?} {reason}"),
+        &format!("correction {id} {amount} {currency:?} {reason}{forced}"),
     )?;
+    let correction = Correction {
+        amount: Money::from_ore(amount),
+        reason,
+        force,
+    };
     let receipt = hub
         .books
         .write(move |books| {
             books.account_within(reach, AccountId(id))?;
-            let amount = Money::from_ore(amount);
-            books.correct(AccountId(id), amount, &reason, &key, Timestamp::now())
+            books.correct(AccountId(id), &correction, &key, Timestamp::now())
         })
         .await?;
     Ok(booked(receipt))

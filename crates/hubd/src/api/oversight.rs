@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use hub_ledger::{CanteenRow, FlagRow, QuarantineRow};
+use hub_ledger::{CanteenId, CanteenRow, FlagRow, QuarantineRow};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Currency;
 use crate::access::Operator;
-use crate::body::Query;
+use crate::body::{Path, Query};
 use crate::problem::Problem;
 use crate::server::Hub;
 
@@ -34,7 +35,7 @@ pub(crate) struct FlagJson {
     /// Its number.
     id: i64,
     /// `overdrawn`, `unknown_account`, `after_block`, `limit_exceeded_offline`, `refund_excess`,
-    /// `fork`, `top_up_stuck`, …
+    /// `fork`, `rollback`, `forced_debit`, `retired_till`, `top_up_stuck`, …
     code: String,
     /// When it was raised.
     at: String,
@@ -134,6 +135,38 @@ pub(crate) async fn canteens(
         .await?;
     Ok(Json(CanteensJson {
         canteens: rows.into_iter().map(CanteenJson::from).collect(),
+    }))
+}
+
+/// What tills can sell beyond what accounts hold.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExposureJson {
+    /// In øre, if all tills sold all that they may without asking.
+    exposure: i64,
+    #[schema(inline)]
+    currency: Currency,
+}
+
+/// What the tills of a canteen can sell beyond what the accounts hold, before the hub hears of it.
+#[utoipa::path(get, path = "/v1/canteens/{id}/exposure", tag = "oversight",
+    params(("id" = i64, Path, description = "The canteen's number")),
+    responses((status = 200, body = ExposureJson), (status = 404, body = Problem)),
+    security(("operator" = [])))]
+pub(crate) async fn exposure(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Path(id): Path<i64>,
+) -> Result<Json<ExposureJson>, Problem> {
+    let exposure = hub
+        .books
+        .read(move |books| {
+            books.check_canteen(reach, CanteenId(id))?;
+            books.exposure(CanteenId(id))
+        })
+        .await?;
+    Ok(Json(ExposureJson {
+        exposure: exposure.ore(),
+        currency: Currency::Dkk,
     }))
 }
 

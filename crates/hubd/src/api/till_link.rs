@@ -1,4 +1,4 @@
-//! What tills use: enrolment, batches, feed and snapshot.
+//! What tills use: enrolment, batches, feed, snapshot and ceilings.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -6,12 +6,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hub_ledger::{Fingerprint, TillAccess};
+use hub_ledger::{Asking, Fingerprint, TillAccess};
 use jiff::Timestamp;
 use serde::Deserialize;
-use sync_proto::{Batch, BatchAnswer, EnrolAnswer, EnrolRequest, FeedPage, FeedPosition, PROTO};
+use sync_proto::{
+    AuthoriseRequest, Batch, BatchAnswer, EnrolAnswer, EnrolRequest, EntryHash, FeedPage,
+    FeedPosition, IdentityError, PROTO, TillPosition,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
@@ -105,15 +108,17 @@ pub(crate) struct FeedQuery {
 
 /// What changed after a cursor; waits for a change when asked to.
 #[utoipa::path(get, path = "/v1/tills/{till}/feed", tag = "till-link",
-    params(("till" = String, Path, description = "The till's name"), FeedQuery),
+    params(("till" = String, Path, description = "The till's name"), FeedQuery, PositionQuery),
     responses((status = 200, description = "`FeedPage` of sync-proto", body = Object),
         (status = 401, description = "Not enrolled", body = Problem),
+        (status = 409, description = "Fork or rollback", body = Problem),
         (status = 410, description = "A snapshot is required", body = Problem)),
     security(("till" = [])))]
 pub(crate) async fn feed(
     State(hub): State<Hub>,
     Till(access): Till,
     Query(query): Query<FeedQuery>,
+    Query(position): Query<PositionQuery>,
 ) -> Result<Json<FeedPage>, Problem> {
     note_till(&hub, &access).await?;
     let deadline = Instant::now() + Duration::from_secs(query.wait).min(WAIT_MAX);
@@ -121,17 +126,32 @@ pub(crate) async fn feed(
         hub_epoch: query.hub_epoch,
         cursor: query.cursor,
     };
+    let position = position.read()?;
+    receive(&hub, &access, Asking::Feed(from), position).await?;
+    let mut deadline = deadline;
     let mut changes = hub.books.changes();
     let mut stopping = hub.stopping.clone();
     loop {
         changes.borrow_and_update();
         let till = access.clone();
-        let page = hub
+        let (page, withheld) = hub
             .books
-            .read(move |books| books.feed(&till, from, Timestamp::now()))
+            .read(move |books| {
+                let page = books.feed(&till, from, position.as_ref(), Timestamp::now())?;
+                let withheld = match &page {
+                    Ok(page) => !page.more && books.has_changes(till.canteen, page.to)?,
+                    Err(_) => false,
+                };
+                Ok(page.map(|page| (page, withheld)))
+            })
             .await??;
         if !page.changes.is_empty() || Instant::now() >= deadline || *stopping.borrow() {
             return Ok(Json(page));
+        }
+        if withheld {
+            // What the till is sending may be on its way; if not, it must ask again from where it
+            // stands by then.
+            deadline = deadline.min(Instant::now() + WITHHELD_WAIT);
         }
         tokio::select! {
             // An error means that the writer is gone; the next read tells.
@@ -142,18 +162,139 @@ pub(crate) async fn feed(
     }
 }
 
+/// Where a till stands; all five, or none from a till that heeds no ceilings.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PositionQuery {
+    /// The life of its ledger, 16 hex digits.
+    epoch: Option<String>,
+    /// Its last entry.
+    head_seq: Option<String>,
+    /// The hash of its last entry.
+    head_hash: Option<String>,
+    /// The last entry that the hub has acknowledged.
+    acked_seq: Option<String>,
+    /// The till's own hash of that entry.
+    acked_hash: Option<String>,
+}
+
+impl PositionQuery {
+    fn read(&self) -> Result<Option<TillPosition>, Problem> {
+        let parts = [
+            &self.epoch,
+            &self.head_seq,
+            &self.head_hash,
+            &self.acked_seq,
+            &self.acked_hash,
+        ];
+        if parts.iter().all(|part| part.is_none()) {
+            return Ok(None);
+        }
+        let text = |name: &str, part: &Option<String>| {
+            part.clone()
+                .ok_or_else(|| Problem::invalid(name, "a till's position is told as a whole"))
+        };
+        let number = |name: &str, part: &Option<String>| {
+            text(name, part)?
+                .parse::<u64>()
+                .map_err(|_| Problem::invalid(name, "this is no number of an entry"))
+        };
+        let hash = |name: &str, part: &Option<String>| {
+            text(name, part)?
+                .parse::<EntryHash>()
+                .map_err(|error| Problem::invalid(name, error.to_string()))
+        };
+        Ok(Some(TillPosition {
+            epoch: text("epoch", &self.epoch)?
+                .parse()
+                .map_err(|error: IdentityError| Problem::invalid("epoch", error.to_string()))?,
+            head_seq: number("head_seq", &self.head_seq)?,
+            head_hash: hash("head_hash", &self.head_hash)?,
+            acked_seq: number("acked_seq", &self.acked_seq)?,
+            acked_hash: hash("acked_hash", &self.acked_hash)?,
+        }))
+    }
+}
+
+/// Takes note of where the till stands, when that is news; a copied or restored disk ends here.
+async fn receive(
+    hub: &Hub,
+    access: &TillAccess,
+    asking: Asking,
+    position: Option<TillPosition>,
+) -> Result<(), Problem> {
+    let now = Timestamp::now();
+    let till = access.clone();
+    let received = hub
+        .books
+        .read(move |books| books.is_received(&till, asking, position.as_ref(), now))
+        .await?;
+    if received {
+        return Ok(());
+    }
+    let till = access.clone();
+    let answer = hub
+        .books
+        .write(move |books| books.receive(&till, asking, position.as_ref(), now))
+        .await?;
+    if let Err(refusal) = &answer {
+        warn!(till = %access.till, refusal = ?refusal, "Refused a till that asked for data");
+    }
+    Ok(answer?)
+}
+
+/// Gives a till leave to sell more on an account than its ceiling allows, when that can be.
+#[utoipa::path(post, path = "/v1/tills/{till}/authorise", tag = "till-link",
+    params(("till" = String, Path, description = "The till's name")),
+    request_body(content = Object, description = "`AuthoriseRequest` of sync-proto"),
+    responses((status = 200, description = "`FeedRecords` of sync-proto: the account with a ceiling that allows it", body = Object),
+        (status = 204, description = "It cannot be given"),
+        (status = 401, description = "Not enrolled", body = Problem),
+        (status = 409, description = "Fork or rollback", body = Problem)),
+    security(("till" = [])))]
+pub(crate) async fn authorise(
+    State(hub): State<Hub>,
+    Till(access): Till,
+    Body(request): Body<AuthoriseRequest>,
+) -> Result<Response, Problem> {
+    let till = access.till.clone();
+    let (account, entry) = (request.account, request.entry_id);
+    let answer = hub
+        .books
+        .write(move |books| books.authorise(&access, &request, Timestamp::now()));
+    // A raise that comes too late for the purchase reaches the till by its feed.
+    let Ok(answer) = tokio::time::timeout(AUTHORISE_WAIT, answer).await else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    match answer? {
+        Ok(Some(records)) => {
+            info!(till = %till, account = %account, entry = %entry, "Raised a ceiling");
+            Ok(Json(records).into_response())
+        }
+        Ok(None) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Err(refusal) => {
+            warn!(till = %till, refusal = ?refusal, "Refused a till that asked for a ceiling");
+            Err(refusal.into())
+        }
+    }
+}
+
 /// Everything that a new till needs, as lines of JSON.
 #[utoipa::path(get, path = "/v1/tills/{till}/snapshot", tag = "till-link",
-    params(("till" = String, Path, description = "The till's name")),
+    params(("till" = String, Path, description = "The till's name"), PositionQuery),
     responses((status = 200, description = "Lines: `SnapshotHeader`, `Change`…, `SnapshotTrailer` of sync-proto",
             body = String, content_type = "application/x-ndjson"),
-        (status = 401, description = "Not enrolled", body = Problem)),
+        (status = 401, description = "Not enrolled", body = Problem),
+        (status = 409, description = "Fork or rollback", body = Problem)),
     security(("till" = [])))]
 pub(crate) async fn snapshot(
     State(hub): State<Hub>,
     Till(access): Till,
+    Query(position): Query<PositionQuery>,
 ) -> Result<Response, Problem> {
     note_till(&hub, &access).await?;
+    let position = position.read()?;
+    receive(&hub, &access, Asking::Snapshot, position).await?;
     let (chunks, stream) = mpsc::channel::<io::Result<Bytes>>(4);
     let books = hub.books.clone();
     tokio::spawn(async move {
@@ -165,7 +306,8 @@ pub(crate) async fn snapshot(
                     chunks,
                     buffer: Vec::with_capacity(CHUNK),
                 };
-                let done = books.snapshot(&access, Timestamp::now(), &mut out)?;
+                let now = Timestamp::now();
+                let done = books.snapshot(&access, position.as_ref(), now, &mut out)?;
                 Ok(done.and_then(|()| out.flush()))
             })
             .await;
@@ -233,5 +375,9 @@ pub(crate) fn draw_secret() -> Result<String, Problem> {
 
 /// The longest that a request for the feed is held open.
 const WAIT_MAX: Duration = Duration::from_secs(25);
+/// How long a till that cannot prove where it stands is kept waiting, at most.
+const WITHHELD_WAIT: Duration = Duration::from_millis(500);
+/// The cashier waits for this.
+const AUTHORISE_WAIT: Duration = Duration::from_millis(600);
 const SEEN_EVERY: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 const CHUNK: usize = 32 << 10;

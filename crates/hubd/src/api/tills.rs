@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sync_proto::{IdentityError, TillId};
 use utoipa::ToSchema;
 
+use super::Currency;
 use crate::access::Operator;
 use crate::body::{Body, Path};
 use crate::problem::Problem;
@@ -141,7 +142,8 @@ pub(crate) async fn renew_code(
     Ok((StatusCode::CREATED, Json(CodeJson::new(&id, code))))
 }
 
-/// Takes a till's token away. What it has sent stays.
+/// Takes a till's token away. What it has sent stays, and what it may still be selling goes on
+/// counting until it is retired.
 #[utoipa::path(post, path = "/v1/tills/{till}/revoke", tag = "tills",
     params(("till" = String, Path, description = "The till's name")),
     responses((status = 200, body = TillJson), (status = 404, body = Problem)),
@@ -160,6 +162,43 @@ pub(crate) async fn revoke(
         })
         .await?;
     read(&hub, reach, id).await
+}
+
+/// What a retired till leaves behind.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RetiredJson {
+    /// In øre: what it may have sold without the hub hearing of it.
+    at_risk: i64,
+    #[schema(inline)]
+    currency: Currency,
+}
+
+/// Gives up a till that is gone for good: revoked, or followed by another machine.
+///
+/// Until then the hub reckons with all that the machine may still be selling somewhere without
+/// contact, and other tills may sell so much less. The amount is flagged.
+#[utoipa::path(post, path = "/v1/tills/{till}/retire", tag = "tills",
+    params(("till" = String, Path, description = "The till's name")),
+    responses((status = 200, body = RetiredJson), (status = 404, body = Problem),
+        (status = 409, description = "The till is in use", body = Problem)),
+    security(("operator" = [])))]
+pub(crate) async fn retire(
+    State(hub): State<Hub>,
+    Operator(reach): Operator,
+    Path(till): Path<String>,
+) -> Result<Json<RetiredJson>, Problem> {
+    let till = till_id(&till)?;
+    let at_risk = hub
+        .books
+        .write(move |books| {
+            books.till_within(reach, &till)?;
+            books.retire_till(&till, Timestamp::now())
+        })
+        .await?;
+    Ok(Json(RetiredJson {
+        at_risk: at_risk.ore(),
+        currency: Currency::Dkk,
+    }))
 }
 
 async fn read(hub: &Hub, reach: Reach, id: TillId) -> Result<Json<TillJson>, Problem> {

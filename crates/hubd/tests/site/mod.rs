@@ -21,7 +21,8 @@ use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sync_proto::{
     Batch, BatchAnswer, EnrolAnswer, EntryBody, EntryHash, EntryHeader, EntryTexts, Epoch,
-    FeedPage, FeedPosition, Head, NumberedEntry, PROTO, Sale, SaleLine, TillKey, TillReport,
+    FeedPage, FeedPosition, Head, NumberedEntry, PROTO, Sale, SaleLine, TillKey, TillPosition,
+    TillReport,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -263,6 +264,39 @@ impl Till {
             .await;
         assert_eq!(response.status(), StatusCode::OK);
         response.json().await.unwrap()
+    }
+
+    /// Where it stands when it knows that the hub has the entries up to `acked_seq`.
+    pub(crate) fn position(&self, acked_seq: usize) -> TillPosition {
+        let hash = |seq: usize| match seq {
+            0 => self.genesis,
+            seq => self.entries[seq - 1].1,
+        };
+        TillPosition {
+            epoch: self.epoch,
+            head_seq: self.entries.len() as u64,
+            head_hash: hash(self.entries.len()),
+            acked_seq: acked_seq as u64,
+            acked_hash: hash(acked_seq),
+        }
+    }
+
+    /// Asks for data, telling where it stands.
+    pub(crate) async fn ask(
+        &self,
+        site: &Site,
+        what: &str,
+        query: &str,
+        position: &TillPosition,
+    ) -> Response {
+        let url = format!("{}/v1/tills/{}/{what}?{query}", site.url, self.name);
+        site.client
+            .get(url)
+            .query(position)
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn feed(&self, site: &Site, at: FeedPosition, wait: u64) -> FeedPage {

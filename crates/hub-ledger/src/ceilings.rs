@@ -1,0 +1,459 @@
+//! Spending ceilings: what bounds how much several tills that cannot ask overspend together.
+//!
+//! A till may sell on an account until the sum of all its sales there reaches the ceiling that it
+//! was given last. What the hub must assume a till can still sell, its *outstanding right*, is the
+//! highest ceiling that may be in force there, less the sales that are booked. A ceiling is raised
+//! only as far as the outstanding rights of all tills together stay within the balance and the
+//! overspend that the canteen accepts; booking a sale lowers both sides alike, so that holds for
+//! ever after.
+//!
+//! - **Sums are gross.** A void gives money back through the hub, never a right to the till, so a
+//!   copied disk cannot make rights out of voids.
+//! - **A lower ceiling frees room only when it is acknowledged**, by an entry of the till's own
+//!   ledger that was written after the till had applied it; all sales under the higher ceiling
+//!   stand before that entry, so they are booked by then.
+//! - **A record that changes again takes its unacknowledged ceilings along** to its new version.
+//!   Otherwise a till could pass the old version in a page from which the record was left out, and
+//!   be taken to have read it.
+//! - **A right outlives the till.** The rights of a revoked till, and of an epoch that was followed
+//!   by another, go on counting: the machine may be selling somewhere without contact. Entries that
+//!   still arrive use them up. The rest ends when an operator retires the till, which is flagged
+//!   with the amount that is at risk from then on.
+
+use canteen::{AccountId, Money, Status};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+use sync_proto::{Epoch, TillId};
+
+use crate::accounts::status_from;
+use crate::bookings::BookingId;
+use crate::error::{LedgerError, Refusal};
+use crate::feed::{touch_account, touch_issued};
+use crate::flags::{Origin, raise_flag};
+use crate::store::{HubLedger, HubReader, millis};
+use crate::tenancy::{CanteenId, tenant_of};
+
+/// What tills that cannot ask may do at a canteen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OfflineBounds {
+    /// The most that all tills together overspend on one account.
+    pub overspend_max: Money,
+    /// The most that one till sells on one account before the hub has heard of it.
+    pub till_max: Money,
+}
+
+impl Default for OfflineBounds {
+    fn default() -> OfflineBounds {
+        OfflineBounds {
+            overspend_max: Money::from_kroner(200),
+            till_max: Money::from_kroner(200),
+        }
+    }
+}
+
+impl HubLedger {
+    /// Sets the bounds of all canteens. Ceilings of canteens where that is new are issued anew.
+    pub fn bound_offline_sales(&mut self, bounds: OfflineBounds) -> Result<(), LedgerError> {
+        for (what, amount) in [
+            ("the most that is overspent", bounds.overspend_max),
+            ("the most that one till sells", bounds.till_max),
+        ] {
+            if amount < Money::ZERO {
+                return Err(Refusal::Negative { what, amount }.into());
+            }
+        }
+        let db = self.change()?;
+        let changed: Vec<i64> = db
+            .prepare(
+                "UPDATE canteen SET overspend_max = ?1, till_max = ?2
+                 WHERE (overspend_max, till_max) IS NOT (?1, ?2) RETURNING id",
+            )?
+            .query_map((bounds.overspend_max.ore(), bounds.till_max.ore()), |row| {
+                row.get(0)
+            })?
+            .collect::<Result<_, _>>()?;
+        for canteen in changed {
+            for account in accounts_of(&db, CanteenId(canteen))? {
+                reissue_and_tell(&db, account)?;
+            }
+        }
+        Ok(db.commit()?)
+    }
+
+    /// Ends the rights of a till that is gone for good: of all its epochs when it is revoked, else
+    /// of those that were followed by another. What it may still have sold is a risk from now on,
+    /// and is flagged. Gives that amount.
+    pub fn retire_till(&mut self, till: &TillId, now: Timestamp) -> Result<Money, LedgerError> {
+        let db = self.change()?;
+        let canteen: Option<i64> = db
+            .query_row(
+                "SELECT canteen FROM till WHERE id = ?1",
+                [till.as_str()],
+                |row| row.get(0),
+            )
+            .optional()?;
+        let canteen = CanteenId(canteen.ok_or_else(|| Refusal::not_found("till", till))?);
+        let epochs: Vec<i64> = db
+            .prepare(
+                "UPDATE till_epoch SET retired_at = ?2 WHERE till = ?1 AND retired_at IS NULL
+                   AND EXISTS (SELECT 1 FROM till t WHERE t.id = ?1
+                     AND (t.revoked_at IS NOT NULL OR t.epoch IS NOT till_epoch.epoch))
+                 RETURNING epoch",
+            )?
+            .query_map((till.as_str(), millis(now)), |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        if epochs.is_empty() {
+            return Err(Refusal::TillInUse.into());
+        }
+        let mut at_risk: i64 = 0;
+        for epoch in epochs {
+            let rights: Vec<(i64, i64)> = db
+                .prepare_cached(
+                    "SELECT account, highest - gross FROM ceiling
+                     WHERE till = ?1 AND epoch = ?2 AND highest > gross",
+                )?
+                .query_map((till.as_str(), epoch), |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+            for (account, right) in rights {
+                at_risk = at_risk.saturating_add(right);
+                reissue_and_tell(&db, AccountId(account))?;
+            }
+        }
+        let at_risk = Money::from_ore(at_risk);
+        let origin = Origin {
+            tenant: tenant_of(&db, canteen)?,
+            till: Some(till.as_str()),
+            epoch: None,
+            seq: None,
+        };
+        let detail = format!(
+            "the till was retired while it may have sold for {at_risk} that the hub has not heard of"
+        );
+        raise_flag(&db, "retired_till", &origin, None, None, &detail, now)?;
+        db.commit()?;
+        Ok(at_risk)
+    }
+}
+
+impl HubReader {
+    /// What the tills of a canteen can still sell beyond what the accounts hold, if all of them
+    /// sold all that they may without asking.
+    pub fn exposure(&self, canteen: CanteenId) -> Result<Money, LedgerError> {
+        let ore = self
+            .db
+            .prepare_cached(
+                "SELECT coalesce(sum(max(0, o.outstanding - max(a.balance, 0))), 0) FROM account a
+                 JOIN (SELECT c.account, sum(max(0, c.highest - c.gross)) AS outstanding
+                       FROM ceiling c JOIN till_epoch e ON e.till = c.till AND e.epoch = c.epoch
+                       WHERE e.retired_at IS NULL GROUP BY c.account) o ON o.account = a.id
+                 WHERE a.canteen = ?1",
+            )?
+            .query_row([canteen.0], |row| row.get(0))?;
+        Ok(Money::from_ore(ore))
+    }
+
+    /// What all tills together can still sell on an account, as far as the hub can exclude more.
+    pub fn outstanding(&self, account: AccountId) -> Result<Money, LedgerError> {
+        outstanding(&self.db, account)
+    }
+}
+
+/// What an account allows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    canteen: CanteenId,
+    status: Status,
+    /// What it holds, and how far below zero it may go.
+    spendable: i64,
+    overspend_max: i64,
+    till_max: i64,
+}
+
+impl Terms {
+    fn read(db: &Connection, account: AccountId) -> Result<Option<Terms>, LedgerError> {
+        let mut statement = db.prepare_cached(
+            "SELECT a.canteen, a.status, a.balance, a.credit, c.overspend_max, c.till_max
+             FROM account a JOIN canteen c ON c.id = a.canteen
+             WHERE a.id = ?1 AND a.kind = 'holder'",
+        )?;
+        let mut rows = statement.query([account.0])?;
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        let status: String = row.get(1)?;
+        Ok(Some(Terms {
+            canteen: CanteenId(row.get(0)?),
+            status: status_from(&status)?,
+            spendable: row.get::<_, i64>(2)?.saturating_add(row.get(3)?),
+            overspend_max: row.get(4)?,
+            till_max: row.get(5)?,
+        }))
+    }
+
+    /// What a till may sell on top of what is booked, given what the others can still sell.
+    fn grant(&self, others: i64) -> i64 {
+        match self.status {
+            Status::Active => self
+                .till_max
+                .min(self.spendable)
+                .min(self.room().saturating_sub(others))
+                .max(0),
+            Status::Blocked | Status::Closed => 0,
+        }
+    }
+
+    /// What all tills together may have outstanding.
+    fn room(&self) -> i64 {
+        self.spendable.saturating_add(self.overspend_max)
+    }
+}
+
+/// What one till may sell on an account in one epoch.
+#[derive(Debug, Clone)]
+struct Right {
+    till: String,
+    epoch: i64,
+    /// Whether the till can be told of another ceiling.
+    live: bool,
+    gross: i64,
+    ceiling: Option<i64>,
+    highest: i64,
+}
+
+impl Right {
+    fn outstanding(&self) -> i64 {
+        self.highest.saturating_sub(self.gross).max(0)
+    }
+}
+
+/// Issues the ceilings of an account anew: to all tills, those that used it last first, or to one
+/// epoch alone. Tells whether one has changed.
+///
+/// The caller gives the account's record a new version when one has, so that the tills hear of it.
+pub(crate) fn reissue(
+    db: &Connection,
+    account: AccountId,
+    only: Option<Epoch>,
+) -> Result<bool, LedgerError> {
+    let Some(terms) = Terms::read(db, account)? else {
+        return Ok(false);
+    };
+    let mut rights = read_rights(db, account, terms.canteen)?;
+    let mut all = rights
+        .iter()
+        .fold(0_i64, |sum, right| sum.saturating_add(right.outstanding()));
+    let mut changed = false;
+    for right in &mut rights {
+        if !right.live || only.is_some_and(|only| only.0.cast_signed() != right.epoch) {
+            continue;
+        }
+        let before = right.outstanding();
+        let grant = terms.grant(all.saturating_sub(before));
+        let ceiling = right.gross.saturating_add(grant);
+        if right.ceiling == Some(ceiling) {
+            continue;
+        }
+        right.ceiling = Some(ceiling);
+        right.highest = right.highest.max(ceiling);
+        all = all
+            .saturating_sub(before)
+            .saturating_add(right.outstanding());
+        write_issue(db, account, right)?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// Issues the ceilings of an account anew, and tells the tills when one has changed.
+pub(crate) fn reissue_and_tell(db: &Connection, account: AccountId) -> Result<(), LedgerError> {
+    if reissue(db, account, None)?
+        && let Some(terms) = Terms::read(db, account)?
+    {
+        touch_issued(db, terms.canteen, account)?;
+    }
+    Ok(())
+}
+
+/// Gives the first ceilings to a new epoch, which hears of them by its snapshot.
+pub(crate) fn issue_to_new_epoch(
+    db: &Connection,
+    canteen: CanteenId,
+    epoch: Epoch,
+) -> Result<(), LedgerError> {
+    for account in accounts_of(db, canteen)? {
+        reissue(db, account, Some(epoch))?;
+    }
+    Ok(())
+}
+
+/// Tells all tills of a canteen of all its accounts once more.
+pub(crate) fn touch_all_accounts(db: &Connection, canteen: CanteenId) -> Result<(), LedgerError> {
+    for account in accounts_of(db, canteen)? {
+        touch_account(db, canteen, account)?;
+    }
+    Ok(())
+}
+
+/// The account's record has a new version: ceilings that are not acknowledged are read with it.
+pub(crate) fn move_issues(db: &Connection, account: AccountId, rv: i64) -> Result<(), LedgerError> {
+    db.prepare_cached("UPDATE ceiling SET rv = ?2 WHERE account = ?1 AND highest > ceiling")?
+        .execute((account.0, rv))?;
+    Ok(())
+}
+
+/// Counts a booked sale.
+pub(crate) fn count_gross(
+    db: &Connection,
+    till: &TillId,
+    epoch: Epoch,
+    account: AccountId,
+    amount: Money,
+    booking: BookingId,
+) -> Result<(), LedgerError> {
+    db.prepare_cached(
+        "INSERT INTO ceiling (account, till, epoch, gross, used) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (account, till, epoch) DO UPDATE SET gross = gross + ?4, used = ?5",
+    )?
+    .execute((
+        account.0,
+        till.as_str(),
+        epoch.0.cast_signed(),
+        amount.ore(),
+        booking.0,
+    ))?;
+    Ok(())
+}
+
+/// Notes that an epoch has applied the feed up to a cursor, and gives the accounts on which that
+/// makes room.
+pub(crate) fn acknowledge(
+    db: &Connection,
+    till: &TillId,
+    epoch: Epoch,
+    cursor: u64,
+) -> Result<Vec<AccountId>, LedgerError> {
+    let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
+    let counts = db
+        .prepare_cached(
+            "UPDATE till_epoch SET acked = ?3
+             WHERE till = ?1 AND epoch = ?2 AND acked < ?3 AND heeds_from <= ?3",
+        )?
+        .execute((till.as_str(), epoch.0.cast_signed(), cursor))?;
+    if counts == 0 {
+        return Ok(Vec::new());
+    }
+    let freed = db
+        .prepare_cached(
+            "UPDATE ceiling SET highest = ceiling
+             WHERE till = ?1 AND epoch = ?2 AND rv <= ?3 AND highest > ceiling
+             RETURNING account",
+        )?
+        .query_map((till.as_str(), epoch.0.cast_signed(), cursor), |row| {
+            row.get(0).map(AccountId)
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(freed)
+}
+
+/// The ceiling that an epoch was given last on an account, and what of it is left by the books.
+pub(crate) fn ceiling_of(
+    db: &Connection,
+    till: &TillId,
+    epoch: Epoch,
+    account: AccountId,
+) -> Result<Option<(Money, Money)>, LedgerError> {
+    let found: Option<(Option<i64>, i64)> = db
+        .prepare_cached(
+            "SELECT ceiling, gross FROM ceiling WHERE account = ?1 AND till = ?2 AND epoch = ?3",
+        )?
+        .query_row((account.0, till.as_str(), epoch.0.cast_signed()), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    Ok(found.and_then(|(ceiling, gross)| {
+        let ceiling = ceiling?;
+        let left = ceiling.saturating_sub(gross);
+        Some((Money::from_ore(ceiling), Money::from_ore(left)))
+    }))
+}
+
+/// Refuses to take money away that tills may be spending at this moment.
+pub(crate) fn check_debit(
+    db: &Connection,
+    account: AccountId,
+    amount: Money,
+) -> Result<Result<(), Refusal>, LedgerError> {
+    let Some(terms) = Terms::read(db, account)? else {
+        return Ok(Ok(()));
+    };
+    let outstanding = outstanding(db, account)?;
+    if outstanding.ore() > terms.room().saturating_sub(amount.ore()) {
+        return Ok(Err(Refusal::RightsOutstanding {
+            outstanding,
+            overspend_max: Money::from_ore(terms.overspend_max),
+        }));
+    }
+    Ok(Ok(()))
+}
+
+fn outstanding(db: &Connection, account: AccountId) -> Result<Money, LedgerError> {
+    let ore = db
+        .prepare_cached(
+            "SELECT coalesce(sum(max(0, c.highest - c.gross)), 0) FROM ceiling c
+             JOIN till_epoch e ON e.till = c.till AND e.epoch = c.epoch
+             WHERE c.account = ?1 AND e.retired_at IS NULL",
+        )?
+        .query_row([account.0], |row| row.get(0))?;
+    Ok(Money::from_ore(ore))
+}
+
+fn read_rights(
+    db: &Connection,
+    account: AccountId,
+    canteen: CanteenId,
+) -> Result<Vec<Right>, LedgerError> {
+    let mut statement = db.prepare_cached(
+        "SELECT t.id, e.epoch, t.epoch IS e.epoch AND t.revoked_at IS NULL AS live,
+           coalesce(c.gross, 0), c.ceiling, coalesce(c.highest, 0)
+         FROM till t JOIN till_epoch e ON e.till = t.id
+         LEFT JOIN ceiling c ON c.account = ?1 AND c.till = e.till AND c.epoch = e.epoch
+         WHERE t.canteen = ?2 AND e.retired_at IS NULL AND (live OR c.highest > c.gross)
+         ORDER BY coalesce(c.used, 0) DESC, t.id",
+    )?;
+    let rows = statement.query_map((account.0, canteen.0), |row| {
+        Ok(Right {
+            till: row.get(0)?,
+            epoch: row.get(1)?,
+            live: row.get(2)?,
+            gross: row.get(3)?,
+            ceiling: row.get(4)?,
+            highest: row.get(5)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn write_issue(db: &Connection, account: AccountId, right: &Right) -> Result<(), LedgerError> {
+    db.prepare_cached(
+        "INSERT INTO ceiling (account, till, epoch, ceiling, highest) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (account, till, epoch) DO UPDATE SET ceiling = ?4, highest = ?5",
+    )?
+    .execute((
+        account.0,
+        &right.till,
+        right.epoch,
+        right.ceiling,
+        right.highest,
+    ))?;
+    Ok(())
+}
+
+fn accounts_of(db: &Connection, canteen: CanteenId) -> Result<Vec<AccountId>, LedgerError> {
+    let mut statement =
+        db.prepare_cached("SELECT id FROM account WHERE canteen = ?1 ORDER BY id")?;
+    let rows = statement.query_map([canteen.0], |row| row.get(0).map(AccountId))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests;
