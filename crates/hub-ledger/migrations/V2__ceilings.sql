@@ -29,6 +29,7 @@ CREATE TABLE ceiling (
   CHECK ((ceiling IS NULL) = (highest IS NULL)),
   CHECK (highest >= ceiling)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX till_of_canteen ON till (canteen);
 CREATE INDEX ceiling_not_acknowledged ON ceiling (till, epoch, rv) WHERE highest > ceiling;
 
 -- The batches lead, so that every entry is found by its number.

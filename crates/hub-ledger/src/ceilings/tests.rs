@@ -679,3 +679,44 @@ fn right_of(bed: &Bed, till: &Seller, account: AccountId) -> i64 {
         .query_row(sql, parameters, |row| row.get(0))
         .unwrap()
 }
+
+#[test]
+fn a_store_from_before_ceilings_is_brought_up_to_date_with_what_its_tills_have_sold() {
+    let mut bed = Bed::new();
+    let payer = bed.account(kr(500));
+    let [mut one, mut two] = sellers(&mut bed);
+    for (till, amounts) in [(&mut one, [kr(10), kr(20)]), (&mut two, [kr(30), kr(40)])] {
+        for amount in amounts {
+            assert!(till.sell(payer, amount));
+            till.push_all(&mut bed);
+        }
+    }
+    let path = std::path::PathBuf::from(bed.ledger.db.path().unwrap());
+    bed.ledger
+        .db
+        .execute_batch(
+            "DROP TABLE ceiling; DROP INDEX till_of_canteen;
+             ALTER TABLE canteen DROP COLUMN overspend_max;
+             ALTER TABLE canteen DROP COLUMN till_max;
+             ALTER TABLE till_epoch DROP COLUMN acked;
+             ALTER TABLE till_epoch DROP COLUMN heeds_from;
+             ALTER TABLE till_epoch DROP COLUMN retired_at;
+             DELETE FROM refinery_schema_history WHERE version = 2;",
+        )
+        .unwrap();
+    bed.ledger = HubLedger::open(&path, 8, crate::TopUpRules::default()).unwrap();
+    let gross: Vec<(String, i64)> = bed
+        .ledger
+        .db
+        .prepare("SELECT till, gross FROM ceiling WHERE ceiling IS NULL ORDER BY till")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let expect = [("kasse-1", 30_00), ("kasse-2", 70_00)];
+    assert_eq!(gross, expect.map(|(till, gross)| (till.to_owned(), gross)));
+    // The tills tell where they stand, and are given ceilings on top of what they have sold.
+    one.catch_up(&mut bed);
+    assert_eq!(one.left(payer.0), kr(200));
+}
