@@ -116,9 +116,11 @@ impl AccountRow {
         self.own.last_seq.max(self.own.top_up_seq) > self.incl_seq
     }
 
-    /// Whether the row must stay when the hub takes the account away.
+    /// Whether the row must stay when the hub takes the account away: an account that comes back
+    /// without a ceiling keeps the one that was in force.
     pub(crate) fn has_history(&self) -> bool {
-        self.own.last_seq > 0 || self.own.top_up_seq > 0 || self.own.gross > Money::ZERO
+        let own = &self.own;
+        own.last_seq > 0 || own.top_up_seq > 0 || own.gross > Money::ZERO || self.ceiling.is_some()
     }
 
     /// Reckons the own part anew from the hub's figures and the own entries after `incl_seq`.

@@ -219,7 +219,6 @@ const WRITER_PRAGMAS: &str = "
     PRAGMA mmap_size = 0;
     PRAGMA temp_store = MEMORY;
     PRAGMA foreign_keys = ON;
-    PRAGMA recursive_triggers = ON;
     PRAGMA cell_size_check = ON;
 ";
 
