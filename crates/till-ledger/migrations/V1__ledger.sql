@@ -19,10 +19,12 @@ CREATE TABLE entry (
     hash BLOB NOT NULL CHECK (length(hash) = 32)
 ) STRICT;
 
--- Also refuses to replace an entry, which would go past the trigger for deletions.
+-- Also refuses to replace an entry, which would go past the trigger for deletions. FAIL and not
+-- ABORT: a statement that may abort after a trigger is journalled first, which costs a sale more
+-- than the rest of the insert.
 CREATE TRIGGER entries_are_numbered_without_gaps BEFORE INSERT ON entry
 WHEN NEW.seq <> (SELECT coalesce(max(seq), 0) + 1 FROM entry)
-BEGIN SELECT RAISE(ABORT, 'entries are numbered without gaps'); END;
+BEGIN SELECT RAISE(FAIL, 'entries are numbered without gaps'); END;
 CREATE TRIGGER entries_are_never_changed BEFORE UPDATE ON entry
 BEGIN SELECT RAISE(ABORT, 'entries are never changed; write a new one'); END;
 CREATE TRIGGER entries_are_never_removed BEFORE DELETE ON entry

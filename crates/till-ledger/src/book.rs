@@ -578,7 +578,7 @@ impl Page<'_> {
         let hash = self.identity.next(&self.draft.head.hash, seq, &texts);
         prepare(
             self.connection,
-            "INSERT INTO entry (seq, header, body, hash) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT OR FAIL INTO entry (seq, header, body, hash) VALUES (?1, ?2, ?3, ?4)",
         )?
         .execute((seq.cast_signed(), &texts.header, &texts.body, hash.0))?;
         self.draft.head = Head { seq, hash };
