@@ -1,9 +1,9 @@
 //! What the cashier page shows, from what the till knows.
 
-use canteen::{Basket, Moment, Money, Phase};
+use canteen::{Basket, BusinessDay, Moment, Money, Phase};
 use jiff::Timestamp;
 use sync_proto::EntryBody;
-use till_ledger::{Journal, RecentEntry};
+use till_ledger::{Journal, Ledger, RecentEntry};
 use till_page::{
     ChipOnReader, Notice, PageState, Product, Reader, ReaderTrouble, RecentKind, RecentSale, Text,
     Verdict, clock, decline_title, line_words, notice_words,
@@ -28,6 +28,39 @@ pub(crate) struct Shown<'a> {
     pub(crate) verdict: Option<&'a Verdict>,
     /// The chip on the reader.
     pub(crate) chip: Option<&'a ChipOnReader>,
+    /// What the ledger's file says.
+    pub(crate) rows: &'a Rows,
+}
+
+/// What the page shows from the ledger's file; read again only when something there has changed.
+pub(crate) struct Rows {
+    as_of: (u64, u64, BusinessDay),
+    recent: Vec<RecentSale>,
+    products: Vec<Product>,
+}
+
+impl Rows {
+    pub(crate) fn read(ledger: &Ledger) -> Rows {
+        let now = Timestamp::now();
+        Rows {
+            as_of: as_of(ledger, now),
+            recent: recent(ledger, now),
+            products: products(ledger),
+        }
+    }
+
+    /// Reads again, if it has to.
+    pub(crate) fn refresh(&mut self, ledger: &Ledger) {
+        if self.as_of != as_of(ledger, Timestamp::now()) {
+            *self = Rows::read(ledger);
+        }
+    }
+}
+
+/// The day counts because a sale of today is shown without its date and may be undone.
+fn as_of(ledger: &Ledger, now: Timestamp) -> (u64, u64, BusinessDay) {
+    let progress = ledger.progress();
+    (progress.head.seq, progress.replica, BusinessDay::of(now))
 }
 
 /// The whole state of the page.
@@ -55,8 +88,8 @@ pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
         waiting_until: waiting_left(shown),
         verdict: shown.verdict.cloned(),
         chip: shown.chip.cloned(),
-        recent: recent(parts, now),
-        products: products(parts),
+        recent: shown.rows.recent.clone(),
+        products: shown.rows.products.clone(),
         notices,
         journal_ok: progress.journal == Journal::Writable,
     }
@@ -113,8 +146,8 @@ fn basket(basket: &Basket) -> till_page::Basket {
     }
 }
 
-fn products(parts: &Parts) -> Vec<Product> {
-    let products = parts.ledger.products().unwrap_or_default();
+fn products(ledger: &Ledger) -> Vec<Product> {
+    let products = ledger.products().unwrap_or_default();
     let product = |product: sync_proto::ProductRecord| Product {
         id: product.id,
         name: product.name,
@@ -124,15 +157,15 @@ fn products(parts: &Parts) -> Vec<Product> {
     products.into_iter().map(product).collect()
 }
 
-fn recent(parts: &Parts, now: Timestamp) -> Vec<RecentSale> {
-    let entries = parts.ledger.recent(RECENT).unwrap_or_default();
+fn recent(ledger: &Ledger, now: Timestamp) -> Vec<RecentSale> {
+    let entries = ledger.recent(RECENT).unwrap_or_default();
     entries
         .into_iter()
-        .filter_map(|entry| recent_sale(parts, entry, now))
+        .filter_map(|entry| recent_sale(ledger, entry, now))
         .collect()
 }
 
-fn recent_sale(parts: &Parts, entry: RecentEntry, now: Timestamp) -> Option<RecentSale> {
+fn recent_sale(ledger: &Ledger, entry: RecentEntry, now: Timestamp) -> Option<RecentSale> {
     let header = entry.header;
     let (kind, title, amount, account): (_, _, Money, _) = match entry.body? {
         EntryBody::Sale(sale) if entry.voided_by.is_some() => (
@@ -159,12 +192,11 @@ fn recent_sale(parts: &Parts, entry: RecentEntry, now: Timestamp) -> Option<Rece
     Some(RecentSale {
         id: header.id.to_string(),
         time: moment.map_or_else(String::new, |moment| clock(moment, now)),
-        voidable: kind == RecentKind::Approved && header.day == canteen::BusinessDay::of(now),
+        voidable: kind == RecentKind::Approved && header.day == BusinessDay::of(now),
         kind,
         title,
         amount: amount.bare().to_string(),
-        name: parts
-            .ledger
+        name: ledger
             .holder(account)
             .ok()
             .flatten()

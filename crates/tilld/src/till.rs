@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::contact::ContactBook;
 use crate::event::{Event, Press, PressError, Sell, SellError};
-use crate::page_state::{Shown, page_state};
+use crate::page_state::{Rows, Shown, page_state};
 use crate::sale::{Known, SellEnding, Sold, VoidDone, ending_verdict};
 use crate::sync::Sync;
 use crate::unsent::UnsentSales;
@@ -57,6 +57,7 @@ pub(crate) struct Till {
     programs: HashMap<SaleId, Program>,
     verdict: Option<(Verdict, Instant)>,
     chip: Option<ChipOnReader>,
+    rows: Rows,
 }
 
 /// A program that waits for the ending of its sale.
@@ -86,6 +87,7 @@ impl Till {
     /// A till that has just been switched on, and what its page shows from then on.
     pub(crate) fn new(parts: Parts) -> (Till, watch::Receiver<Arc<PageState>>) {
         let (boot, checkout) = (Uuid::now_v7(), Checkout::default());
+        let rows = Rows::read(&parts.ledger);
         let shown = Shown {
             boot,
             basket: checkout.basket(),
@@ -93,6 +95,7 @@ impl Till {
             now: Moment(Duration::ZERO),
             verdict: None,
             chip: None,
+            rows: &rows,
         };
         let (page, receiver) = watch::channel(Arc::new(page_state(&parts, &shown)));
         let till = Till {
@@ -107,6 +110,7 @@ impl Till {
             programs: HashMap::new(),
             verdict: None,
             chip: None,
+            rows,
         };
         (till, receiver)
     }
@@ -528,7 +532,8 @@ impl Till {
         next.unwrap_or_else(|| Instant::now() + QUIET)
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
+        self.rows.refresh(&self.parts.ledger);
         let shown = Shown {
             boot: self.boot,
             basket: self.checkout.basket(),
@@ -536,6 +541,7 @@ impl Till {
             now: self.now(),
             verdict: self.verdict.as_ref().map(|(verdict, _)| verdict),
             chip: self.chip.as_ref(),
+            rows: &self.rows,
         };
         let state = page_state(&self.parts, &shown);
         self.page.send_if_modified(|current| {
