@@ -10,4 +10,5 @@ mod load;
 mod lunch;
 mod readers;
 mod rig;
+mod siblings;
 mod top_up;

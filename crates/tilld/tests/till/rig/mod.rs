@@ -98,6 +98,21 @@ impl Site {
         site
     }
 
+    /// Another till of the same canteen and hub, with a reader of its own.
+    #[allow(dead_code, reason = "not every program of tests has two tills")]
+    pub(crate) fn open_sibling(&self) -> Site {
+        let mut site = Site::lay_out(&Wishes::default());
+        site.ports.hub = self.ports.hub;
+        site.write_settings(&Wishes::default());
+        let mut till = read_table(&site.path("till.toml"));
+        put(&mut till, "till", "id", "kasse-2");
+        put(&mut till, "hub", "enrolment_code", "DEMO-KASSE-2");
+        fs::write(site.path("till.toml"), till.to_string()).unwrap();
+        site.start_till();
+        site.wait_until_open();
+        site
+    }
+
     /// The same before the till is started for the first time.
     pub(crate) fn open_without_till() -> Site {
         let mut site = Site::lay_out(&Wishes::default());
