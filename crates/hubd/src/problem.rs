@@ -87,8 +87,12 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if status == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Bearer, Basic realm=\"hub\"");
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
+            // Two headers and not one with a comma: browsers do not read a list that begins with a
+            // scheme they do not know.
+            for challenge in ["Basic realm=\"hub\"", "Bearer"] {
+                let challenge = HeaderValue::from_static(challenge);
+                headers.append(header::WWW_AUTHENTICATE, challenge);
+            }
         }
         response
     }
