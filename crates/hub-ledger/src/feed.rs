@@ -190,6 +190,8 @@ impl HubReader {
             more,
             hub_time: now.to_string(),
             changes,
+            siblings: None,
+            resend: None,
         }))
     }
 
@@ -334,6 +336,7 @@ impl<'a> Pages<'a> {
             position: account.balance,
             incl_seq: self.incl_seq,
             status: account.status,
+            status_rv: 0,
             credit: account.credit,
             limits: account.limits.into(),
             spent: account.spent.into(),
@@ -360,6 +363,7 @@ impl<'a> Pages<'a> {
             card: chip.card,
             account: chip.account,
             status: chip.status,
+            status_rv: 0,
         }))
     }
 

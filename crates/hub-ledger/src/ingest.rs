@@ -322,7 +322,11 @@ impl<'a> Ingest<'a> {
             EntryBody::Sale(sale) => self.take_sale(&header, &sale),
             EntryBody::Void(void) => self.take_void(&header, &void),
             EntryBody::Decline(decline) => self.take_decline(&header, &decline),
-            EntryBody::Start(_) | EntryBody::FeedAck(_) => Ok(Fate::Noted),
+            EntryBody::Start(_)
+            | EntryBody::FeedAck(_)
+            | EntryBody::StateReport(_)
+            | EntryBody::ZReport(_)
+            | EntryBody::ClockEvent(_) => Ok(Fate::Noted),
         }?;
         match &fate {
             Fate::Noted | Fate::Booked { .. } if header.fc.hub_epoch == self.hub_epoch => {
@@ -1079,6 +1083,7 @@ mod tests {
                 let of = till.write(sale(account, chip, ore(*amount)));
                 if *voided {
                     till.write(EntryBody::Void(Void {
+                        lines: Vec::new(),
                         of,
                         of_seq: till.last_seq(),
                         account,

@@ -341,7 +341,9 @@ fn note_refusal(
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     let (code, detail) = match refusal {
-        FeedRefusal::SnapshotRequired | FeedRefusal::NotEnrolled => return Ok(()),
+        FeedRefusal::SnapshotRequired | FeedRefusal::NotEnrolled | FeedRefusal::Revoked => {
+            return Ok(());
+        }
         FeedRefusal::Fork { agreed_through } => (
             "fork",
             format!(

@@ -64,6 +64,7 @@ pub(crate) fn decline(account: AccountId, chip: i64, amount: Money, reason: &str
 /// A sale taken back.
 pub(crate) fn void(account: AccountId, of: Uuid, of_seq: u64, amount: Money) -> EntryBody {
     EntryBody::Void(Void {
+        lines: Vec::new(),
         of,
         of_seq,
         account,
@@ -372,6 +373,7 @@ impl TestTill {
         };
         let key = TillKey::from_seed(&[self.seed; 32]);
         Batch {
+            holes: Vec::new(),
             proto: PROTO,
             till: self.access.till.clone(),
             epoch: Epoch(1),

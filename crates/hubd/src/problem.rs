@@ -156,6 +156,10 @@ impl From<BatchRefusal> for Problem {
                 "numbers, hashes or signature are wrong; send the batch from the disk again"
                     .to_owned(),
             ),
+            BatchRefusal::Revoked => (
+                "revoked",
+                "the till was revoked; it may still send its entries as a branch".to_owned(),
+            ),
             BatchRefusal::NotEnrolled => (
                 "not-enrolled",
                 "the till or its ledger is not enrolled here, or was revoked".to_owned(),
@@ -177,6 +181,7 @@ impl From<FeedRefusal> for Problem {
                 "not-enrolled",
                 "the till is not enrolled here, or was revoked",
             ),
+            FeedRefusal::Revoked => ("revoked", "the till was revoked; it sells nothing more"),
             FeedRefusal::Fork { .. } => (
                 "fork",
                 "this hub holds other entries of the till's ledger; enrol the till anew",
@@ -241,6 +246,12 @@ const KINDS: &[Kind] = &[
         401,
         "The till is not enrolled",
         "The token is missing, wrong or revoked, or the ledger's epoch was not enrolled. Enrol the till with a new code.",
+    ),
+    kind(
+        "revoked",
+        403,
+        "The till was revoked",
+        "An operator has taken the till out of service. Enrol it with a new code if it is to sell again.",
     ),
     kind(
         "enrolment-refused",

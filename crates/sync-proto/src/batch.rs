@@ -32,12 +32,27 @@ pub struct Batch {
     pub prev_hash: EntryHash,
     /// The entries, in order.
     pub entries: Vec<NumberedEntry>,
+    /// Entries of the run whose texts are lost: they stand in `entries` with empty texts, and
+    /// their hashes are taken as told. Signed for like everything else, and seen by an operator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holes: Vec<Hole>,
     /// The last entry's number and hash.
     pub head: Head,
     /// The till's signature over `head`.
     pub signature: HeadSignature,
     /// How the till is doing.
     pub report: TillReport,
+}
+
+/// An entry that the till had written and can no longer read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    /// Its number.
+    pub seq: u64,
+    /// The hash that the till had written down with it.
+    pub hash: EntryHash,
+    /// What is wrong with it, for the operator.
+    pub reason: String,
 }
 
 /// What a till tells about itself with every batch.
@@ -49,6 +64,9 @@ pub struct TillReport {
     pub unsent: u64,
     /// The version of its program.
     pub version: String,
+    /// Where hub and siblings may fetch its entries, if anywhere (`http://…`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
 }
 
 impl Batch {
@@ -71,7 +89,10 @@ impl Batch {
                     found: entry.seq,
                 });
             }
-            hash = hash.next(&self.till, self.epoch, entry.seq, &entry.texts);
+            hash = match self.hole(entry.seq) {
+                Some(hole) if entry.texts.is_empty() => hole.hash,
+                _ => hash.next(&self.till, self.epoch, entry.seq, &entry.texts),
+            };
             hashes.push(hash);
         }
         let head = Head {
@@ -88,6 +109,11 @@ impl Batch {
             return Err(BatchError::Signature);
         }
         Ok(hashes)
+    }
+
+    /// The hole at a number, if there is one.
+    pub fn hole(&self, seq: u64) -> Option<&Hole> {
+        self.holes.iter().find(|hole| hole.seq == seq)
     }
 }
 
@@ -187,8 +213,10 @@ pub enum BatchRefusal {
     },
     /// Numbering, chain or signature is wrong.
     BadChain,
-    /// The till is not known, or its token is wrong or was revoked.
+    /// The till is not known, or its token is wrong.
     NotEnrolled,
+    /// An operator has revoked the till; its entries are still taken at `/branch`.
+    Revoked,
     /// The batch has too many entries or bytes.
     TooLarge,
 }

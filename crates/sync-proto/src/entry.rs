@@ -102,6 +102,11 @@ pub struct EntryTexts {
 }
 
 impl EntryTexts {
+    /// Whether nothing is written: the place of a lost entry.
+    pub fn is_empty(&self) -> bool {
+        self.header.is_empty() && self.body.is_empty()
+    }
+
     /// Writes an entry down, once.
     pub fn write(header: EntryHeader, body: &EntryBody) -> Result<EntryTexts, EntryError> {
         let header = EntryHeader {
@@ -186,6 +191,12 @@ pub enum EntryBody {
     /// sale made under older ceilings stands before it, so that a hub that has booked this entry
     /// has booked those sales too.
     FeedAck(FeedAck),
+    /// What the till is allowed and has sold, told to a hub that may have lost what it knew.
+    StateReport(StateReport),
+    /// The totals of a business day, told so that the hub can hold its books against them.
+    ZReport(ZReport),
+    /// The wall clock did not go on as it should.
+    ClockEvent(ClockEvent),
 }
 
 impl EntryBody {
@@ -197,6 +208,9 @@ impl EntryBody {
             EntryBody::Void(_) => "void",
             EntryBody::Start(_) => "start",
             EntryBody::FeedAck(_) => "feed_ack",
+            EntryBody::StateReport(_) => "state_report",
+            EntryBody::ZReport(_) => "z_report",
+            EntryBody::ClockEvent(_) => "clock_event",
         }
     }
 
@@ -207,6 +221,9 @@ impl EntryBody {
             EntryBody::Void(body) => serde_json::to_string(body),
             EntryBody::Start(body) => serde_json::to_string(body),
             EntryBody::FeedAck(body) => serde_json::to_string(body),
+            EntryBody::StateReport(body) => serde_json::to_string(body),
+            EntryBody::ZReport(body) => serde_json::to_string(body),
+            EntryBody::ClockEvent(body) => serde_json::to_string(body),
         }
     }
 
@@ -217,6 +234,9 @@ impl EntryBody {
             ("void", 1) => serde_json::from_str(json).map(EntryBody::Void),
             ("start", 1) => serde_json::from_str(json).map(EntryBody::Start),
             ("feed_ack", 1) => serde_json::from_str(json).map(EntryBody::FeedAck),
+            ("state_report", 1) => serde_json::from_str(json).map(EntryBody::StateReport),
+            ("z_report", 1) => serde_json::from_str(json).map(EntryBody::ZReport),
+            ("clock_event", 1) => serde_json::from_str(json).map(EntryBody::ClockEvent),
             _ => {
                 return Err(EntryError::UnknownKind {
                     kind: kind.to_owned(),
@@ -316,9 +336,21 @@ pub struct Void {
     /// How much it gets back, in øre.
     #[serde(with = "wire::money")]
     pub amount: Money,
+    /// The lines taken back; absent: the whole sale, or what is left of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<VoidLine>,
     /// What the till believes the account to hold afterwards, in øre.
     #[serde(with = "wire::money")]
     pub balance_after: Money,
+}
+
+/// A line of a sale, or some pieces of it, taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoidLine {
+    /// The line's place in the sale, from 0.
+    pub line: u32,
+    /// How many pieces of it.
+    pub quantity: u32,
 }
 
 /// A start of the till's program.
@@ -331,6 +363,93 @@ pub struct Start {
 /// An acknowledgement; what is acknowledged is the feed position in the entry's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedAck {}
+
+/// The ceilings in force at a till, in one or several parts. Written when the hub shows a new
+/// `hub_epoch`: its database is another one, perhaps a backup, and it may not give anything to
+/// spend before it knows what it gave away already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateReport {
+    /// The life of the hub's database that is reported to.
+    pub hub_epoch: u64,
+    /// Which part this is, from 1.
+    pub part: u32,
+    /// How many parts there are.
+    pub parts: u32,
+    /// The accounts on which a ceiling is in force or something was sold in this epoch.
+    pub accounts: Vec<AccountState>,
+}
+
+/// The most accounts in one part of a [`StateReport`].
+pub const STATE_REPORT_MAX: usize = 1000;
+
+/// What a till may sell and has sold on one account in its epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountState {
+    /// The account.
+    #[serde(with = "wire::account")]
+    pub account: AccountId,
+    /// The ceiling in force, in øre; absent when none was ever given.
+    #[serde(
+        with = "wire::optional_money",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ceiling: Option<Money>,
+    /// The sum of its sales, counted gross, in øre.
+    #[serde(with = "wire::money")]
+    pub gross: Money,
+}
+
+/// The totals of a till's business day: of all its entries of that day up to this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZReport {
+    /// 1, 2, 3, … within the epoch.
+    pub number: u64,
+    /// The business day.
+    #[serde(with = "wire::text")]
+    pub day: BusinessDay,
+    /// The last entry that the totals contain.
+    pub through_seq: u64,
+    /// The sales.
+    pub sales: Totals,
+    /// The voids.
+    pub voids: Totals,
+    /// How many purchases were declined.
+    pub declines: u64,
+}
+
+/// How many entries, and their sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// How many.
+    pub count: u64,
+    /// Their sum in øre.
+    #[serde(with = "wire::money")]
+    pub amount: Money,
+}
+
+/// A jump of the wall clock; business days go on from the later of what was and what is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockEvent {
+    /// What happened: `back`, `forward` or `confirmed`.
+    pub event: ClockJump,
+    /// What the clock should have shown (RFC 3339, UTC).
+    pub expected: String,
+    /// What it showed (RFC 3339, UTC).
+    pub found: String,
+}
+
+/// How a clock went wrong, or was set right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockJump {
+    /// It shows a time that has been.
+    Back,
+    /// It shows a time far ahead of what can be.
+    Forward,
+    /// The hub's clock, or a person, says that it is right now.
+    Confirmed,
+}
 
 /// Why an entry cannot be written or read.
 #[derive(Debug, Error)]
@@ -417,6 +536,7 @@ mod tests {
             of_seq: 7,
             account: AccountId(1001),
             amount: Money::from_ore(2200),
+            lines: Vec::new(),
             balance_after: Money::from_ore(14950),
         });
         let header = EntryHeader {

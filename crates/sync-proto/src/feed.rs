@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::from_value;
 use uuid::Uuid;
 
-use crate::entry::EntryHash;
-use crate::identity::Epoch;
+use crate::entry::{EntryHash, Head};
+use crate::identity::{Epoch, TillId, TillPublicKey};
 use crate::wire;
 
 /// The most changes in one page.
@@ -33,6 +33,76 @@ pub struct FeedPage {
     pub hub_time: String,
     /// The changes, by rising version.
     pub changes: Vec<Change>,
+    /// The canteen's other tills, and how much of their entries the positions contain; absent when
+    /// more changes wait, because positions of accounts that are still to come contain less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub siblings: Option<Vec<Sibling>>,
+    /// Entries that the hub wants to have once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resend: Option<Resend>,
+}
+
+/// Another till of the same canteen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sibling {
+    /// Its name.
+    pub till: TillId,
+    /// The life of its ledger.
+    pub epoch: Epoch,
+    /// The key that signs its heads and its requests.
+    pub public_key: TillPublicKey,
+    /// Where its entries can be fetched, if anywhere (`http://…`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The hub's positions contain its entries up to this one.
+    pub accepted: Head,
+}
+
+/// A run of entries to be sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resend {
+    /// The first one.
+    pub from_seq: u64,
+    /// The last one.
+    pub to_seq: u64,
+}
+
+/// The answer to a request for the newest statuses: what is blocked and what is not, ahead of
+/// everything else that may wait in the feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denylist {
+    /// The life of the hub's database.
+    pub hub_epoch: u64,
+    /// The hub's clock (RFC 3339, UTC).
+    pub hub_time: String,
+    /// The version to ask after the next time.
+    pub to: u64,
+    /// Accounts and chips whose status changed, by rising version.
+    pub changes: Vec<StatusChange>,
+}
+
+/// A status with its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusChange {
+    /// The version of the status: of two, the higher one holds, in whatever order they come.
+    pub status_rv: u64,
+    /// Whose status.
+    #[serde(flatten)]
+    pub of: StatusOf,
+    /// Whether it may buy.
+    #[serde(with = "wire::status")]
+    pub status: Status,
+}
+
+/// Whose status changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatusOf {
+    /// An account's.
+    #[serde(with = "wire::account")]
+    Account(AccountId),
+    /// A chip's, by the hub's number of it.
+    Chip(i64),
 }
 
 /// Records outside the order of the feed: the answer to a request for a higher ceiling. They are
@@ -188,6 +258,9 @@ pub struct AccountRecord {
     /// Whether it may buy.
     #[serde(with = "wire::status")]
     pub status: Status,
+    /// The version of the status; see [`StatusChange::status_rv`].
+    #[serde(default)]
+    pub status_rv: u64,
     /// How far below zero it may go, in øre.
     #[serde(with = "wire::money", default)]
     pub credit: Money,
@@ -311,6 +384,9 @@ pub struct ChipRecord {
     /// Whether it may buy.
     #[serde(with = "wire::status")]
     pub status: Status,
+    /// The version of the status; see [`StatusChange::status_rv`].
+    #[serde(default)]
+    pub status_rv: u64,
 }
 
 /// The person behind an account: only what the cashier needs to recognise them.
@@ -373,8 +449,10 @@ pub struct SnapshotTrailer {
 pub enum FeedRefusal {
     /// The cursor is from another life of the hub, or too old: fetch a snapshot.
     SnapshotRequired,
-    /// The till is not known, or its token is wrong or was revoked.
+    /// The till is not known, or its token is wrong.
     NotEnrolled,
+    /// An operator has revoked the till: it must forget the people and sell nothing more.
+    Revoked,
     /// The hub holds other entries of this epoch than the till: its disk was copied.
     Fork {
         /// The last number on which both agree, as far as the hub can tell.
@@ -433,6 +511,7 @@ mod tests {
                 position: Money::from_ore(-5),
                 incl_seq: 9,
                 status: Status::Blocked,
+                status_rv: 6,
                 credit: Money::ZERO,
                 limits: LimitsRecord {
                     day: Some(Money::from_kroner(25)),
@@ -500,6 +579,7 @@ mod tests {
                 card,
                 account: AccountId(1001),
                 status: Status::Active,
+                status_rv: 0,
             })
         };
         check(

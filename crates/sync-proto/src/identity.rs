@@ -189,6 +189,54 @@ impl TillPublicKey {
     }
 }
 
+/// The hub's secret key; signs what tills are told.
+pub struct HubKey(SigningKey);
+
+impl HubKey {
+    /// A key from 32 random bytes.
+    pub fn from_seed(seed: &[u8; 32]) -> HubKey {
+        HubKey(SigningKey::from_bytes(seed))
+    }
+
+    /// The half that tills keep.
+    pub fn public(&self) -> HubPublicKey {
+        HubPublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs a message.
+    pub fn sign(&self, message: &[u8]) -> HubSignature {
+        HubSignature(self.0.sign(message).to_bytes())
+    }
+}
+
+impl fmt::Debug for HubKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HubKey(secret)")
+    }
+}
+
+hex_bytes!(
+    /// The half of the hub's key that tills keep from their enrolment on (Ed25519, as hex).
+    HubPublicKey,
+    32
+);
+hex_bytes!(
+    /// The hub's signature over an answer (Ed25519, 64 bytes as hex).
+    HubSignature,
+    64
+);
+
+impl HubPublicKey {
+    /// Whether the hub signed this message.
+    pub fn verifies(&self, message: &[u8], signature: &HubSignature) -> bool {
+        let Ok(key) = VerifyingKey::from_bytes(&self.0) else {
+            return false;
+        };
+        key.verify(message, &Signature::from_bytes(&signature.0))
+            .is_ok()
+    }
+}
+
 /// Why a text names no till, epoch, key, hash or signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum IdentityError {

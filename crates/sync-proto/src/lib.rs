@@ -8,7 +8,16 @@
 //! | `GET /v1/tills/{till}/snapshot?…` | lines: [`SnapshotHeader`], [`Change`]…, [`SnapshotTrailer`] |
 //! | `POST /v1/tills/{till}/authorise` | [`AuthoriseRequest`] → [`FeedRecords`], or 204 when nothing more can be given |
 //!
-//! `…` is the till's [`TillPosition`]. Bodies are JSON, compressed with zstd when the other side says it accepts that. All but the
+//! | `GET /v1/tills/{till}/denylist?hub_epoch&after&…` | [`Denylist`], or a problem with a [`FeedRefusal`] |
+//! | `POST /v1/tills/{till}/raw` | [`Batch`] of entries that the hub keeps without reading them → [`BatchAnswer`] |
+//! | `POST /v1/tills/{till}/branch` | [`Batch`] of an epoch that the till was forked off from, was revoked in or has ended: kept apart and booked by the entries' ids → [`BatchAnswer`]; carries no token, the signed head is enough |
+//!
+//! | path at the till | what |
+//! |---|---|
+//! | `GET /v1/journal?epoch&after&limit` | [`Batch`], or 204 when there is nothing after; asked and signed by the hub or a sibling ([`pull_message`]) |
+//!
+//! `…` is the till's [`TillPosition`]. All answers of the hub under `/v1/tills/` are signed
+//! ([`answer_message`]). Bodies are JSON, compressed with zstd when the other side says it accepts that. All but the
 //! enrolment carry the till's token as `Authorization: Bearer`. Unknown fields are ignored.
 
 mod batch;
@@ -16,22 +25,32 @@ mod enrol;
 mod entry;
 mod feed;
 mod identity;
+mod signed;
 mod upload;
 pub mod wire;
 
 pub use batch::{
     BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Batch, BatchAnswer, BatchError, BatchRefusal, EntryFate,
-    EntryResult, PROTO, TillReport,
+    EntryResult, Hole, PROTO, TillReport,
 };
 pub use enrol::{EnrolAnswer, EnrolRequest};
 pub use entry::{
-    Decline, EntryBody, EntryError, EntryHash, EntryHeader, EntryTexts, FeedAck, FeedPosition,
-    Head, NumberedEntry, Sale, SaleLine, Start, Void,
+    AccountState, ClockEvent, ClockJump, Decline, EntryBody, EntryError, EntryHash, EntryHeader,
+    EntryTexts, FeedAck, FeedPosition, Head, NumberedEntry, STATE_REPORT_MAX, Sale, SaleLine,
+    Start, StateReport, Totals, Void, VoidLine, ZReport,
 };
 pub use feed::{
-    AccountRecord, AuthoriseRequest, Change, ChipRecord, FEED_PAGE_MAX, FeedPage, FeedRecords,
-    FeedRefusal, HolderRecord, LimitsRecord, ProductRecord, Record, SnapshotHeader,
-    SnapshotTrailer, SpentRecord, TillPosition, TopUpRecord,
+    AccountRecord, AuthoriseRequest, Change, ChipRecord, Denylist, FEED_PAGE_MAX, FeedPage,
+    FeedRecords, FeedRefusal, HolderRecord, LimitsRecord, ProductRecord, Record, Resend, Sibling,
+    SnapshotHeader, SnapshotTrailer, SpentRecord, StatusChange, StatusOf, TillPosition,
+    TopUpRecord,
 };
-pub use identity::{Epoch, HeadSignature, IdentityError, TillId, TillKey, TillPublicKey};
+pub use identity::{
+    Epoch, HeadSignature, HubKey, HubPublicKey, HubSignature, IdentityError, TillId, TillKey,
+    TillPublicKey,
+};
+pub use signed::{
+    ANSWER_SIGNATURE, CALLER, CALLER_HUB, CALLER_NONCE, CALLER_SIGNATURE, CALLER_SKEW_MAX,
+    CALLER_TIME, answer_message, journal_path, pull_message,
+};
 pub use upload::{Upload, UploadFailure, UploadStep};

@@ -92,6 +92,26 @@ impl LedgerEntry {
                 let position = format!("applied the hub's changes up to {}", header.fc.cursor);
                 (None, None, position)
             }
+            Ok(EntryBody::StateReport(report)) => {
+                let text = format!(
+                    "ceilings of {} accounts for a hub that began anew (part {} of {})",
+                    report.accounts.len(),
+                    report.part,
+                    report.parts
+                );
+                (None, None, text)
+            }
+            Ok(EntryBody::ZReport(report)) => {
+                let text = format!(
+                    "Z report {} of {}: {} sales, {} voids",
+                    report.number, report.day, report.sales.count, report.voids.count
+                );
+                (None, Some(report.sales.amount), text)
+            }
+            Ok(EntryBody::ClockEvent(event)) => {
+                let text = format!("clock shows {} instead of {}", event.found, event.expected);
+                (None, None, text)
+            }
             Ok(EntryBody::Start(start)) => (None, None, format!("version {}", start.version)),
             Err(error) => (None, None, error.to_string()),
         };

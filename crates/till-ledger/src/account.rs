@@ -203,7 +203,11 @@ impl OwnEntry {
             EntryBody::Sale(sale) => (sale.account, Moved::Sale(sale.amount), sale.top_up),
             EntryBody::Decline(decline) => (decline.account, Moved::Nothing, decline.top_up),
             EntryBody::Void(void) => (void.account, Moved::Void(void.amount), TopUpOutcome::None),
-            EntryBody::Start(_) | EntryBody::FeedAck(_) => return Ok(None),
+            EntryBody::Start(_)
+            | EntryBody::FeedAck(_)
+            | EntryBody::StateReport(_)
+            | EntryBody::ZReport(_)
+            | EntryBody::ClockEvent(_) => return Ok(None),
         };
         Ok(Some(OwnEntry {
             seq,

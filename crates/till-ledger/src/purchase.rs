@@ -185,7 +185,12 @@ impl Page<'_> {
         let (chip, amount) = match &body {
             EntryBody::Sale(sale) => (sale.chip, sale.amount),
             EntryBody::Decline(decline) => (decline.chip, decline.amount),
-            EntryBody::Void(_) | EntryBody::Start(_) | EntryBody::FeedAck(_) => {
+            EntryBody::Void(_)
+            | EntryBody::Start(_)
+            | EntryBody::FeedAck(_)
+            | EntryBody::StateReport(_)
+            | EntryBody::ZReport(_)
+            | EntryBody::ClockEvent(_) => {
                 return Err(taken());
             }
         };
@@ -201,7 +206,12 @@ impl Page<'_> {
                 reason: reason(&decline, self.rules).ok_or_else(taken)?,
                 top_up: decline.top_up,
             },
-            EntryBody::Void(_) | EntryBody::Start(_) | EntryBody::FeedAck(_) => {
+            EntryBody::Void(_)
+            | EntryBody::Start(_)
+            | EntryBody::FeedAck(_)
+            | EntryBody::StateReport(_)
+            | EntryBody::ZReport(_)
+            | EntryBody::ClockEvent(_) => {
                 return Err(taken());
             }
         };

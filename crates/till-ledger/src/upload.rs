@@ -55,6 +55,7 @@ pub(crate) fn batch(
         first_seq,
         prev_hash,
         entries,
+        holes: Vec::new(),
         signature: head.sign(&identity.till, identity.epoch, key),
         head,
         report: TillReport {

@@ -57,6 +57,7 @@ impl Page<'_> {
             account: sale.account,
         })?;
         let body = EntryBody::Void(Void {
+            lines: Vec::new(),
             of: request.of,
             of_seq,
             account: sale.account,
@@ -128,7 +129,10 @@ impl Page<'_> {
             | EntryBody::Sale(_)
             | EntryBody::Decline(_)
             | EntryBody::Start(_)
-            | EntryBody::FeedAck(_) => Err(LedgerError::IdTaken {
+            | EntryBody::FeedAck(_)
+            | EntryBody::StateReport(_)
+            | EntryBody::ZReport(_)
+            | EntryBody::ClockEvent(_) => Err(LedgerError::IdTaken {
                 id: request.id,
                 seq,
             }),

@@ -72,8 +72,10 @@ impl HubError {
     pub(crate) fn standing(&self) -> Option<Standing> {
         match self {
             HubError::NotEnrolled
-            | HubError::Batch(BatchRefusal::NotEnrolled)
-            | HubError::Feed(FeedRefusal::NotEnrolled) => Some(Standing::NotEnrolled),
+            | HubError::Batch(BatchRefusal::NotEnrolled | BatchRefusal::Revoked)
+            | HubError::Feed(FeedRefusal::NotEnrolled | FeedRefusal::Revoked) => {
+                Some(Standing::NotEnrolled)
+            }
             HubError::Batch(BatchRefusal::Fork { .. })
             | HubError::Feed(FeedRefusal::Fork { .. } | FeedRefusal::Rollback { .. }) => {
                 Some(Standing::Forked)
@@ -255,6 +257,7 @@ fn batch_words(refusal: &BatchRefusal) -> String {
         BatchRefusal::Fork { agreed_through } => fork_words(*agreed_through),
         BatchRefusal::BadChain => "they do not hold together; they are sent again".into(),
         BatchRefusal::NotEnrolled => "it does not know this till; enrol it with a new code".into(),
+        BatchRefusal::Revoked => "an operator has revoked this till".into(),
         BatchRefusal::TooLarge => "they are too many at once".into(),
     }
 }
@@ -263,6 +266,7 @@ fn feed_words(refusal: &FeedRefusal) -> String {
     match refusal {
         FeedRefusal::SnapshotRequired => "the till must take a snapshot".into(),
         FeedRefusal::NotEnrolled => "it does not know this till; enrol it with a new code".into(),
+        FeedRefusal::Revoked => "an operator has revoked this till".into(),
         FeedRefusal::Fork { agreed_through } => fork_words(*agreed_through),
         FeedRefusal::Rollback { accepted_seq } => format!(
             "it has entries up to {accepted_seq}, more than this till: its disk was restored; enrol it \
@@ -537,6 +541,8 @@ mod tests {
             cursor: 0,
         };
         let page = |hub_epoch, from, changes: Vec<Change>| FeedPage {
+            siblings: None,
+            resend: None,
             hub_epoch,
             from,
             to: 3,

@@ -186,7 +186,12 @@ fn recent_sale(ledger: &Ledger, entry: RecentEntry, now: Timestamp) -> Option<Re
             decline.amount,
             decline.account,
         ),
-        EntryBody::Void(_) | EntryBody::Start(_) | EntryBody::FeedAck(_) => return None,
+        EntryBody::Void(_)
+        | EntryBody::Start(_)
+        | EntryBody::FeedAck(_)
+        | EntryBody::StateReport(_)
+        | EntryBody::ZReport(_)
+        | EntryBody::ClockEvent(_) => return None,
     };
     let moment: Option<Timestamp> = header.ts.parse().ok();
     Some(RecentSale {

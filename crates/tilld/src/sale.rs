@@ -219,7 +219,10 @@ pub(crate) fn replayed_answer(
         | EntryBody::Decline(_)
         | EntryBody::Void(_)
         | EntryBody::Start(_)
-        | EntryBody::FeedAck(_) => None,
+        | EntryBody::FeedAck(_)
+        | EntryBody::StateReport(_)
+        | EntryBody::ZReport(_)
+        | EntryBody::ClockEvent(_) => None,
     }
 }
 

@@ -177,6 +177,7 @@ impl Sync {
             till_time: Timestamp::now().to_string(),
             unsent: self.waiting(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: None,
         };
         let batch = match self
             .ledger

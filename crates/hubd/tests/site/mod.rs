@@ -231,6 +231,7 @@ impl Till {
             hash: self.entries.last().unwrap().1,
         };
         Batch {
+            holes: Vec::new(),
             proto: PROTO,
             epoch: self.epoch,
             first_seq,
@@ -251,6 +252,7 @@ impl Till {
                 till_time: Timestamp::now().to_string(),
                 unsent: 0,
                 version: "0.1.0".to_owned(),
+                address: None,
             },
             till,
         }

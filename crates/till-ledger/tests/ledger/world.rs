@@ -67,6 +67,7 @@ pub(crate) fn uid(account: AccountId) -> ChipId {
 
 pub(crate) fn chip(account: AccountId, status: Status) -> Record {
     Record::Chip(ChipRecord {
+        status_rv: 0,
         number: account.0 + 50_000,
         uid: uid(account),
         card: None,
@@ -78,6 +79,7 @@ pub(crate) fn chip(account: AccountId, status: Status) -> Record {
 /// An account as the hub tells of it.
 pub(crate) fn account(id: AccountId, position: Money, incl_seq: u64) -> AccountRecord {
     AccountRecord {
+        status_rv: 0,
         id,
         position,
         incl_seq,
@@ -101,6 +103,8 @@ pub(crate) fn armed(amount: Money, state: TopUpState) -> Option<TopUpRecord> {
 pub(crate) fn page(from: u64, to: u64, changes: Vec<(u64, Record)>) -> FeedPage {
     let changes = changes.into_iter();
     FeedPage {
+        siblings: None,
+        resend: None,
         hub_epoch: HUB_EPOCH,
         from,
         to,
