@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::{EventSink, Reader, ReaderListing, ReaderName, Signal};
-use conversation::Conversation;
+pub use conversation::{Conversation, Happening};
 use line::Line;
 
 /// What a reader on a serial line speaks.
@@ -58,7 +58,8 @@ impl Protocol {
         }
     }
 
-    fn conversation(self, now: Instant) -> Box<dyn Conversation> {
+    /// The till's side of it, for a line that has just been opened.
+    pub fn conversation(self, now: Instant) -> Box<dyn Conversation> {
         match self {
             Protocol::Own => Box::new(own::OwnConversation::new(random(), now)),
             Protocol::Pn532 => Box::new(pn532::Pn532::new(now)),

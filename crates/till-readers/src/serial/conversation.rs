@@ -1,4 +1,5 @@
-//! What is said on a serial line, without the line and without a clock.
+//! What is said on a serial line, without the line and without a clock: the reader's thread drives it
+//! over a real line, the bench and the fuzz targets over simulated ones.
 
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use canteen::ChipId;
 use crate::{ChipFault, Presence, ReaderFault, Signal};
 
 /// The till's side of a protocol, from the opening of a line to its end.
-pub(super) trait Conversation {
+pub trait Conversation {
     /// Asks for the chip in the field.
     fn handle_read_again(&mut self, token: u64, asked_at: Instant);
 
@@ -33,29 +34,45 @@ pub(super) trait Conversation {
 
 /// What a conversation brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Happening {
+pub enum Happening {
     /// The reader works; what it says of its firmware.
     Opened {
+        /// As the reader says it.
         firmware: String,
     },
+    /// As [`ReaderEvent::Chip`](crate::ReaderEvent::Chip).
     Came {
+        /// This stay in the field.
         presence: Presence,
+        /// The chip.
         chip: ChipId,
+        /// When it was seen.
         seen_at: Instant,
     },
+    /// As [`ReaderEvent::Unreadable`](crate::ReaderEvent::Unreadable).
     Unreadable {
+        /// Why.
         fault: ChipFault,
+        /// When it was seen.
         seen_at: Instant,
     },
+    /// As [`ReaderEvent::Left`](crate::ReaderEvent::Left).
     Left {
+        /// The stay that ended.
         presence: Presence,
     },
+    /// As [`ReaderEvent::ReadAgain`](crate::ReaderEvent::ReadAgain).
     ReadAgain {
+        /// The number given with the question.
         token: u64,
+        /// What is in the field.
         chip: Result<ChipId, ChipFault>,
     },
+    /// The reader says something to whoever looks for faults.
     Log {
+        /// 0 error, 1 warning, 2 information, 3 detail.
         level: u8,
+        /// In the reader's words.
         text: String,
     },
 }

@@ -34,6 +34,8 @@ pub(super) struct Field {
     /// Looks in a row that found nothing while something was there.
     misses: u32,
     reads: VecDeque<Read>,
+    /// What the reader said of its firmware, until it is known what lay in its field before.
+    firmware: Option<String>,
     happened: VecDeque<Happening>,
 }
 
@@ -59,7 +61,17 @@ impl Field {
             stay: Some(Stay::Before),
             misses: 0,
             reads: VecDeque::new(),
+            firmware: None,
             happened: VecDeque::new(),
+        }
+    }
+
+    /// The reader works. It is called ready once a look has shown what lies in its field, so that
+    /// a chip laid there after that is a tap.
+    pub(super) fn handle_opened(&mut self, firmware: String) {
+        self.firmware = Some(firmware);
+        if !matches!(self.stay, Some(Stay::Before)) {
+            self.tell_opened();
         }
     }
 
@@ -79,6 +91,9 @@ impl Field {
             }
             Sight::Chip(chip) => self.handle_chip(*chip, now),
             Sight::Unusable(fault) => self.handle_unusable(fault, now),
+        }
+        if sight != Sight::Empty {
+            self.tell_opened();
         }
         let answer = match sight {
             // One look is not enough to say that a chip has left.
@@ -110,6 +125,7 @@ impl Field {
 
     /// Nothing more can be said of the field.
     pub(super) fn handle_end(&mut self) {
+        self.firmware = None;
         self.end_stay();
         self.answer_reads(&Err(ChipFault::ReaderFaulty), |_| true);
     }
@@ -163,7 +179,14 @@ impl Field {
         self.misses = 0;
         match self.stay.take() {
             Some(Stay::Chip { presence, .. }) => self.tell(Happening::Left { presence }),
-            Some(Stay::Before | Stay::Unusable(_)) | None => {}
+            Some(Stay::Before) => self.tell_opened(),
+            Some(Stay::Unusable(_)) | None => {}
+        }
+    }
+
+    fn tell_opened(&mut self) {
+        if let Some(firmware) = self.firmware.take() {
+            self.tell(Happening::Opened { firmware });
         }
     }
 
@@ -273,6 +296,25 @@ mod tests {
         check("- 1 - 1", "");
         check("s 1 - - 1", "came 01010101");
         check("1 ? 1", "again 1 01010101");
+    }
+
+    #[test]
+    fn a_reader_is_ready_when_it_is_known_what_lay_there() {
+        for (looks, ready_at) in [("- -", 2), ("1 1", 1), ("- s -", 2)] {
+            let (mut field, now) = (Field::new(), Instant::now());
+            field.handle_opened("1.0".to_owned());
+            assert_eq!(words(|| field.poll_happening()), "");
+            for (at, look) in looks.split(' ').enumerate() {
+                let sight = match look {
+                    "-" => Sight::Empty,
+                    "1" => Sight::Chip(ChipId::from_uid(&[1; 4]).unwrap()),
+                    _ => Sight::Unusable(ChipFault::Several),
+                };
+                field.handle_look(sight, now, now);
+                let expect = if at + 1 == ready_at { "opened 1.0" } else { "" };
+                assert_eq!(words(|| field.poll_happening()), expect, "{looks} {at}");
+            }
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Pn532 {
             Command::Firmware => {
                 self.is_open = true;
                 let firmware = target::firmware(data);
-                self.field.tell(Happening::Opened { firmware });
+                self.field.handle_opened(firmware);
                 Command::Retries
             }
             Command::Retries | Command::Release => Command::Look,

@@ -126,7 +126,7 @@ impl Conversation for Rdm6300 {
         self.field.handle_time(now);
         if self.opens_at.take_if(|at| *at <= now).is_some() {
             let firmware = "RDM6300, which cannot be asked".to_owned();
-            self.field.tell(Happening::Opened { firmware });
+            self.field.handle_opened(firmware);
         }
         None
     }

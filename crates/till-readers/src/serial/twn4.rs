@@ -223,7 +223,7 @@ impl Twn4 {
             };
             if let Some(firmware) = answer::version(results) {
                 self.check = Some(check);
-                self.field.tell(Happening::Opened { firmware });
+                self.field.handle_opened(firmware);
                 return true;
             }
         }
@@ -510,7 +510,7 @@ mod tests {
         // CRC-16/MCRF4XX by another program.
         bench.check("0004FF2B51", "000454574E34AD26");
         bench.check("050200000000010000007D87", "00870F");
-        assert_eq!(bench.told(), "opened TWN4");
+        assert_eq!(bench.till.check, Some(Check::Crc));
     }
 
     #[test]
