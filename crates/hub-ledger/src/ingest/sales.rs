@@ -1,0 +1,187 @@
+//! Sales and declined purchases.
+
+use canteen::{AccountId, BusinessDay, Limits, Money, PurchaseAmount, Spent, Status};
+use jiff::Timestamp;
+use sync_proto::{Decline, EntryHeader, Sale};
+
+use super::intake::{Fate, Intake};
+use crate::accounts::{AccountRow, find_account, write_spent};
+use crate::bookings::{BookingKind, Movement, OwnAccount, book, own_account};
+use crate::ceilings::count_gross;
+use crate::chips::find_chip;
+use crate::error::LedgerError;
+use crate::top_ups::Purchases;
+
+impl Intake<'_> {
+    pub(super) fn take_sale(
+        &mut self,
+        header: &EntryHeader,
+        sale: &Sale,
+    ) -> Result<Fate, LedgerError> {
+        if let Err(error) = PurchaseAmount::new(sale.amount) {
+            return Ok(Fate::Quarantined {
+                code: "amount",
+                detail: error.to_string(),
+            });
+        }
+        let Ok(lines) = serde_json::to_string(&sale.lines) else {
+            return Ok(Fate::Quarantined {
+                code: "lines",
+                detail: "the lines cannot be written down".to_owned(),
+            });
+        };
+        let account = find_account(self.db, sale.account)?.filter(|account| {
+            account.canteen == self.access.canteen && account.status != Status::Closed
+        });
+        let from = match &account {
+            Some(account) => account.id,
+            None => own_account(
+                self.db,
+                self.access.tenant,
+                OwnAccount::UnknownAccount,
+                self.now,
+            )?,
+        };
+        let id = header.id.to_string();
+        let movement = Movement {
+            kind: BookingKind::Sale,
+            from,
+            to: self.sales,
+            amount: sale.amount,
+            happened_at: self.happened_at(header),
+            day: header.day,
+            text: "Køb",
+            lines: Some(&lines),
+            till: Some(&self.access.till),
+            reference: Some(&id),
+        };
+        let moved = book(self.db, &movement, self.now)?;
+        let mut flags = self.sale_flags(header, sale);
+        match &account {
+            None => flags.push((
+                "unknown_account",
+                format!("account {} is not open in this canteen", sale.account),
+            )),
+            Some(account) => {
+                let till = &self.access.till;
+                count_gross(self.db, till, self.epoch, account.id, sale.amount, moved.id)?;
+                flags.extend(self.count_sale(header, sale, account, moved.balance_after)?);
+            }
+        }
+        Ok(Fate::Booked {
+            booking: moved.id,
+            account: account.map(|account| account.id),
+            flags,
+        })
+    }
+
+    /// What is odd about the sale itself.
+    fn sale_flags(&self, header: &EntryHeader, sale: &Sale) -> Vec<(&'static str, String)> {
+        let mut flags = Vec::new();
+        let lines = Money::checked_sum(sale.lines.iter().map(|line| line.amount));
+        if !sale.lines.is_empty() && lines != Some(sale.amount) {
+            flags.push((
+                "lines_differ",
+                "the lines do not add up to the amount".to_owned(),
+            ));
+        }
+        if header.day > self.today {
+            flags.push((
+                "day_in_future",
+                format!("the till counted it on {}; check its clock", header.day),
+            ));
+        }
+        flags
+    }
+
+    /// Counts a booked sale against the limits and tells what the till should not have sold.
+    fn count_sale(
+        &mut self,
+        header: &EntryHeader,
+        sale: &Sale,
+        account: &AccountRow,
+        balance: Money,
+    ) -> Result<Vec<(&'static str, String)>, LedgerError> {
+        let mut flags = Vec::new();
+        if balance.checked_add(account.credit) < Some(Money::ZERO) {
+            flags.push(("overdrawn", format!("the balance is {balance}")));
+        }
+        if self.came_after_block(header, sale.chip, account)? {
+            flags.push((
+                "after_block",
+                "the chip or the account was blocked".to_owned(),
+            ));
+        }
+        let day = header.day.min(self.today);
+        let base = account.spent.as_of(account.spent.on().max(day));
+        match base.plus(sale.amount, day) {
+            None => flags.push(("counters", "the counters are out of range".to_owned())),
+            Some(spent) => {
+                write_spent(self.db, account.id, &spent)?;
+                if let Some(window) = exceeded(&account.limits, &spent, day) {
+                    flags.push(("limit_exceeded_offline", format!("the {window} limit")));
+                }
+            }
+        }
+        self.touched.insert(account.id.0, ());
+        self.note_purchase(account.id, sale.chip, header.day);
+        Ok(flags)
+    }
+
+    /// Whether the till's clock puts the sale after the block. A clock that cannot be read counts
+    /// as after.
+    fn came_after_block(
+        &self,
+        header: &EntryHeader,
+        chip: i64,
+        account: &AccountRow,
+    ) -> Result<bool, LedgerError> {
+        let chip = find_chip(self.db, chip)?.filter(|chip| chip.account == account.id);
+        let blocks = [account.blocked_at, chip.and_then(|chip| chip.blocked_at)];
+        let sold_at = header.ts.parse::<Timestamp>().ok();
+        Ok(blocks
+            .into_iter()
+            .flatten()
+            .any(|blocked_at| sold_at.is_none_or(|sold_at| sold_at >= blocked_at)))
+    }
+
+    pub(super) fn take_decline(
+        &mut self,
+        header: &EntryHeader,
+        decline: &Decline,
+    ) -> Result<Fate, LedgerError> {
+        if decline.reason == INSUFFICIENT_FUNDS {
+            self.note_purchase(decline.account, decline.chip, header.day);
+        }
+        Ok(Fate::Noted)
+    }
+
+    fn note_purchase(&mut self, account: AccountId, chip: i64, day: BusinessDay) {
+        let purchases = self.purchases.entry(account.0).or_insert(Purchases {
+            count: 0,
+            chip,
+            newest: day,
+        });
+        purchases.count += 1;
+        purchases.chip = chip;
+        purchases.newest = purchases.newest.max(day);
+    }
+}
+
+/// The first window whose limit a sale of the day has passed.
+fn exceeded(limits: &Limits, spent: &Spent, day: BusinessDay) -> Option<&'static str> {
+    let over = |same: bool, spent: Money, limit: Option<Money>| {
+        same && limit.is_some_and(|limit| spent > limit)
+    };
+    let on = spent.on();
+    if over(on == day, spent.day(), limits.day) {
+        return Some("daily");
+    }
+    if over(on.week() == day.week(), spent.week(), limits.week) {
+        return Some("weekly");
+    }
+    over(on.month() == day.month(), spent.month(), limits.month).then_some("monthly")
+}
+
+/// The code of the decline that fires a top-up (`canteen::DeclineReason::code`).
+const INSUFFICIENT_FUNDS: &str = "insufficient_funds";
