@@ -19,6 +19,8 @@ pub(crate) enum Command {
     Test(Test),
     /// Measure the till.
     Bench(Bench),
+    /// Put several tills and a hub under fire.
+    Soak(Soak),
 }
 
 /// How the demo is to run.
@@ -80,6 +82,17 @@ pub(crate) struct Bench {
     pub(crate) no_install: bool,
 }
 
+/// How long tills and hub are to be under fire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Soak {
+    /// How long.
+    pub(crate) minutes: u64,
+    /// The dice of an earlier run.
+    pub(crate) seed: Option<u64>,
+    /// Refuse to install packages.
+    pub(crate) no_install: bool,
+}
+
 /// The text of `cargo xtask help`.
 pub(crate) const HELP: &str = "\
 The canteen till's own commands. All of them install the Debian packages that are missing (they say
@@ -108,9 +121,15 @@ which, and ask sudo if need be) and build what they run.
   cargo xtask bench       Measure the till against its targets, on a quiet machine.
     --json FILE           Write the figures to a file as well.
 
+  cargo xtask soak        Three real tills and a hub sell under load while lines are cut and processes
+                          killed at random; fails unless all sides agree to the øre afterwards, and
+                          no account was ever overspent by more than is allowed.
+    --minutes N           How long                           (default 10)
+    --seed N              Throw the dice of an earlier run
+
   cargo xtask help        This text.
 
-demo, test and bench know --no-install: refuse to install packages, and name those missing.
+demo, test, bench and soak know --no-install: refuse to install packages, and name those missing.
 
 Exit codes: 0 all is well, 1 something failed, 2 the command line cannot be understood, 130 stopped by
 Ctrl-C.
@@ -127,6 +146,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> anyhow::Result<Comma
         "tap" => parse_tap(words),
         "test" => parse_test(words),
         "bench" => parse_bench(words),
+        "soak" => parse_soak(words),
         "help" | "--help" | "-h" => Ok(Command::Help),
         other => bail!("unknown command {other:?}"),
     }
@@ -200,6 +220,28 @@ fn parse_bench(mut words: Words) -> anyhow::Result<Command> {
         }
     }
     Ok(Command::Bench(bench))
+}
+
+fn parse_soak(mut words: Words) -> anyhow::Result<Command> {
+    let mut soak = Soak {
+        minutes: 10,
+        seed: None,
+        no_install: false,
+    };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--minutes" => soak.minutes = words.value(&word)?,
+            "--seed" => soak.seed = Some(words.value(&word)?),
+            "--no-install" => soak.no_install = true,
+            "--help" | "-h" => return Ok(Command::Help),
+            other => bail!("soak does not know {other:?}"),
+        }
+    }
+    ensure!(
+        (1..=24 * 60).contains(&soak.minutes),
+        "--minutes must be from 1 to 1440"
+    );
+    Ok(Command::Soak(soak))
 }
 
 impl Default for Ports {
@@ -340,6 +382,12 @@ mod tests {
             no_install: false,
         };
         check("bench --json=figures.json", Command::Bench(bench));
+        let soak = Soak {
+            minutes: 10,
+            seed: Some(7),
+            no_install: false,
+        };
+        check("soak --seed 7", Command::Soak(soak));
     }
 
     #[test]
@@ -380,6 +428,7 @@ mod tests {
         check_refused("demo --skript", "demo does not know \"--skript\"");
         check_refused("test all", "test does not know \"all\"");
         check_refused("bench --json", "--json needs a value");
+        check_refused("soak --minutes 0", "--minutes must be from 1 to 1440");
         check_refused("demo --hub-port 0", "--hub-port must be 1 or more");
         check_refused(
             "demo --hub-port x",

@@ -15,6 +15,7 @@ mod ports;
 mod settings;
 mod signal;
 mod site;
+mod soak;
 mod suite;
 mod till;
 mod workspace;
@@ -55,6 +56,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Tap(options) => tap(options),
         Command::Test(options) => suite::run(options),
         Command::Bench(options) => bench::run(options),
+        Command::Soak(options) => soak::run(options),
     }
 }
 

@@ -101,12 +101,15 @@ impl Site {
     /// Another till of the same canteen and hub, with a reader of its own.
     #[allow(dead_code, reason = "not every program of tests has two tills")]
     pub(crate) fn open_sibling(&self) -> Site {
-        let mut site = Site::lay_out(&Wishes::default());
-        site.ports.hub = self.ports.hub;
-        site.write_settings(&Wishes::default());
+        self.open_till("kasse-2", "DEMO-KASSE-2", &Wishes::default())
+    }
+
+    /// A till that the hub waits for, with a reader of its own.
+    pub(crate) fn open_till(&self, id: &str, code: &str, wishes: &Wishes) -> Site {
+        let mut site = Site::lay_out_at(Some(self.ports.hub), wishes);
         let mut till = read_table(&site.path("till.toml"));
-        put(&mut till, "till", "id", "kasse-2");
-        put(&mut till, "hub", "enrolment_code", "DEMO-KASSE-2");
+        put(&mut till, "till", "id", id);
+        put(&mut till, "hub", "enrolment_code", code);
         fs::write(site.path("till.toml"), till.to_string()).unwrap();
         site.start_till();
         site.wait_until_open();
@@ -124,8 +127,14 @@ impl Site {
 
     /// A canteen of which only the reader runs.
     pub(crate) fn lay_out(wishes: &Wishes) -> Site {
+        Site::lay_out_at(None, wishes)
+    }
+
+    /// The same; `hub` is the port of a hub that runs already.
+    fn lay_out_at(hub: Option<u16>, wishes: &Wishes) -> Site {
         let dir = TempDir::with_prefix("till-").unwrap();
-        let ports = Ports::draw();
+        let mut ports = Ports::draw();
+        ports.hub = hub.unwrap_or(ports.hub);
         let pcscd = PrivatePcscd::start_at(
             &dir.path().join("pcscd.comm"),
             &[VirtualReader {
@@ -281,6 +290,15 @@ impl Site {
     /// The cashier page, as anybody on the machine reaches it.
     pub(crate) fn bare_page(&self) -> Host {
         Host::new(self.ports.page)
+    }
+
+    /// The port of the reader's slot.
+    #[allow(
+        dead_code,
+        reason = "only cashiers with a queue lay their chips themselves"
+    )]
+    pub(crate) fn reader_port(&self) -> u16 {
+        self.ports.reader
     }
 
     /// The cashier page's port.
