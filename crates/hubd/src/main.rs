@@ -12,6 +12,7 @@ use hub_ledger::HubLedger;
 use hub_payments::{NexiConfig, NexiGateway, PaymentGateway};
 use hubd::books::Books;
 use hubd::config::Config;
+use hubd::hub_key::open_key;
 use hubd::server::{Hub, serve};
 use hubd::worker::Worker;
 use jiff::Timestamp;
@@ -115,6 +116,8 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
         rules.not_found_believed = gateway.capabilities().remembers_for;
     }
     let (books, writer_stopped) = Books::open(&config.hub.database, rules)?;
+    let key = open_key(&config.hub.database)?;
+    let public_key = key.public();
     let bounds = config.offline.bounds();
     books
         .write(move |books| books.bound_offline_sales(bounds))
@@ -132,8 +135,8 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
         warn!("No card gateway is configured: automatic top-ups wait");
     }
     let signals = stop_signal(writer_stopped)?;
-    let hub = Hub::new(books, operators, stopping);
-    info!(address = %address, "Ready");
+    let hub = Hub::new(books, operators, key, stopping);
+    info!(address = %address, key = %public_key, "Ready");
     notify(sd_notify::NotifyState::Ready);
     let stop_all = async move {
         let ended = signals.await;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use sync_proto::HubKey;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_http::compression::CompressionLayer;
@@ -19,6 +20,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::access::OperatorAccess;
 use crate::api;
 use crate::books::Books;
+use crate::hub_key::sign_answers;
 use crate::pages;
 use crate::problem::{Problem, explain};
 
@@ -27,19 +29,23 @@ use crate::problem::{Problem, explain};
 pub struct Hub {
     pub(crate) books: Books,
     pub(crate) operators: Arc<[OperatorAccess]>,
+    pub(crate) key: Arc<HubKey>,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl Hub {
-    /// A hub on a store; `stopping` turns true when the program is to end.
+    /// A hub on a store; `key` signs what tills are told, and `stopping` turns true when the program
+    /// is to end.
     pub fn new(
         books: Books,
         operators: Vec<OperatorAccess>,
+        key: HubKey,
         stopping: watch::Receiver<bool>,
     ) -> Hub {
         Hub {
             books,
             operators: operators.into(),
+            key: Arc::new(key),
             stopping,
         }
     }
@@ -78,6 +84,7 @@ fn router(hub: Hub) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(RequestDecompressionLayer::new())
         .layer(from_fn(unpack_batches_only))
+        .layer(from_fn_with_state(Arc::clone(&hub.key), sign_answers))
         .layer(CompressionLayer::new())
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .with_state(hub)

@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use site::{Site, TOKEN};
-use sync_proto::{Change, EntryFate, FeedPosition, Record, SnapshotHeader, SnapshotTrailer};
+use sync_proto::{
+    ANSWER_SIGNATURE, Change, EntryFate, FeedPosition, HubKey, Record, SnapshotHeader,
+    SnapshotTrailer, answer_message,
+};
 
 #[tokio::test]
 async fn a_till_enrols_takes_a_snapshot_sells_and_hears_of_it() {
@@ -174,6 +177,43 @@ async fn a_code_is_used_once_and_a_revoked_till_is_shut_out() {
     let refused = site.send(Method::GET, path, &till.token, &[], None).await;
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(site.balance(payer.0).await, 57_00);
+}
+
+#[tokio::test]
+async fn sy_39_every_answer_to_a_till_is_signed_however_it_ends_and_is_packed() {
+    let site = Site::open().await;
+    let till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    let key = HubKey::from_seed(&[7; 32]).public();
+    let check = async |method: Method, path: &str, token: &str, encoding: &str, status: u16| {
+        let headers = [("accept-encoding", encoding)];
+        let response = site.send(method, path, token, &headers, None).await;
+        assert_eq!(response.status(), status, "{path}");
+        let packed = response.headers().contains_key("content-encoding");
+        assert_eq!(packed, encoding == "zstd" && status == 200, "{path}");
+        let signature = response.headers()[ANSWER_SIGNATURE].to_str().unwrap();
+        let signature = signature.parse().unwrap();
+        let mut body = response.bytes().await.unwrap().to_vec();
+        if packed {
+            body = zstd::decode_all(body.as_slice()).unwrap();
+        }
+        let message = answer_message(&"kasse-1".parse().unwrap(), status, path, &body);
+        assert!(key.verifies(&message, &signature), "{path}");
+    };
+    let snapshot = "/v1/tills/kasse-1/snapshot";
+    check(Method::GET, snapshot, &till.token, "zstd", 200).await;
+    check(Method::GET, snapshot, &till.token, "none", 200).await;
+    let stale = "/v1/tills/kasse-1/feed?hub_epoch=1&cursor=5";
+    check(Method::GET, stale, &till.token, "none", 410).await;
+    check(Method::GET, stale, "wrong", "none", 401).await;
+    check(Method::GET, "/v1/tills/kasse-1/x", "", "none", 404).await;
+    check(Method::DELETE, snapshot, "", "none", 405).await;
+    let packed = [("content-encoding", "zstd")];
+    let path = "/v1/tills/kasse-1/authorise";
+    let refused = site
+        .send(Method::POST, path, &till.token, &packed, Some("{}".into()))
+        .await;
+    assert!(refused.status().is_client_error());
+    assert!(refused.headers().contains_key(ANSWER_SIGNATURE));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{Epoch, TillId, TillPublicKey};
+use crate::identity::{Epoch, HubPublicKey, TillId, TillPublicKey};
 
 /// A till introduces itself with the one-time code that an operator made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct EnrolRequest {
 pub struct EnrolAnswer {
     /// Sent as `Authorization: Bearer …` with every request of the till.
     pub token: String,
+    /// The key that signs everything the hub tells the till from now on.
+    pub hub_key: HubPublicKey,
     /// The canteen's name, for the screen.
     pub canteen: String,
 }

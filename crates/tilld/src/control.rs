@@ -174,7 +174,7 @@ impl Control {
             hub: self
                 .sync
                 .hub
-                .has_token()
+                .is_enrolled()
                 .then(|| self.sync.hub.url().to_owned()),
             hub_epoch: status.progress.feed.hub_epoch,
             cursor: status.progress.feed.cursor,

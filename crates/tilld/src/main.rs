@@ -1,6 +1,7 @@
 //! The till's daemon: reads chips, decides purchases offline, records them before the light turns
 //! green, shows the cashier page and keeps the hub up to date.
 
+mod answer;
 mod config;
 mod contact;
 mod control;
@@ -38,7 +39,7 @@ use crate::control::Control;
 use crate::event::Event;
 use crate::http::PageServer;
 use crate::hub::Hub;
-use crate::state_dir::StateDir;
+use crate::state_dir::{Enrolment, StateDir};
 use crate::sync::{Sync, Wake};
 use crate::till::{Parts, Till};
 use crate::unsent::UnsentSales;
@@ -179,7 +180,7 @@ async fn serve(
     let contact = Arc::new(ContactBook::new(ledger.progress().heard_at));
     let enrolment = state.enrolment(&config.till, ledger.identity().epoch)?;
     let hub = Hub::new(&config)?;
-    hub.set_token(enrolment.as_ref().map(|known| known.token.clone()));
+    hub.set_credentials(enrolment.as_ref().and_then(Enrolment::credentials));
     let sync = Arc::new(Sync {
         till: config.till.clone(),
         key,

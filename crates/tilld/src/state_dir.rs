@@ -7,8 +7,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sync_proto::{Epoch, TillId, TillKey};
+use sync_proto::{Epoch, HubPublicKey, TillId, TillKey};
 use thiserror::Error;
+
+use crate::hub::Credentials;
 
 /// The till's state directory.
 #[derive(Debug, Clone)]
@@ -27,8 +29,22 @@ pub(crate) struct Enrolment {
     pub(crate) hub_url: String,
     /// Sent with every request; a secret.
     pub(crate) token: String,
+    /// What the hub signs its answers with; absent from enrolments by programs that did not ask for
+    /// it, which are to be made again.
+    #[serde(default)]
+    pub(crate) hub_key: Option<HubPublicKey>,
     /// The canteen's name.
     pub(crate) canteen: String,
+}
+
+impl Enrolment {
+    /// What the two know each other by, if it is all there.
+    pub(crate) fn credentials(&self) -> Option<Credentials> {
+        Some(Credentials {
+            token: self.token.clone(),
+            hub_key: self.hub_key?,
+        })
+    }
 }
 
 /// Without the token, which must not reach a log.
@@ -169,6 +185,8 @@ const ENROLMENT: &str = "enrolment.json";
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use sync_proto::HubKey;
+
     use super::*;
 
     #[test]
@@ -195,6 +213,7 @@ mod tests {
             epoch: Epoch(1),
             hub_url: "http://127.0.0.1:8080".into(),
             token: "secret".into(),
+            hub_key: Some(HubKey::from_seed(&[7; 32]).public()),
             canteen: "Demokantinen".into(),
         };
         state.keep_enrolment(&enrolment).unwrap();
@@ -204,6 +223,19 @@ mod tests {
         );
         assert_eq!(state.enrolment(&till, Epoch(2)).unwrap(), None);
         assert!(!format!("{enrolment:?}").contains("secret"));
+    }
+
+    #[test]
+    fn an_enrolment_without_the_hubs_key_is_to_be_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = r#"{"till":"kasse-1","epoch":"0000000000000001","hub_url":"http://127.0.0.1:8080",
+            "token":"secret","canteen":"Demokantinen"}"#;
+        fs::write(dir.path().join(ENROLMENT), old).unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let known = state.enrolment(&"kasse-1".parse().unwrap(), Epoch(1));
+        let known = known.unwrap().unwrap();
+        assert_eq!(known.canteen, "Demokantinen");
+        assert!(known.credentials().is_none());
     }
 
     #[test]

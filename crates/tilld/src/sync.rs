@@ -116,7 +116,7 @@ impl Sync {
             if self.wake.line_up.swap(false, Ordering::Relaxed) {
                 upload.handle_line_up();
             }
-            let waiting = if self.hub.has_token() {
+            let waiting = if self.hub.is_enrolled() {
                 self.waiting()
             } else {
                 0
@@ -233,7 +233,9 @@ impl Sync {
                     }
                 }
             }
-            HubError::Unreachable(_) | HubError::Garbled(_) => UploadFailure::Unanswered,
+            HubError::Unreachable(_) | HubError::NotSigned | HubError::Garbled(_) => {
+                UploadFailure::Unanswered
+            }
             HubError::NotEnrolled
             | HubError::EnrolmentRefused(_)
             | HubError::Batch(_)
@@ -244,7 +246,7 @@ impl Sync {
 
     /// One step down: enrol, fetch a snapshot, or one page of changes.
     async fn follow(&self, rhythm: &mut FeedRhythm) -> Result<(), HubError> {
-        if !self.hub.has_token() {
+        if !self.hub.is_enrolled() {
             self.enrol().await?;
         }
         let position = self.ledger.progress().feed;
@@ -371,14 +373,15 @@ impl Sync {
             till: self.till.clone(),
             epoch,
             hub_url: self.hub.url().to_owned(),
-            token: answer.token.clone(),
+            token: answer.token,
+            hub_key: Some(answer.hub_key),
             canteen: answer.canteen.clone(),
         };
         self.state.keep_enrolment(&enrolment).map_err(local)?;
-        self.hub.set_token(Some(answer.token));
+        self.hub.set_credentials(enrolment.credentials());
         self.canteen.send_replace(Some(answer.canteen));
         self.wake.line_is_up();
-        info!(%epoch, "Enrolled at the hub");
+        info!(%epoch, hub_key = %answer.hub_key, "Enrolled at the hub");
         Ok(())
     }
 

@@ -1,10 +1,8 @@
 //! What tills use: enrolment, batches, feed, snapshot and ceilings.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,9 +13,7 @@ use sync_proto::{
     AuthoriseRequest, Batch, BatchAnswer, EnrolAnswer, EnrolRequest, EntryHash, FeedPage,
     FeedPosition, IdentityError, PROTO, TillPosition,
 };
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use tokio_stream::wrappers::ReceiverStream;
 use tracing::{info, warn};
 use utoipa::IntoParams;
 
@@ -48,6 +44,7 @@ pub(crate) async fn enrol(
     info!(till = %till, "Enrolled a till");
     Ok(Json(EnrolAnswer {
         token,
+        hub_key: hub.key.public(),
         canteen: enrolment.canteen,
     }))
 }
@@ -295,60 +292,18 @@ pub(crate) async fn snapshot(
     note_till(&hub, &access).await?;
     let position = position.read()?;
     receive(&hub, &access, Asking::Snapshot, position).await?;
-    let (chunks, stream) = mpsc::channel::<io::Result<Bytes>>(4);
-    let books = hub.books.clone();
-    tokio::spawn(async move {
-        let till = access.till.clone();
-        let failed = chunks.clone();
-        let written = books
-            .read(move |books| {
-                let mut out = Chunks {
-                    chunks,
-                    buffer: Vec::with_capacity(CHUNK),
-                };
-                let now = Timestamp::now();
-                let done = books.snapshot(&access, position.as_ref(), now, &mut out)?;
-                Ok(done.and_then(|()| out.flush()))
-            })
-            .await;
-        match written {
-            Ok(Ok(())) => {}
-            // The till is gone, or tells by the missing trailer that it did not get everything.
-            Ok(Err(error)) => info!(till = %till, error = %error, "A snapshot was cut short"),
-            Err(error) => {
-                warn!(till = %till, error = &error as &dyn std::error::Error, "Failed a snapshot");
-                let _ = failed.send(Err(io::Error::other("snapshot failed"))).await;
-            }
-        }
-    });
-    let body = HttpBody::from_stream(ReceiverStream::new(stream));
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
-}
-
-/// Passes what is written on to a response, in chunks.
-struct Chunks {
-    chunks: mpsc::Sender<io::Result<Bytes>>,
-    buffer: Vec<u8>,
-}
-
-impl Write for Chunks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= CHUNK {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
-        self.chunks
-            .blocking_send(Ok(chunk.into()))
-            .map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
+    let lines = hub
+        .books
+        .read(move |books| {
+            let mut lines = Vec::new();
+            let now = Timestamp::now();
+            let done = books.snapshot(&access, position.as_ref(), now, &mut lines)?;
+            Ok(done.map(|()| lines))
+        })
+        .await?;
+    // Writing to memory does not fail: the till has moved on since it asked, and asks again.
+    let lines = lines.map_err(|error| Problem::new("busy", error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
 }
 
 /// Notes that the till is alive, once a minute at most.
@@ -380,4 +335,3 @@ const WITHHELD_WAIT: Duration = Duration::from_millis(500);
 /// The cashier waits for this.
 const AUTHORISE_WAIT: Duration = Duration::from_millis(600);
 const SEEN_EVERY: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
-const CHUNK: usize = 32 << 10;

@@ -21,8 +21,8 @@ use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sync_proto::{
     Batch, BatchAnswer, EnrolAnswer, EntryBody, EntryHash, EntryHeader, EntryTexts, Epoch,
-    FeedPage, FeedPosition, Head, NumberedEntry, PROTO, Sale, SaleLine, TillKey, TillPosition,
-    TillReport,
+    FeedPage, FeedPosition, Head, HubKey, NumberedEntry, PROTO, Sale, SaleLine, TillKey,
+    TillPosition, TillReport,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -64,7 +64,12 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stopping_sender, stopping) = watch::channel(false);
-        let hub = Hub::new(books.clone(), operators, stopping);
+        let hub = Hub::new(
+            books.clone(),
+            operators,
+            HubKey::from_seed(&[7; 32]),
+            stopping,
+        );
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         tokio::spawn(async move { serve(listener, hub, stopped).await.unwrap() });

@@ -11,4 +11,5 @@ mod lunch;
 mod readers;
 mod rig;
 mod siblings;
+mod signed;
 mod top_up;

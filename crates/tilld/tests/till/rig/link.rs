@@ -23,6 +23,13 @@ pub(crate) enum Way {
     Says(Vec<u8>),
     /// Half of each of the hub's answers arrives, and the connection is closed.
     CutInHalf,
+    /// Nothing is packed, and what one side says is replaced by as many other bytes in every answer.
+    Rewrites {
+        /// What the hub says.
+        from: &'static str,
+        /// What the till hears.
+        to: &'static str,
+    },
     /// Nothing ever comes back, and the connection stays open.
     Silence,
 }
@@ -42,6 +49,7 @@ struct State {
     batches: u32,
     others: u32,
     lost: u32,
+    rewritten: u32,
     connections: Vec<TcpStream>,
 }
 
@@ -56,6 +64,7 @@ impl Link {
             batches: 0,
             others: 0,
             lost: 0,
+            rewritten: 0,
             connections: Vec::new(),
         }));
         // Ends with the test's process; until then it holds nothing but its port.
@@ -79,7 +88,7 @@ impl Link {
     /// From now on requests go this way; open connections are cut.
     pub(crate) fn set(&self, way: Way) {
         let mut state = lock(&self.state);
-        (state.way, state.batches, state.others) = (way, 0, 0);
+        (state.way, state.batches, state.others, state.rewritten) = (way, 0, 0, 0);
         for connection in state.connections.drain(..) {
             // It is closed already when the till has gone.
             let _ = connection.shutdown(Shutdown::Both);
@@ -96,11 +105,20 @@ impl Link {
         lock(&self.state).others
     }
 
+    /// How often it has rewritten something since the way was set.
+    pub(crate) fn rewritten(&self) -> u32 {
+        lock(&self.state).rewritten
+    }
+
     /// How many answers it has lost.
     pub(crate) fn lost(&self) -> u32 {
         lock(&self.state).lost
     }
 }
+
+/// The till's offer to unpack, and one that no hub takes.
+const PACKED: &str = "accept-encoding: zstd";
+const PLAIN: &str = "accept-encoding: none";
 
 /// What to do about one request.
 #[derive(Debug, Clone)]
@@ -108,6 +126,10 @@ enum Fate {
     Answered,
     AnswerLost,
     AnswerCut,
+    AnswerRewritten {
+        from: &'static str,
+        to: &'static str,
+    },
     Said(Vec<u8>),
     Silent,
 }
@@ -129,21 +151,26 @@ fn carry_requests(till: &mut TcpStream, state: &Arc<Mutex<State>>) -> io::Result
         if length == 0 {
             return hub.map_or(Ok(()), |hub| hub.shutdown(Shutdown::Both));
         }
-        let request = room.get(..length).unwrap_or_default();
-        match fate(request, state) {
+        let mut request = room.get(..length).unwrap_or_default().to_vec();
+        match fate(&request, state) {
             Some(Fate::Said(bytes)) => return till.write_all(&bytes),
             Some(Fate::Silent) => {
                 while till.read(&mut room)? > 0 {}
                 return Ok(());
             }
-            Some(fate) => *current.lock().unwrap_or_else(PoisonError::into_inner) = fate,
+            Some(fate) => {
+                if let Fate::AnswerRewritten { .. } = fate {
+                    rewrite(&mut request, PACKED, PLAIN);
+                }
+                *current.lock().unwrap_or_else(PoisonError::into_inner) = fate;
+            }
             None => {}
         }
         let hub = match &mut hub {
             Some(hub) => hub,
             None => hub.insert(connect(till, state, &current)?),
         };
-        hub.write_all(request)?;
+        hub.write_all(&request)?;
     }
 }
 
@@ -189,6 +216,11 @@ fn carry_answers(
                 lock(state).lost += 1;
                 return Ok(());
             }
+            Fate::AnswerRewritten { from, to } => {
+                let mut answer = answer.to_vec();
+                lock(state).rewritten += rewrite(&mut answer, from, to);
+                till.write_all(&answer)?;
+            }
             Fate::AnswerCut => {
                 return till.write_all(answer.get(..length / 2).unwrap_or_default());
             }
@@ -220,8 +252,24 @@ fn fate(request: &[u8], state: &Mutex<State>) -> Option<Fate> {
         Way::AnswersLost { .. } => Fate::Answered,
         Way::Says(bytes) => Fate::Said(bytes),
         Way::CutInHalf => Fate::AnswerCut,
+        Way::Rewrites { from, to } => Fate::AnswerRewritten { from, to },
         Way::Silence => Fate::Silent,
     })
+}
+
+/// Replaces a text by another of the same length, and tells how often.
+fn rewrite(bytes: &mut [u8], from: &str, to: &str) -> u32 {
+    assert_eq!(from.len(), to.len(), "{from:?} and {to:?} differ in length");
+    let mut times = 0;
+    for begin in 0..bytes.len() {
+        if let Some(found) = bytes.get_mut(begin..begin + from.len())
+            && found.eq_ignore_ascii_case(from.as_bytes())
+        {
+            found.copy_from_slice(to.as_bytes());
+            times += 1;
+        }
+    }
+    times
 }
 
 fn first_line(request: &[u8]) -> String {

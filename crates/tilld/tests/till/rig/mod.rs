@@ -116,6 +116,23 @@ impl Site {
         site
     }
 
+    /// The till meets its hub for the first time over a line that goes this way.
+    #[allow(dead_code, reason = "not every program of tests has a line of its own")]
+    pub(crate) fn open_behind(way: link::Way) -> Site {
+        let mut site = Site::lay_out(&Wishes {
+            link: true,
+            ..Wishes::default()
+        });
+        site.start_gateway();
+        site.load_demo_data();
+        site.start_hub();
+        if let Some(link) = &site.link {
+            link.set(way);
+        }
+        site.start_till();
+        site
+    }
+
     /// The same before the till is started for the first time.
     pub(crate) fn open_without_till() -> Site {
         let mut site = Site::lay_out(&Wishes::default());
