@@ -8,7 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::basket::{Basket, BasketError, BasketLine};
-use crate::chip::ChipId;
+use crate::identity::Identity;
 use crate::money::PurchaseAmount;
 
 /// A moment on the monotonic clock: time since the program started.
@@ -50,7 +50,7 @@ pub enum Action {
     /// Show who the chip on the reader belongs to; nothing is rung up for it yet.
     ShowChip {
         /// The chip.
-        chip: ChipId,
+        identity: Identity,
     },
     /// Ask for a chip.
     AskForChip {
@@ -81,7 +81,7 @@ pub struct PurchaseOrder {
     /// Names the sale.
     pub sale: SaleId,
     /// Who pays.
-    pub chip: ChipId,
+    pub identity: Identity,
     /// What is bought.
     pub lines: Vec<BasketLine>,
     /// What it costs.
@@ -166,7 +166,7 @@ pub struct Checkout {
 #[derive(Debug, Clone, Copy)]
 struct OnReader {
     presence: PresenceId,
-    chip: ChipId,
+    identity: Identity,
     has_paid: bool,
 }
 
@@ -193,8 +193,8 @@ impl Checkout {
     }
 
     /// The chip on the reader, if one lies there.
-    pub fn chip_on_reader(&self) -> Option<ChipId> {
-        self.on_reader.map(|on_reader| on_reader.chip)
+    pub fn chip_on_reader(&self) -> Option<Identity> {
+        self.on_reader.map(|on_reader| on_reader.identity)
     }
 
     /// Rings up a line.
@@ -251,18 +251,18 @@ impl Checkout {
     pub fn handle_chip(
         &mut self,
         presence: PresenceId,
-        chip: ChipId,
+        identity: Identity,
         seen: Moment,
         now: Moment,
     ) -> Option<Action> {
         self.on_reader = Some(OnReader {
             presence,
-            chip,
+            identity,
             has_paid: false,
         });
         match self.phase {
-            Phase::Open => Some(Action::ShowChip { chip }),
-            Phase::Waiting { sale, .. } => self.pay_with(sale, chip, seen, now),
+            Phase::Open => Some(Action::ShowChip { identity }),
+            Phase::Waiting { sale, .. } => self.pay_with(sale, identity, seen, now),
             Phase::Confirming { .. } | Phase::Deciding { .. } => None,
         }
     }
@@ -270,21 +270,21 @@ impl Checkout {
     /// The reader answered to [`Action::ReadAgain`]; `None` when no chip could be read.
     pub fn handle_read_again(
         &mut self,
-        chip: Option<ChipId>,
+        identity: Option<Identity>,
         seen: Moment,
         now: Moment,
     ) -> Option<Action> {
         let Phase::Confirming { sale, until, .. } = self.phase else {
             return None;
         };
-        let Some(chip) = chip else {
+        let Some(identity) = identity else {
             self.on_reader = None;
             return Some(self.ask_for_chip(sale, until));
         };
         if let Some(on_reader) = &mut self.on_reader {
-            on_reader.chip = chip;
+            on_reader.identity = identity;
         }
-        self.pay_with(sale, chip, seen, now)
+        self.pay_with(sale, identity, seen, now)
             .or_else(|| Some(self.ask_for_chip(sale, until)))
     }
 
@@ -418,7 +418,7 @@ impl Checkout {
     fn pay_with(
         &mut self,
         sale: SaleId,
-        chip: ChipId,
+        identity: Identity,
         seen: Moment,
         now: Moment,
     ) -> Option<Action> {
@@ -431,7 +431,7 @@ impl Checkout {
         let lines = self.basket.lines().to_vec();
         Some(Action::Purchase(PurchaseOrder {
             sale,
-            chip,
+            identity,
             lines,
             amount,
         }))
@@ -452,6 +452,7 @@ const READ_AGAIN_WAIT: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chip::ChipId;
 
     const WAIT: Duration = Duration::from_secs(30);
 
@@ -459,8 +460,8 @@ mod tests {
         Moment(Duration::from_millis(ms))
     }
 
-    fn chip(last: u8) -> ChipId {
-        ChipId::from_uid(&[0x72, 0xBF, 0x99, last]).unwrap()
+    fn chip(last: u8) -> Identity {
+        Identity::Bare(ChipId::from_uid(&[0x72, 0xBF, 0x99, last]).unwrap())
     }
 
     fn lunch() -> BasketLine {
@@ -474,9 +475,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn pays(action: Option<Action>, with: ChipId) {
+    fn pays(action: Option<Action>, with: Identity) {
         match action {
-            Some(Action::Purchase(order)) => assert_eq!(order.chip, with),
+            Some(Action::Purchase(order)) => assert_eq!(order.identity, with),
             other => panic!("expected a purchase, got {other:?}"),
         }
     }
@@ -499,7 +500,7 @@ mod tests {
     fn chip_first_is_read_again_when_the_basket_is_paid() {
         let mut checkout = Checkout::default();
         let shown = checkout.handle_chip(PresenceId(1), chip(1), at(0), at(0));
-        assert_eq!(shown, Some(Action::ShowChip { chip: chip(1) }));
+        assert_eq!(shown, Some(Action::ShowChip { identity: chip(1) }));
         checkout.handle_line(lunch()).unwrap();
         let asked = checkout.handle_pay(SaleId(1), WAIT, at(9000));
         assert_eq!(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::account::{Account, Limits, Spent, Status};
 use crate::calendar::BusinessDay;
+use crate::identity::Identity;
 use crate::money::{Money, PurchaseAmount};
 use crate::top_up::{TopUpOutcome, top_up_due};
 
@@ -16,6 +17,8 @@ use crate::top_up::{TopUpOutcome, top_up_due};
 pub struct ChipHolding {
     /// Whether the chip itself may buy.
     pub chip_status: Status,
+    /// Whether the chip must prove itself: its bare UID does not count.
+    pub must_prove: bool,
     /// The account that the chip pays from.
     pub account: Account,
 }
@@ -92,6 +95,8 @@ pub enum DeclineReason {
     JournalUnavailable,
     /// No account is known for the chip.
     UnknownChip,
+    /// The chip must prove itself and did not: it may be a copy.
+    ChipAuthFailed,
     /// The chip is blocked or closed.
     ChipBlocked,
     /// The account is blocked or closed.
@@ -138,6 +143,7 @@ impl DeclineReason {
         match self {
             DeclineReason::JournalUnavailable => "journal_unavailable",
             DeclineReason::UnknownChip => "unknown_chip",
+            DeclineReason::ChipAuthFailed => "chip_auth_failed",
             DeclineReason::ChipBlocked => "chip_blocked",
             DeclineReason::AccountBlocked => "account_blocked",
             DeclineReason::StaleData { .. } => "stale_data",
@@ -157,6 +163,7 @@ impl DeclineReason {
             | DeclineReason::LimitMonth(facts) => Some(*facts),
             DeclineReason::JournalUnavailable
             | DeclineReason::UnknownChip
+            | DeclineReason::ChipAuthFailed
             | DeclineReason::ChipBlocked
             | DeclineReason::AccountBlocked
             | DeclineReason::StaleData { .. }
@@ -166,20 +173,22 @@ impl DeclineReason {
     }
 }
 
-/// Decides about a purchase by a chip; `None` is a chip that the till does not know.
+/// Decides about a purchase by the chip that a reader identified; `None` is a chip that the till
+/// does not know.
 pub fn decide(
     holding: Option<&ChipHolding>,
+    identity: Identity,
     purchase: &Purchase,
     rules: &OfflineRules,
 ) -> Decision {
     let Some(holding) = holding else {
         return Decision::Decline {
-            reason: DeclineReason::UnknownChip,
+            reason: unknown(identity),
             top_up: TopUpOutcome::None,
         };
     };
     let account = &holding.account;
-    match first_obstacle(holding, purchase, rules) {
+    match first_obstacle(holding, identity, purchase, rules) {
         Ok((balance_after, spent_after)) => Decision::Approve {
             balance_after,
             spent_after,
@@ -196,12 +205,26 @@ pub fn decide(
     }
 }
 
+/// A chip that shows a random UID and fails to prove itself claims to be nobody in particular.
+fn unknown(identity: Identity) -> DeclineReason {
+    match identity {
+        Identity::Failed { claimed: None } => DeclineReason::ChipAuthFailed,
+        Identity::Bare(_) | Identity::Proven { .. } | Identity::Failed { .. } => {
+            DeclineReason::UnknownChip
+        }
+    }
+}
+
 fn first_obstacle(
     holding: &ChipHolding,
+    identity: Identity,
     purchase: &Purchase,
     rules: &OfflineRules,
 ) -> Result<(Money, Spent), DeclineReason> {
     let account = &holding.account;
+    if holding.must_prove && !identity.is_proven() {
+        return Err(DeclineReason::ChipAuthFailed);
+    }
     if holding.chip_status != Status::Active {
         return Err(DeclineReason::ChipBlocked);
     }
@@ -309,6 +332,8 @@ mod tests {
 
     use super::*;
     use crate::account::AccountId;
+    use crate::chip::ChipId;
+    use crate::identity::KeyVersion;
     use crate::top_up::{TopUp, TopUpState};
 
     fn kr(kroner: i32) -> Money {
@@ -322,6 +347,7 @@ mod tests {
     fn holding(balance: Money) -> ChipHolding {
         ChipHolding {
             chip_status: Status::Active,
+            must_prove: false,
             account: Account {
                 id: AccountId(1),
                 status: Status::Active,
@@ -332,6 +358,17 @@ mod tests {
                 allowance: None,
                 top_up: None,
             },
+        }
+    }
+
+    fn bare() -> Identity {
+        Identity::Bare(ChipId::from_uid(&[0x72, 0xBF, 0x99, 0x61]).unwrap())
+    }
+
+    fn proven() -> Identity {
+        Identity::Proven {
+            chip: ChipId::from_uid(&[0x72, 0xBF, 0x99, 0x61]).unwrap(),
+            key_version: KeyVersion(1),
         }
     }
 
@@ -352,7 +389,7 @@ mod tests {
         let mut holding = holding(kr(500));
         let mut purchase = purchase(amount);
         change(&mut holding, &mut purchase);
-        let decision = decide(Some(&holding), &purchase, &OfflineRules::default());
+        let decision = decide(Some(&holding), bare(), &purchase, &OfflineRules::default());
         let shown = match decision {
             Decision::Approve {
                 balance_after,
@@ -384,12 +421,53 @@ mod tests {
     #[test]
     fn an_unknown_chip_is_its_own_reason() {
         assert_eq!(
-            decide(None, &purchase(kr(1)), &OfflineRules::default()),
+            decide(None, bare(), &purchase(kr(1)), &OfflineRules::default()),
             Decision::Decline {
                 reason: DeclineReason::UnknownChip,
                 top_up: TopUpOutcome::None
             }
         );
+    }
+
+    /// What becomes of a purchase by a chip that the till knows, or does not, by what the reader
+    /// found out about it.
+    #[track_caller]
+    fn check_identity(known: bool, must_prove: bool, identity: Identity, expect: &str) {
+        let holding = ChipHolding {
+            must_prove,
+            ..holding(kr(500))
+        };
+        let holding = known.then_some(&holding);
+        let rules = OfflineRules::default();
+        let shown = match decide(holding, identity, &purchase(kr(22)), &rules) {
+            Decision::Approve { .. } => "approve",
+            Decision::Decline { reason, .. } => reason.code(),
+        };
+        assert_eq!(shown, expect, "{identity:?}");
+    }
+
+    #[test]
+    fn a_chip_that_must_prove_itself_pays_only_when_it_has() {
+        let failed = |claimed| Identity::Failed { claimed };
+        check_identity(true, true, proven(), "approve");
+        check_identity(true, true, bare(), "chip_auth_failed");
+        check_identity(true, true, failed(bare().chip()), "chip_auth_failed");
+    }
+
+    #[test]
+    fn a_chip_that_need_not_prove_itself_pays_by_its_uid() {
+        let failed = |claimed| Identity::Failed { claimed };
+        check_identity(true, false, proven(), "approve");
+        check_identity(true, false, bare(), "approve");
+        check_identity(true, false, failed(bare().chip()), "approve");
+    }
+
+    #[test]
+    fn an_unknown_chip_is_unknown_unless_it_hides_who_it_is_and_fails() {
+        let failed = |claimed| Identity::Failed { claimed };
+        check_identity(false, false, proven(), "unknown_chip");
+        check_identity(false, false, failed(bare().chip()), "unknown_chip");
+        check_identity(false, false, failed(None), "chip_auth_failed");
     }
 
     #[test]
@@ -525,7 +603,8 @@ mod tests {
     fn the_first_rule_in_the_way_is_the_reason() {
         // Every rule is broken; they are mended one by one in the order of precedence.
         type Mend = fn(&mut ChipHolding, &mut Purchase);
-        let mends: [(&str, Mend); 9] = [
+        let mends: [(&str, Mend); 10] = [
+            ("chip_auth_failed", |h, _| h.must_prove = false),
             ("chip_blocked", |h, _| h.chip_status = Status::Active),
             ("account_blocked", |h, _| h.account.status = Status::Active),
             ("stale_data", |_, p| p.contact.age = Duration::ZERO),
@@ -537,6 +616,8 @@ mod tests {
             ("offline_allowance", |_, p| p.contact.online = true),
         ];
         let mut broken = holding(kr(5));
+        let identity = bare();
+        broken.must_prove = true;
         broken.chip_status = Status::Blocked;
         broken.account.status = Status::Closed;
         broken.account.limits = Limits {
@@ -552,14 +633,14 @@ mod tests {
         };
         for (code, mend) in mends {
             let Decision::Decline { reason, .. } =
-                decide(Some(&broken), &purchase, &OfflineRules::default())
+                decide(Some(&broken), identity, &purchase, &OfflineRules::default())
             else {
                 panic!("approved although {code} is in the way");
             };
             assert_eq!(reason.code(), code);
             mend(&mut broken, &mut purchase);
         }
-        let decision = decide(Some(&broken), &purchase, &OfflineRules::default());
+        let decision = decide(Some(&broken), identity, &purchase, &OfflineRules::default());
         assert!(matches!(decision, Decision::Approve { .. }));
     }
 
@@ -618,7 +699,7 @@ mod tests {
             holding.account.limits.week = limit.map(Money::from_ore);
             holding.account.spent = Spent::new(today(), spent, spent, spent);
             let purchase = purchase(Money::from_ore(amount));
-            let decision = decide(Some(&holding), &purchase, &OfflineRules::default());
+            let decision = decide(Some(&holding), bare(), &purchase, &OfflineRules::default());
             if let Decision::Approve { balance_after, spent_after, .. } = decision {
                 prop_assert!(balance_after >= Money::ZERO);
                 prop_assert_eq!(balance_after.ore(), balance - amount);

@@ -10,6 +10,7 @@ mod calendar;
 mod checkout;
 mod chip;
 mod decide;
+mod identity;
 mod money;
 mod top_up;
 
@@ -24,6 +25,7 @@ pub use chip::{CardNumber, ChipId, ChipIdError, ChipNumber, ChipNumberError};
 pub use decide::{
     ChipHolding, Contact, Decision, DeclineReason, LimitFacts, OfflineRules, Purchase, decide,
 };
+pub use identity::{Identity, KeyVersion};
 pub use money::{Money, MoneyError, PurchaseAmount, PurchaseAmountError};
 pub use top_up::{
     TOP_UP_ARMED_FROM, TOP_UP_THRESHOLD, TopUp, TopUpOutcome, TopUpState, is_armed, top_up_due,

@@ -1,6 +1,6 @@
 //! Chips: which account a chip pays from, and whether it may.
 
-use canteen::{AccountId, CardNumber, ChipId, ChipNumber, Status};
+use canteen::{AccountId, CardNumber, ChipId, ChipNumber, KeyVersion, Status};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value};
 
@@ -27,6 +27,8 @@ pub struct ChipRow {
     pub status: Status,
     /// When it was blocked or closed.
     pub blocked_at: Option<Timestamp>,
+    /// The version of the keys that it must prove itself by; `None` when its UID is enough.
+    pub key_version: Option<KeyVersion>,
 }
 
 /// What makes a chip known.
@@ -36,6 +38,8 @@ pub struct NewChip {
     pub uid: ChipId,
     /// The number printed on the card, if there is one.
     pub card: Option<CardNumber>,
+    /// The version of the keys that are on it, when it has been enrolled with keys.
+    pub key_version: Option<KeyVersion>,
 }
 
 impl HubLedger {
@@ -197,9 +201,16 @@ fn insert_chip(
         .into());
     }
     db.execute(
-        "INSERT INTO chip (canteen, uid, card, account, status, created_at)
-         VALUES (?1, ?2, ?3, ?4, 'active', ?5)",
-        (account.canteen.0, &uid, card, account.id.0, millis(now)),
+        "INSERT INTO chip (canteen, uid, card, account, status, created_at, key_version)
+         VALUES (?1, ?2, ?3, ?4, 'active', ?5, ?6)",
+        (
+            account.canteen.0,
+            &uid,
+            card,
+            account.id.0,
+            millis(now),
+            new.key_version.map(|version| version.0),
+        ),
     )?;
     let number = db.last_insert_rowid();
     touch(db, account.canteen, RecordKind::Chip, &uid)?;
@@ -246,8 +257,10 @@ fn chip_from(row: &Row<'_>) -> Result<ChipRow, LedgerError> {
         account: AccountId(row.get(4)?),
         status: status_from(&status)?,
         blocked_at: row.get::<_, Option<i64>>(6)?.map(moment).transpose()?,
+        key_version: row.get::<_, Option<u8>>(7)?.map(KeyVersion),
     })
 }
 
 const SELECT_CHIP: &str =
-    "SELECT c.number, c.canteen, c.uid, c.card, c.account, c.status, c.blocked_at FROM chip c";
+    "SELECT c.number, c.canteen, c.uid, c.card, c.account, c.status, c.blocked_at,
+     c.key_version FROM chip c";

@@ -364,6 +364,7 @@ impl<'a> Pages<'a> {
             account: chip.account,
             status: chip.status,
             status_rv: 0,
+            must_prove: chip.key_version.is_some(),
         }))
     }
 

@@ -387,6 +387,9 @@ pub struct ChipRecord {
     /// The version of the status; see [`StatusChange::status_rv`].
     #[serde(default)]
     pub status_rv: u64,
+    /// Whether it must prove itself: its bare UID does not pay.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub must_prove: bool,
 }
 
 /// The person behind an account: only what the cashier needs to recognise them.
@@ -572,7 +575,7 @@ mod tests {
     #[test]
     fn a_chip_is_read_with_and_without_a_card_number() {
         let uid = ChipId::from_uid(&[0x72, 0xBF, 0x99, 0x61]).unwrap();
-        let chip = |card| {
+        let chip = |card, must_prove| {
             Record::Chip(ChipRecord {
                 number: 12,
                 uid,
@@ -580,15 +583,20 @@ mod tests {
                 account: AccountId(1001),
                 status: Status::Active,
                 status_rv: 0,
+                must_prove,
             })
         };
         check(
             r#"{"rv":7,"k":"chip","d":{"number":12,"uid":"72bf9961","account":1001,"status":"active"}}"#,
-            chip(None),
+            chip(None, false),
+        );
+        check(
+            r#"{"rv":7,"k":"chip","d":{"number":12,"uid":"72BF9961","account":1001,"status":"active","must_prove":true}}"#,
+            chip(None, true),
         );
         check(
             r#"{"rv":7,"k":"chip","d":{"number":12,"uid":"72BF9961","card":"12345678901234","account":1001,"status":"active"}}"#,
-            chip(CardNumber::parse("12345678901234")),
+            chip(CardNumber::parse("12345678901234"), false),
         );
     }
 

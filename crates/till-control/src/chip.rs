@@ -33,6 +33,9 @@ pub struct ChipFacts {
     /// Whether the chip may buy: `active`, `blocked`, `closed`.
     #[serde(with = "wire::status")]
     pub status: Status,
+    /// Whether it must prove itself: its bare UID does not pay.
+    #[serde(default)]
+    pub must_prove: bool,
     /// The account that it pays from.
     pub account: AccountFacts,
     /// The holder's name, when the till has it.

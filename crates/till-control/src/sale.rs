@@ -80,6 +80,8 @@ pub enum SellReason {
     JournalUnavailable,
     /// No account is known for the chip.
     UnknownChip,
+    /// The chip must prove itself and did not: it may be a copy.
+    ChipAuthFailed,
     /// The chip is blocked or closed.
     ChipBlocked,
     /// The account is blocked or closed.
@@ -106,9 +108,10 @@ pub enum SellReason {
 
 impl SellReason {
     /// All of them, the canteen's in order of precedence.
-    pub const ALL: [SellReason; 13] = [
+    pub const ALL: [SellReason; 14] = [
         SellReason::JournalUnavailable,
         SellReason::UnknownChip,
+        SellReason::ChipAuthFailed,
         SellReason::ChipBlocked,
         SellReason::AccountBlocked,
         SellReason::StaleData,
@@ -127,6 +130,7 @@ impl SellReason {
         match self {
             SellReason::JournalUnavailable => "journal_unavailable",
             SellReason::UnknownChip => "unknown_chip",
+            SellReason::ChipAuthFailed => "chip_auth_failed",
             SellReason::ChipBlocked => "chip_blocked",
             SellReason::AccountBlocked => "account_blocked",
             SellReason::StaleData => "stale_data",
@@ -154,6 +158,7 @@ impl From<&DeclineReason> for SellReason {
         match reason {
             DeclineReason::JournalUnavailable => SellReason::JournalUnavailable,
             DeclineReason::UnknownChip => SellReason::UnknownChip,
+            DeclineReason::ChipAuthFailed => SellReason::ChipAuthFailed,
             DeclineReason::ChipBlocked => SellReason::ChipBlocked,
             DeclineReason::AccountBlocked => SellReason::AccountBlocked,
             DeclineReason::StaleData { .. } => SellReason::StaleData,
@@ -253,6 +258,7 @@ mod tests {
         };
         check(&DeclineReason::JournalUnavailable);
         check(&DeclineReason::UnknownChip);
+        check(&DeclineReason::ChipAuthFailed);
         check(&DeclineReason::ChipBlocked);
         check(&DeclineReason::AccountBlocked);
         check(&DeclineReason::StaleData {

@@ -253,6 +253,7 @@ pub(crate) struct ChipRow {
     pub(crate) number: i64,
     pub(crate) account: AccountId,
     pub(crate) status: Status,
+    pub(crate) must_prove: bool,
 }
 
 pub(crate) fn chip_by_uid(
@@ -260,7 +261,7 @@ pub(crate) fn chip_by_uid(
     chip: ChipId,
 ) -> Result<Option<ChipRow>, LedgerError> {
     let mut statement =
-        connection.prepare_cached("SELECT number, account, status FROM chip WHERE uid = ?1")?;
+        connection.prepare_cached("SELECT number, account, status, must_prove FROM chip WHERE uid = ?1")?;
     let row = statement
         .query_row([chip.as_bytes()], |row| read_chip(row, 0))
         .optional()?;
@@ -286,6 +287,7 @@ fn read_chip(row: &Row<'_>, first: usize) -> rusqlite::Result<ChipRow> {
         number: row.get(first)?,
         account: AccountId(row.get(first + 1)?),
         status: status(row, first + 2)?,
+        must_prove: row.get(first + 3)?,
     })
 }
 
@@ -449,7 +451,7 @@ pub(crate) const SELECT_ACCOUNTS: &str =
 
 const SELECT_HOLDING: &str = account_columns!(
     "SELECT ",
-    ", c.number, c.account, c.status
+    ", c.number, c.account, c.status, c.must_prove
     FROM chip c CROSS JOIN account a WHERE c.uid = ?1 AND a.id = c.account AND a.known = 1"
 );
 

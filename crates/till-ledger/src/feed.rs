@@ -278,11 +278,12 @@ impl Replica<'_> {
         let before = chip_by_uid(self.connection, record.uid)?;
         let changed = prepare(
             self.connection,
-            "INSERT INTO chip (uid, number, account, status, card, rv)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO chip (uid, number, account, status, card, must_prove, rv)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (uid) DO UPDATE SET number = excluded.number, account = excluded.account,
-                 status = excluded.status, card = excluded.card, rv = excluded.rv
-             WHERE excluded.rv > rv OR ?7",
+                 status = excluded.status, card = excluded.card,
+                 must_prove = excluded.must_prove, rv = excluded.rv
+             WHERE excluded.rv > rv OR ?8",
         )?
         .execute((
             record.uid.as_bytes(),
@@ -290,6 +291,7 @@ impl Replica<'_> {
             record.account.0,
             record.status.code(),
             record.card.map(|card| card.to_string()),
+            record.must_prove,
             rv.cast_signed(),
             self.whole,
         ))?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use canteen::{
-    AccountId, BusinessDay, ChipHolding, ChipId, Contact, Decision, DeclineReason, LimitFacts,
+    AccountId, BusinessDay, ChipHolding, Contact, Decision, DeclineReason, Identity, LimitFacts,
     Money, OfflineRules, Purchase, PurchaseAmount, Spent, TopUpOutcome, decide,
 };
 use sync_proto::{Decline, EntryBody, Sale, SaleLine};
@@ -21,8 +21,8 @@ use crate::moment::Moment;
 pub struct PurchaseRequest {
     /// Made at the tap; the same id again gives the recorded answer.
     pub id: Uuid,
-    /// The chip.
-    pub chip: ChipId,
+    /// The chip, and whether it has proven itself.
+    pub identity: Identity,
     /// What is bought; empty when the cashier typed an amount only.
     pub lines: Vec<SaleLine>,
     /// What is to be paid.
@@ -46,7 +46,7 @@ pub struct Recorded {
     /// it: they are the account's counters as they are now, and the age from which the rule
     /// holds.
     pub decision: Decision,
-    /// The entry; none for an unknown chip or when the ledger cannot be written.
+    /// The entry; none for a chip that the till does not know or when the ledger cannot be written.
     pub entry: Option<EntryRef>,
     /// Whether the answer was recorded earlier under the same id.
     pub replayed: bool,
@@ -112,10 +112,15 @@ impl Page<'_> {
         }
         let day = self.business_day(now)?;
         let purchase = request.purchase(day);
-        let Some((chip, row)) = holding_by_uid(self.connection, request.chip)? else {
+        let identity = request.identity;
+        let known = match identity.chip() {
+            Some(chip) => holding_by_uid(self.connection, chip)?,
+            None => None,
+        };
+        let Some((chip, row)) = known else {
             self.draft.unknown_chips += 1;
             return Ok(Recorded {
-                decision: decide(None, &purchase, self.rules),
+                decision: decide(None, identity, &purchase, self.rules),
                 entry: None,
                 replayed: false,
                 ask_for: None,
@@ -123,9 +128,10 @@ impl Page<'_> {
         };
         let holding = ChipHolding {
             chip_status: chip.status,
+            must_prove: chip.must_prove,
             account: row.account(),
         };
-        let decision = decide(Some(&holding), &purchase, self.rules);
+        let decision = decide(Some(&holding), identity, &purchase, self.rules);
         if request.ask_first && is_about_allowance(&decision) {
             return Ok(Recorded {
                 decision,
@@ -195,8 +201,11 @@ impl Page<'_> {
             }
         };
         // A chip that the hub took away in the meantime cannot be compared.
-        let same_chip =
-            chip_by_uid(self.connection, request.chip)?.is_none_or(|known| known.number == chip);
+        let known = match request.identity.chip() {
+            Some(chip) => chip_by_uid(self.connection, chip)?,
+            None => None,
+        };
+        let same_chip = known.is_none_or(|known| known.number == chip);
         if amount != request.amount.money() || !same_chip {
             return Err(taken());
         }
@@ -281,6 +290,7 @@ fn figures(reason: &DeclineReason) -> (Option<Money>, Option<Money>) {
         DeclineReason::OfflineAllowance { left } => (None, Some(*left)),
         DeclineReason::JournalUnavailable
         | DeclineReason::UnknownChip
+        | DeclineReason::ChipAuthFailed
         | DeclineReason::ChipBlocked
         | DeclineReason::AccountBlocked
         | DeclineReason::InsufficientFunds { .. } => (None, None),
@@ -298,6 +308,7 @@ fn reason(decline: &Decline, rules: &OfflineRules) -> Option<DeclineReason> {
         })
     };
     match decline.reason.as_str() {
+        "chip_auth_failed" => Some(DeclineReason::ChipAuthFailed),
         "chip_blocked" => Some(DeclineReason::ChipBlocked),
         "account_blocked" => Some(DeclineReason::AccountBlocked),
         "stale_data" => Some(DeclineReason::StaleData {

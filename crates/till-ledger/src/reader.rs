@@ -74,6 +74,8 @@ pub struct ChipView {
     pub card: Option<String>,
     /// Whether it may buy.
     pub status: Status,
+    /// Whether it must prove itself: its bare UID does not pay.
+    pub must_prove: bool,
     /// The account that it pays from; `None` when the till does not know it (yet).
     pub account: Option<Account>,
     /// The holder's name.
@@ -217,6 +219,7 @@ impl Reader {
             number: columns.number,
             card: columns.card,
             status: columns.status,
+            must_prove: columns.must_prove,
             account: self.account(columns.account)?,
             holder: self.holder(columns.account)?.map(|holder| holder.name),
         }))
@@ -290,6 +293,7 @@ struct ChipColumns {
     account: AccountId,
     status: Status,
     card: Option<String>,
+    must_prove: bool,
 }
 
 fn read_chip(row: &Row<'_>) -> rusqlite::Result<ChipColumns> {
@@ -299,6 +303,7 @@ fn read_chip(row: &Row<'_>) -> rusqlite::Result<ChipColumns> {
         account: AccountId(row.get(2)?),
         status: status(row, 3)?,
         card: row.get(4)?,
+        must_prove: row.get(5)?,
     })
 }
 
@@ -308,6 +313,6 @@ const ENTRIES_AFTER: &str =
     "SELECT seq, header, body, hash FROM entry WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const ENTRIES_BEFORE: &str =
     "SELECT seq, header, body, hash FROM entry WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
-const CHIP_BY_UID: &str = "SELECT uid, number, account, status, card FROM chip WHERE uid = ?1";
+const CHIP_BY_UID: &str = "SELECT uid, number, account, status, card, must_prove FROM chip WHERE uid = ?1";
 const CHIP_BY_CARD: &str =
-    "SELECT uid, number, account, status, card FROM chip WHERE card = ?1 ORDER BY rv DESC LIMIT 1";
+    "SELECT uid, number, account, status, card, must_prove FROM chip WHERE card = ?1 ORDER BY rv DESC LIMIT 1";

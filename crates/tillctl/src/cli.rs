@@ -258,8 +258,8 @@ Example:
 
 With --json, all amounts being integer øre:
   decision       \"approved\" or \"declined\"
-  reason         null when approved, else one of unknown_chip, chip_blocked, account_blocked,
-                 stale_data, limit_day, limit_week, limit_month, insufficient_funds,
+  reason         null when approved, else one of unknown_chip, chip_auth_failed, chip_blocked,
+                 account_blocked, stale_data, limit_day, limit_week, limit_month, insufficient_funds,
                  offline_allowance, journal_unavailable, chip_unreadable, timed_out, cancelled
   id             the sale's id
   currency       \"DKK\"

@@ -219,6 +219,7 @@ impl Control {
                 card: view.card.as_deref().and_then(CardNumber::parse),
                 number: view.number,
                 status: view.status,
+                must_prove: view.must_prove,
                 account: AccountFacts::of(&view.account?, today),
                 holder: view.holder,
             })

@@ -66,6 +66,7 @@ impl Known {
         let account = self.view.account?;
         Some(ChipHolding {
             chip_status: self.view.status,
+            must_prove: self.view.must_prove,
             account,
         })
     }
@@ -153,6 +154,7 @@ fn left(reason: &DeclineReason) -> Option<Money> {
         DeclineReason::StaleData { purchase_max, .. } => *purchase_max,
         DeclineReason::JournalUnavailable
         | DeclineReason::UnknownChip
+        | DeclineReason::ChipAuthFailed
         | DeclineReason::ChipBlocked
         | DeclineReason::AccountBlocked
         | DeclineReason::InsufficientFunds { .. } => None,

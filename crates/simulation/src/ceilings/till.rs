@@ -1,7 +1,7 @@
 //! A till: its journal, what it knows of the account, and when it sells.
 
 use canteen::{
-    Account, AccountId, BusinessDay, ChipHolding, Contact, Decision, Limits, Money, OfflineRules,
+    Account, AccountId, BusinessDay, ChipHolding, Contact, Decision, Identity, Limits, Money, OfflineRules,
     Purchase, PurchaseAmount, Spent, Status, decide,
 };
 use jiff::civil;
@@ -137,6 +137,7 @@ impl Till {
         let sold = self.sold(rules.counting);
         let holding = ChipHolding {
             chip_status: Status::Active,
+            must_prove: false,
             account: Account {
                 id: AccountId(1),
                 status: Status::Active,
@@ -148,6 +149,8 @@ impl Till {
                 top_up: None,
             },
         };
+        // Which chip it is does not matter here.
+        let identity = Identity::Failed { claimed: None };
         let purchase = Purchase {
             amount,
             on: DAY,
@@ -156,7 +159,7 @@ impl Till {
                 age: Duration::ZERO,
             },
         };
-        match decide(Some(&holding), &purchase, &OfflineRules::default()) {
+        match decide(Some(&holding), identity, &purchase, &OfflineRules::default()) {
             Decision::Approve { .. } => true,
             Decision::Decline { .. } => false,
         }

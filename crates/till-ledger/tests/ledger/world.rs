@@ -73,6 +73,7 @@ pub(crate) fn chip(account: AccountId, status: Status) -> Record {
         card: None,
         account,
         status,
+        must_prove: false,
     })
 }
 
@@ -174,7 +175,7 @@ impl Till {
     pub(crate) fn request(&mut self, amount: Money) -> PurchaseRequest {
         PurchaseRequest {
             id: self.new_id(),
-            chip: uid(ANNA),
+            identity: Identity::Bare(uid(ANNA)),
             lines: Vec::new(),
             amount: PurchaseAmount::new(amount).unwrap(),
             online: self.online,

@@ -52,6 +52,7 @@ mod tests {
         let today: BusinessDay = "2026-11-20".parse().unwrap();
         let holding = ChipHolding {
             chip_status: chip,
+            must_prove: false,
             account: Account {
                 id: AccountId(1),
                 status: account,

@@ -95,6 +95,10 @@ pub fn decline_words(
             "Ukendt chip – den hører ikke til nogen konto",
             "Unknown chip – it belongs to no account",
         ),
+        DeclineReason::ChipAuthFailed => Text::new(
+            "Chippen kunne ikke bevise, at den er ægte – modtag den ikke, den kan være en kopi",
+            "The chip could not prove that it is genuine – refuse it, it may be a copy",
+        ),
         DeclineReason::ChipBlocked => Text::new("Chippen er spærret", "The chip is blocked"),
         DeclineReason::AccountBlocked => Text::new("Kontoen er spærret", "The account is blocked"),
         DeclineReason::StaleData { age, purchase_max } => stale_words(*age, *purchase_max),
@@ -121,6 +125,7 @@ pub fn decline_figure(
     let (label, amount) = match reason {
         DeclineReason::JournalUnavailable
         | DeclineReason::UnknownChip
+        | DeclineReason::ChipAuthFailed
         | DeclineReason::ChipBlocked
         | DeclineReason::AccountBlocked
         | DeclineReason::StaleData {
@@ -156,6 +161,7 @@ pub fn decline_title(code: &str) -> Text {
     match code {
         "journal_unavailable" => Text::new("Ikke gemt", "Not recorded"),
         "unknown_chip" => Text::new("Ukendt chip", "Unknown chip"),
+        "chip_auth_failed" => Text::new("Chip ikke ægte", "Chip not genuine"),
         "chip_blocked" => Text::new("Spærret chip", "Blocked chip"),
         "account_blocked" => Text::new("Spærret konto", "Blocked account"),
         "stale_data" => Text::new("For gamle data", "Data too old"),
@@ -351,7 +357,8 @@ mod tests {
     fn after(reason: &DeclineReason) -> Option<DeclineReason> {
         match reason {
             DeclineReason::JournalUnavailable => Some(DeclineReason::UnknownChip),
-            DeclineReason::UnknownChip => Some(DeclineReason::ChipBlocked),
+            DeclineReason::UnknownChip => Some(DeclineReason::ChipAuthFailed),
+            DeclineReason::ChipAuthFailed => Some(DeclineReason::ChipBlocked),
             DeclineReason::ChipBlocked => Some(DeclineReason::AccountBlocked),
             DeclineReason::AccountBlocked => Some(DeclineReason::StaleData {
                 age: Duration::from_secs(15 * 86_400),
@@ -396,6 +403,11 @@ mod tests {
             (
                 "Ukendt chip – den hører ikke til nogen konto",
                 "Unknown chip – it belongs to no account",
+                None,
+            ),
+            (
+                "Chippen kunne ikke bevise, at den er ægte – modtag den ikke, den kan være en kopi",
+                "The chip could not prove that it is genuine – refuse it, it may be a copy",
                 None,
             ),
             ("Chippen er spærret", "The chip is blocked", None),
