@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
-use canteen::ChipId;
+use canteen::{ChipId, ChipIdentity};
 use till_readers::{
     ChipFault, LONGEST_ANSWER, Presence, ReaderConfig, ReaderEvent, ReaderFault, ReaderName,
     Readers, Signal,
@@ -201,7 +201,9 @@ impl Bench {
                         fault: ChipFault::HoldStill,
                         ..
                     } => {}
-                    ReaderEvent::Chip { chip, .. } if chip == torn => is_there = true,
+                    ReaderEvent::Chip { identity, .. } if identity.chip() == Some(torn) => {
+                        is_there = true
+                    }
                     ReaderEvent::Left { .. } => is_there = false,
                     other => bail!("unexpected: {other:?}"),
                 }
@@ -417,7 +419,7 @@ impl Bench {
         while let Some(event) = self.next(deadline.saturating_duration_since(Instant::now())) {
             if let ReaderEvent::ReadAgain {
                 token,
-                chip,
+                identity,
                 seen_at,
                 ..
             } = event
@@ -427,7 +429,10 @@ impl Bench {
                     "an answer to {token} instead of {expected}"
                 );
                 ensure!(seen_at >= asked_at, "an answer from before the question");
-                return Ok(chip);
+                return match identity {
+                    Ok(identity) => claimed(identity).map(Ok),
+                    Err(fault) => Ok(Err(fault)),
+                };
             }
             // A reader that breaks meanwhile is told, too.
             ensure!(
@@ -463,13 +468,14 @@ impl Bench {
         let chip = |event: &ReaderEvent| match event {
             ReaderEvent::Chip {
                 presence,
-                chip,
+                identity,
                 seen_at,
                 ..
-            } => Some((*presence, *chip, seen_at.elapsed())),
+            } => Some((*presence, *identity, seen_at.elapsed())),
             _ => None,
         };
-        let (presence, chip, age) = self.expect("chip", chip)?;
+        let (presence, identity, age) = self.expect("chip", chip)?;
+        let chip = claimed(identity)?;
         ensure!(
             laid.is_none_or(|laid| laid == chip),
             "{chip} was told instead of {laid:?}"
@@ -553,6 +559,12 @@ impl Bench {
             .clone()
             .ok_or_else(|| anyhow::anyhow!("the reader never became ready"))
     }
+}
+
+/// The chip that it is or claims to be.
+fn claimed(identity: ChipIdentity) -> anyhow::Result<ChipId> {
+    let chip = identity.chip();
+    chip.ok_or_else(|| anyhow::anyhow!("a chip without a UID: {identity:?}"))
 }
 
 fn left(event: &ReaderEvent) -> Option<Presence> {

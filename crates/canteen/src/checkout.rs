@@ -8,8 +8,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::basket::{Basket, BasketError, BasketLine};
-use crate::identity::Identity;
 use crate::money::PurchaseAmount;
+use crate::proof::ChipIdentity;
 
 /// A moment on the monotonic clock: time since the program started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +50,7 @@ pub enum Action {
     /// Show who the chip on the reader belongs to; nothing is rung up for it yet.
     ShowChip {
         /// The chip.
-        identity: Identity,
+        identity: ChipIdentity,
     },
     /// Ask for a chip.
     AskForChip {
@@ -81,7 +81,7 @@ pub struct PurchaseOrder {
     /// Names the sale.
     pub sale: SaleId,
     /// Who pays.
-    pub identity: Identity,
+    pub identity: ChipIdentity,
     /// What is bought.
     pub lines: Vec<BasketLine>,
     /// What it costs.
@@ -166,7 +166,7 @@ pub struct Checkout {
 #[derive(Debug, Clone, Copy)]
 struct OnReader {
     presence: PresenceId,
-    identity: Identity,
+    identity: ChipIdentity,
     has_paid: bool,
 }
 
@@ -193,7 +193,7 @@ impl Checkout {
     }
 
     /// The chip on the reader, if one lies there.
-    pub fn chip_on_reader(&self) -> Option<Identity> {
+    pub fn chip_on_reader(&self) -> Option<ChipIdentity> {
         self.on_reader.map(|on_reader| on_reader.identity)
     }
 
@@ -251,7 +251,7 @@ impl Checkout {
     pub fn handle_chip(
         &mut self,
         presence: PresenceId,
-        identity: Identity,
+        identity: ChipIdentity,
         seen: Moment,
         now: Moment,
     ) -> Option<Action> {
@@ -270,7 +270,7 @@ impl Checkout {
     /// The reader answered to [`Action::ReadAgain`]; `None` when no chip could be read.
     pub fn handle_read_again(
         &mut self,
-        identity: Option<Identity>,
+        identity: Option<ChipIdentity>,
         seen: Moment,
         now: Moment,
     ) -> Option<Action> {
@@ -418,7 +418,7 @@ impl Checkout {
     fn pay_with(
         &mut self,
         sale: SaleId,
-        identity: Identity,
+        identity: ChipIdentity,
         seen: Moment,
         now: Moment,
     ) -> Option<Action> {
@@ -460,8 +460,8 @@ mod tests {
         Moment(Duration::from_millis(ms))
     }
 
-    fn chip(last: u8) -> Identity {
-        Identity::Bare(ChipId::from_uid(&[0x72, 0xBF, 0x99, last]).unwrap())
+    fn chip(last: u8) -> ChipIdentity {
+        ChipIdentity::Bare(ChipId::from_uid(&[0x72, 0xBF, 0x99, last]).unwrap())
     }
 
     fn lunch() -> BasketLine {
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn pays(action: Option<Action>, with: Identity) {
+    fn pays(action: Option<Action>, with: ChipIdentity) {
         match action {
             Some(Action::Purchase(order)) => assert_eq!(order.identity, with),
             other => panic!("expected a purchase, got {other:?}"),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::account::{Account, Limits, Spent, Status};
 use crate::calendar::BusinessDay;
-use crate::identity::Identity;
 use crate::money::{Money, PurchaseAmount};
+use crate::proof::ChipIdentity;
 use crate::top_up::{TopUpOutcome, top_up_due};
 
 /// What the till knows about the chip that was tapped.
@@ -177,7 +177,7 @@ impl DeclineReason {
 /// does not know.
 pub fn decide(
     holding: Option<&ChipHolding>,
-    identity: Identity,
+    identity: ChipIdentity,
     purchase: &Purchase,
     rules: &OfflineRules,
 ) -> Decision {
@@ -206,10 +206,10 @@ pub fn decide(
 }
 
 /// A chip that shows a random UID and fails to prove itself claims to be nobody in particular.
-fn unknown(identity: Identity) -> DeclineReason {
+fn unknown(identity: ChipIdentity) -> DeclineReason {
     match identity {
-        Identity::Failed { claimed: None } => DeclineReason::ChipAuthFailed,
-        Identity::Bare(_) | Identity::Proven { .. } | Identity::Failed { .. } => {
+        ChipIdentity::Failed { claimed: None } => DeclineReason::ChipAuthFailed,
+        ChipIdentity::Bare(_) | ChipIdentity::Proven { .. } | ChipIdentity::Failed { .. } => {
             DeclineReason::UnknownChip
         }
     }
@@ -217,7 +217,7 @@ fn unknown(identity: Identity) -> DeclineReason {
 
 fn first_obstacle(
     holding: &ChipHolding,
-    identity: Identity,
+    identity: ChipIdentity,
     purchase: &Purchase,
     rules: &OfflineRules,
 ) -> Result<(Money, Spent), DeclineReason> {
@@ -333,7 +333,7 @@ mod tests {
     use super::*;
     use crate::account::AccountId;
     use crate::chip::ChipId;
-    use crate::identity::KeyVersion;
+    use crate::proof::KeyVersion;
     use crate::top_up::{TopUp, TopUpState};
 
     fn kr(kroner: i32) -> Money {
@@ -361,12 +361,12 @@ mod tests {
         }
     }
 
-    fn bare() -> Identity {
-        Identity::Bare(ChipId::from_uid(&[0x72, 0xBF, 0x99, 0x61]).unwrap())
+    fn bare() -> ChipIdentity {
+        ChipIdentity::Bare(ChipId::from_uid(&[0x72, 0xBF, 0x99, 0x61]).unwrap())
     }
 
-    fn proven() -> Identity {
-        Identity::Proven {
+    fn proven() -> ChipIdentity {
+        ChipIdentity::Proven {
             chip: ChipId::from_uid(&[0x72, 0xBF, 0x99, 0x61]).unwrap(),
             key_version: KeyVersion(1),
         }
@@ -432,7 +432,7 @@ mod tests {
     /// What becomes of a purchase by a chip that the till knows, or does not, by what the reader
     /// found out about it.
     #[track_caller]
-    fn check_identity(known: bool, must_prove: bool, identity: Identity, expect: &str) {
+    fn check_identity(known: bool, must_prove: bool, identity: ChipIdentity, expect: &str) {
         let holding = ChipHolding {
             must_prove,
             ..holding(kr(500))
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_chip_that_must_prove_itself_pays_only_when_it_has() {
-        let failed = |claimed| Identity::Failed { claimed };
+        let failed = |claimed| ChipIdentity::Failed { claimed };
         check_identity(true, true, proven(), "approve");
         check_identity(true, true, bare(), "chip_auth_failed");
         check_identity(true, true, failed(bare().chip()), "chip_auth_failed");
@@ -456,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_chip_that_need_not_prove_itself_pays_by_its_uid() {
-        let failed = |claimed| Identity::Failed { claimed };
+        let failed = |claimed| ChipIdentity::Failed { claimed };
         check_identity(true, false, proven(), "approve");
         check_identity(true, false, bare(), "approve");
         check_identity(true, false, failed(bare().chip()), "approve");
@@ -464,7 +464,7 @@ mod tests {
 
     #[test]
     fn an_unknown_chip_is_unknown_unless_it_hides_who_it_is_and_fails() {
-        let failed = |claimed| Identity::Failed { claimed };
+        let failed = |claimed| ChipIdentity::Failed { claimed };
         check_identity(false, false, proven(), "unknown_chip");
         check_identity(false, false, failed(bare().chip()), "unknown_chip");
         check_identity(false, false, failed(None), "chip_auth_failed");

@@ -10,8 +10,8 @@ mod calendar;
 mod checkout;
 mod chip;
 mod decide;
-mod identity;
 mod money;
+mod proof;
 mod top_up;
 
 pub use account::{Account, AccountId, Limits, Spent, Status};
@@ -25,8 +25,8 @@ pub use chip::{CardNumber, ChipId, ChipIdError, ChipNumber, ChipNumberError};
 pub use decide::{
     ChipHolding, Contact, Decision, DeclineReason, LimitFacts, OfflineRules, Purchase, decide,
 };
-pub use identity::{Identity, KeyVersion};
 pub use money::{Money, MoneyError, PurchaseAmount, PurchaseAmountError};
+pub use proof::{ChipIdentity, KeyVersion};
 pub use top_up::{
     TOP_UP_ARMED_FROM, TOP_UP_THRESHOLD, TopUp, TopUpOutcome, TopUpState, is_armed, top_up_due,
 };

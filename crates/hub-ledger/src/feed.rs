@@ -692,7 +692,11 @@ mod tests {
         };
         assert_eq!(status(&bed, uid), (number, account, "closed"));
         assert_eq!(status(&bed, new.uid), (replaced, account, "active"));
-        let again = crate::NewChip { uid, card: None };
+        let again = crate::NewChip {
+            uid,
+            card: None,
+            key_version: None,
+        };
         let back = bed.ledger.add_chip(other, &again, NOW).unwrap();
         assert_eq!(status(&bed, uid), (back, other, "active"));
         assert_eq!(bed.balance(account), kr(100));

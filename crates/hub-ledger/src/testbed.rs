@@ -148,6 +148,7 @@ impl Bed {
         NewChip {
             uid: ChipId::from_uid(&(0x7200_0000 + self.chips).to_be_bytes()).unwrap(),
             card: None,
+            key_version: None,
         }
     }
 

@@ -113,6 +113,7 @@ impl Loader<'_> {
         let chip = NewChip {
             uid: uid(&data.chip)?,
             card: card(data.card.as_deref())?,
+            key_version: None,
         };
         let known = self
             .ledger

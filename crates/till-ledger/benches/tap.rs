@@ -366,7 +366,7 @@ fn request(accounts: i64, random: &mut u64) -> PurchaseRequest {
     let account = i64::try_from(*random >> 33).unwrap() % accounts + 1;
     PurchaseRequest {
         id: Uuid::now_v7(),
-        identity: canteen::Identity::Bare(uid(account)),
+        identity: canteen::ChipIdentity::Bare(uid(account)),
         lines: lines(),
         amount: PurchaseAmount::new(PRICE).unwrap(),
         online: true,

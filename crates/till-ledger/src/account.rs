@@ -260,8 +260,8 @@ pub(crate) fn chip_by_uid(
     connection: &Connection,
     chip: ChipId,
 ) -> Result<Option<ChipRow>, LedgerError> {
-    let mut statement =
-        connection.prepare_cached("SELECT number, account, status, must_prove FROM chip WHERE uid = ?1")?;
+    let mut statement = connection
+        .prepare_cached("SELECT number, account, status, must_prove FROM chip WHERE uid = ?1")?;
     let row = statement
         .query_row([chip.as_bytes()], |row| read_chip(row, 0))
         .optional()?;

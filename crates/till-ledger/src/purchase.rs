@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use canteen::{
-    AccountId, BusinessDay, ChipHolding, Contact, Decision, DeclineReason, Identity, LimitFacts,
-    Money, OfflineRules, Purchase, PurchaseAmount, Spent, TopUpOutcome, decide,
+    AccountId, BusinessDay, ChipHolding, ChipIdentity, Contact, Decision, DeclineReason,
+    LimitFacts, Money, OfflineRules, Purchase, PurchaseAmount, Spent, TopUpOutcome, decide,
 };
 use sync_proto::{Decline, EntryBody, Sale, SaleLine};
 use uuid::Uuid;
@@ -22,7 +22,7 @@ pub struct PurchaseRequest {
     /// Made at the tap; the same id again gives the recorded answer.
     pub id: Uuid,
     /// The chip, and whether it has proven itself.
-    pub identity: Identity,
+    pub identity: ChipIdentity,
     /// What is bought; empty when the cashier typed an amount only.
     pub lines: Vec<SaleLine>,
     /// What is to be paid.

@@ -313,6 +313,6 @@ const ENTRIES_AFTER: &str =
     "SELECT seq, header, body, hash FROM entry WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const ENTRIES_BEFORE: &str =
     "SELECT seq, header, body, hash FROM entry WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
-const CHIP_BY_UID: &str = "SELECT uid, number, account, status, card, must_prove FROM chip WHERE uid = ?1";
-const CHIP_BY_CARD: &str =
-    "SELECT uid, number, account, status, card, must_prove FROM chip WHERE card = ?1 ORDER BY rv DESC LIMIT 1";
+const CHIP_BY_UID: &str =
+    "SELECT uid, number, account, status, card, must_prove FROM chip WHERE uid = ?1";
+const CHIP_BY_CARD: &str = "SELECT uid, number, account, status, card, must_prove FROM chip WHERE card = ?1 ORDER BY rv DESC LIMIT 1";

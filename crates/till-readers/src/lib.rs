@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use canteen::ChipId;
+use canteen::ChipIdentity;
 
 pub use fault::{ChipFault, ReaderFault};
 pub use readers::Readers;
@@ -66,8 +66,8 @@ pub enum ReaderEvent {
         reader: ReaderName,
         /// This stay in the field.
         presence: Presence,
-        /// The chip.
-        chip: ChipId,
+        /// Which chip, and whether it has proven itself.
+        identity: ChipIdentity,
         /// When the chip was seen (monotonic clock).
         seen_at: Instant,
     },
@@ -94,7 +94,7 @@ pub enum ReaderEvent {
         /// The number given with the request.
         token: u64,
         /// The chip that is in the field now.
-        chip: Result<ChipId, ChipFault>,
+        identity: Result<ChipIdentity, ChipFault>,
         /// When it was read (monotonic clock); never before the request.
         seen_at: Instant,
     },

@@ -71,11 +71,11 @@ impl Readers {
         let (sink, reader) = (Arc::clone(&self.sink), name.clone());
         // The sink may wait for the very caller, so it is never called on the caller's thread.
         let answer = move || {
-            let (chip, seen_at) = (Err(ChipFault::ReaderFaulty), Instant::now());
+            let (identity, seen_at) = (Err(ChipFault::ReaderFaulty), Instant::now());
             sink(ReaderEvent::ReadAgain {
                 reader,
                 token,
-                chip,
+                identity,
                 seen_at,
             });
         };

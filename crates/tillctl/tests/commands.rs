@@ -297,6 +297,7 @@ fn chip_facts() -> ChipFacts {
         card: None,
         number: 9,
         status: Status::Active,
+        must_prove: false,
         account: AccountFacts::of(&account, on),
         holder: Some("Demo Elev".into()),
     }
@@ -328,7 +329,7 @@ Top-up   no agreement
 ",
         &json!({"asked": "72BF9961", "chip": {
             "uid": "72BF9961", "decimal": 1_925_159_265, "card": null, "number": 9,
-            "status": "active", "holder": "Demo Elev",
+            "status": "active", "must_prove": false, "holder": "Demo Elev",
             "account": {"id": 7, "status": "blocked", "currency": "DKK", "balance": 149_50,
                 "credit": 0, "allowance": null, "top_up": null,
                 "limits": {"day": 40_00, "week": null, "month": null},

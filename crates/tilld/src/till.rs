@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use canteen::{
-    Action, Checkout, ChipNumber, Contact, Decision, Ending, Moment, Money, OfflineRules, Phase,
-    PresenceId, Purchase, PurchaseOrder, SaleId, TopUpOutcome,
+    Action, Checkout, ChipIdentity, ChipNumber, Contact, Decision, Ending, Moment, Money,
+    OfflineRules, Phase, PresenceId, Purchase, PurchaseOrder, SaleId, TopUpOutcome,
 };
 use jiff::Timestamp;
 use sync_proto::SaleLine;
@@ -161,25 +161,29 @@ impl Till {
             ReaderEvent::Chip {
                 reader,
                 presence,
-                chip,
+                identity,
                 seen_at,
             } => {
                 let presence = stay(presence);
                 self.stays.insert(presence, reader.clone());
                 self.active_reader = Some(reader);
                 let seen = self.moment(seen_at);
-                let action = self.checkout.handle_chip(presence, chip, seen, self.now());
+                let action = self
+                    .checkout
+                    .handle_chip(presence, identity, seen, self.now());
                 self.act(action);
             }
             ReaderEvent::ReadAgain {
                 token,
-                chip,
+                identity,
                 seen_at,
                 ..
             } => {
                 if token == self.read_again_token {
                     let seen = self.moment(seen_at);
-                    let action = self.checkout.handle_read_again(chip.ok(), seen, self.now());
+                    let action = self
+                        .checkout
+                        .handle_read_again(identity.ok(), seen, self.now());
                     self.act(action);
                 }
             }
@@ -338,11 +342,11 @@ impl Till {
     fn act(&mut self, action: Option<Action>) {
         let Some(action) = action else { return };
         match action {
-            Action::ShowChip { chip } => {
-                let view = self.view(chip);
+            Action::ShowChip { identity } => {
+                let view = self.view(identity);
                 let holding = view.as_ref().and_then(Known::holding);
                 let person = view.map(|known| known.person).unwrap_or_default();
-                self.chip = Some(chip_words(holding.as_ref(), person));
+                self.chip = Some(chip_words(holding.as_ref(), identity, person));
                 self.verdict = None;
             }
             Action::AskForChip { lift_first } => {
@@ -376,7 +380,7 @@ impl Till {
         let contact = self.contact();
         let request = PurchaseRequest {
             id: as_uuid(order.sale),
-            chip: order.chip,
+            identity: order.identity,
             lines: order.lines.iter().map(sale_line).collect(),
             amount: order.amount,
             online: contact.online,
@@ -424,7 +428,7 @@ impl Till {
             on,
             contact,
         };
-        let view = self.view(order.chip);
+        let view = self.view(order.identity);
         info!(
             sale = %as_uuid(sale),
             account = view.as_ref().and_then(|view| view.view.account).map(|account| account.id.0),
@@ -491,7 +495,8 @@ impl Till {
         })
     }
 
-    fn view(&self, chip: canteen::ChipId) -> Option<Known> {
+    fn view(&self, identity: ChipIdentity) -> Option<Known> {
+        let chip = identity.chip()?;
         match self.parts.ledger.chip(ChipNumber::Chip(chip)) {
             Ok(view) => view.map(|view| Known::of(&self.parts.ledger, view)),
             Err(error) => {

@@ -701,7 +701,8 @@ fn a_store_from_before_ceilings_is_brought_up_to_date_with_what_its_tills_have_s
              ALTER TABLE till_epoch DROP COLUMN acked;
              ALTER TABLE till_epoch DROP COLUMN heeds_from;
              ALTER TABLE till_epoch DROP COLUMN retired_at;
-             DELETE FROM refinery_schema_history WHERE version = 2;",
+             ALTER TABLE chip DROP COLUMN key_version;
+             DELETE FROM refinery_schema_history WHERE version >= 2;",
         )
         .unwrap();
     bed.ledger = HubLedger::open(&path, 8, crate::TopUpRules::default()).unwrap();

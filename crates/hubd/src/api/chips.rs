@@ -32,6 +32,9 @@ pub(crate) struct ChipJson {
     account: i64,
     /// `active`, `blocked`, or `closed` once replaced.
     status: &'static str,
+    /// The version of the keys that it must prove itself by; absent when its UID is enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_version: Option<u8>,
 }
 
 /// Chips.
@@ -79,7 +82,11 @@ impl NewChipJson {
                     .ok_or_else(|| Problem::invalid("card", "a card number has 14 digits"))?,
             ),
         };
-        Ok(NewChip { uid, card })
+        Ok(NewChip {
+            uid,
+            card,
+            key_version: None,
+        })
     }
 }
 
@@ -235,6 +242,7 @@ impl From<ChipRow> for ChipJson {
             card: row.card.map(|card| card.to_string()),
             account: row.account.0,
             status: row.status.code(),
+            key_version: row.key_version.map(|version| version.0),
         }
     }
 }

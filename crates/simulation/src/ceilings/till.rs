@@ -1,8 +1,8 @@
 //! A till: its journal, what it knows of the account, and when it sells.
 
 use canteen::{
-    Account, AccountId, BusinessDay, ChipHolding, Contact, Decision, Identity, Limits, Money, OfflineRules,
-    Purchase, PurchaseAmount, Spent, Status, decide,
+    Account, AccountId, BusinessDay, ChipHolding, ChipIdentity, Contact, Decision, Limits, Money,
+    OfflineRules, Purchase, PurchaseAmount, Spent, Status, decide,
 };
 use jiff::civil;
 use std::time::Duration;
@@ -150,7 +150,7 @@ impl Till {
             },
         };
         // Which chip it is does not matter here.
-        let identity = Identity::Failed { claimed: None };
+        let identity = ChipIdentity::Failed { claimed: None };
         let purchase = Purchase {
             amount,
             on: DAY,
@@ -159,7 +159,12 @@ impl Till {
                 age: Duration::ZERO,
             },
         };
-        match decide(Some(&holding), identity, &purchase, &OfflineRules::default()) {
+        match decide(
+            Some(&holding),
+            identity,
+            &purchase,
+            &OfflineRules::default(),
+        ) {
             Decision::Approve { .. } => true,
             Decision::Decline { .. } => false,
         }

@@ -51,7 +51,7 @@ async fn tap(ledger: Ledger) {
     for round in 1.. {
         let request = PurchaseRequest {
             id: Uuid::now_v7(),
-            identity: canteen::Identity::Bare(uid(ANNA)),
+            identity: canteen::ChipIdentity::Bare(uid(ANNA)),
             lines: Vec::new(),
             amount: PurchaseAmount::new(canteen::Money::from_ore(1)).unwrap(),
             online: true,

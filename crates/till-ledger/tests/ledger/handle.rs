@@ -61,7 +61,7 @@ async fn a_request_that_fails_does_not_spoil_its_neighbours() {
     for index in 0..30 {
         let mut request = till.request(kr(1));
         if index % 3 == 1 {
-            request.chip = uid(other);
+            request.identity = canteen::ChipIdentity::Bare(uid(other));
         }
         let ledger = ledger.clone();
         taps.push(tokio::spawn(

@@ -157,7 +157,7 @@ fn obt_13_and_14_a_blocked_account_and_an_unknown_chip_are_different_things() {
     let mut till = Till::with(|a| a.status = Status::Blocked);
     assert_eq!(till.tap(kr(10)), "account_blocked none");
     let mut request = till.request(kr(10));
-    request.chip = uid(canteen::AccountId(9));
+    request.identity = canteen::ChipIdentity::Bare(uid(canteen::AccountId(9)));
     let before = till.head();
     let recorded = till.purchase(request).unwrap();
     assert_eq!(shown(&recorded), "unknown_chip none");

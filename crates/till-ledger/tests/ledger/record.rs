@@ -130,7 +130,7 @@ fn an_id_belongs_to_one_purchase() {
         chip(other, Status::Active),
     ]);
     let mut elsewhere = request.clone();
-    elsewhere.chip = uid(other);
+    elsewhere.identity = canteen::ChipIdentity::Bare(uid(other));
     let taken = till.purchase(elsewhere);
     assert!(matches!(taken, Err(LedgerError::IdTaken { seq: 1, .. })));
     let now = till.now;

@@ -175,7 +175,7 @@ impl Till {
     pub(crate) fn request(&mut self, amount: Money) -> PurchaseRequest {
         PurchaseRequest {
             id: self.new_id(),
-            identity: Identity::Bare(uid(ANNA)),
+            identity: canteen::ChipIdentity::Bare(uid(ANNA)),
             lines: Vec::new(),
             amount: PurchaseAmount::new(amount).unwrap(),
             online: self.online,

@@ -65,7 +65,7 @@ fn a_decline_of_an_unknown_chip_and_a_repeated_id_cost_no_flush() {
     let before = flushes::flushes();
     till.purchase(request.clone()).unwrap();
     let mut stranger = till.request(kr(1));
-    stranger.chip = uid(canteen::AccountId(9));
+    stranger.identity = canteen::ChipIdentity::Bare(uid(canteen::AccountId(9)));
     till.purchase(stranger).unwrap();
     assert_eq!(flushes::flushes(), before);
 }

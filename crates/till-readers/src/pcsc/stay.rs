@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use canteen::ChipId;
+use canteen::ChipIdentity;
 
 use crate::outlet::Outlet;
 use crate::{ChipFault, Presence, ReaderEvent, ReaderName};
@@ -86,7 +86,7 @@ impl Field {
         outlet: &Outlet,
         presence: Presence,
         seen_at: Instant,
-        read: Result<ChipId, ChipFault>,
+        read: Result<ChipIdentity, ChipFault>,
     ) {
         let mut stay = self.lock();
         let is_over = match &*stay {
@@ -100,11 +100,11 @@ impl Field {
         };
         let reader = reader.clone();
         let told = match read {
-            Ok(chip) => {
+            Ok(identity) => {
                 let event = ReaderEvent::Chip {
                     reader: reader.clone(),
                     presence,
-                    chip,
+                    identity,
                     seen_at,
                 };
                 outlet.tell(event);
@@ -152,6 +152,8 @@ impl Field {
 mod tests {
     use std::sync::{Arc, mpsc};
 
+    use canteen::ChipId;
+
     use super::*;
 
     /// What the service reports, in rows: `1` a chip with that count, `m1` a mute one, `-` nothing;
@@ -163,7 +165,7 @@ mod tests {
         let (field, reader) = (Field::default(), ReaderName("pcsc:A".into()));
         let now = Instant::now();
         let mut last = Presence(0);
-        let chip = ChipId::from_uid(&[1, 2, 3, 4]).unwrap();
+        let chip = ChipIdentity::Bare(ChipId::from_uid(&[1, 2, 3, 4]).unwrap());
         for row in rows.split(' ') {
             let read = match row {
                 "ok" => Ok(chip),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use canteen::ChipId;
+use canteen::ChipIdentity;
 use pcsc::{Context, Disposition, Scope};
 
 use super::command::{self, Next};
@@ -192,7 +192,7 @@ impl PcscReader {
         &self,
         context: &mut Option<Context>,
         is_wanted: impl Fn() -> bool,
-    ) -> Result<ChipId, ChipFault> {
+    ) -> Result<ChipIdentity, ChipFault> {
         let mut fault = ChipFault::HoldStill;
         let mut after = Disposition::LeaveCard;
         for attempt in 0..ATTEMPTS {
@@ -207,7 +207,7 @@ impl PcscReader {
                 continue;
             };
             match command::read_uid(connected, &self.listed, after) {
-                Ok(chip) => return Ok(chip),
+                Ok(chip) => return Ok(ChipIdentity::Bare(chip)),
                 Err(trouble) => {
                     tracing::debug!(reader = %self.name, ?trouble, attempt, "Chip not read");
                     fault = trouble.fault;
@@ -286,11 +286,15 @@ impl Inbox {
     }
 }
 
-fn answer(reader: ReaderName, token: u64, chip: Result<ChipId, ChipFault>) -> ReaderEvent {
+fn answer(
+    reader: ReaderName,
+    token: u64,
+    identity: Result<ChipIdentity, ChipFault>,
+) -> ReaderEvent {
     ReaderEvent::ReadAgain {
         reader,
         token,
-        chip,
+        identity,
         seen_at: Instant::now(),
     }
 }

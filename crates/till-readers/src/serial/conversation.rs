@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use canteen::ChipId;
+use canteen::ChipIdentity;
 
 use crate::{ChipFault, Presence, ReaderFault, Signal};
 
@@ -45,7 +45,7 @@ pub enum Happening {
         /// This stay in the field.
         presence: Presence,
         /// The chip.
-        chip: ChipId,
+        identity: ChipIdentity,
         /// When it was seen.
         seen_at: Instant,
     },
@@ -66,7 +66,7 @@ pub enum Happening {
         /// The number given with the question.
         token: u64,
         /// What is in the field.
-        chip: Result<ChipId, ChipFault>,
+        identity: Result<ChipIdentity, ChipFault>,
     },
     /// The reader says something to whoever looks for faults.
     Log {

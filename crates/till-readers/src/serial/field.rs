@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use canteen::ChipId;
+use canteen::{ChipId, ChipIdentity};
 
 use super::conversation::Happening;
 use crate::{ChipFault, Presence};
@@ -12,7 +12,7 @@ use crate::{ChipFault, Presence};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sight {
     Empty,
-    Chip(ChipId),
+    Chip(ChipIdentity),
     Unusable(ChipFault),
 }
 
@@ -21,7 +21,7 @@ impl Sight {
     pub(super) fn of(mut found: Vec<Result<ChipId, ChipFault>>) -> Sight {
         match (found.pop(), found.is_empty()) {
             (None, _) => Sight::Empty,
-            (Some(Ok(chip)), true) => Sight::Chip(chip),
+            (Some(Ok(chip)), true) => Sight::Chip(ChipIdentity::Bare(chip)),
             (Some(Err(fault)), true) => Sight::Unusable(fault),
             (Some(_), false) => Sight::Unusable(ChipFault::Several),
         }
@@ -43,7 +43,8 @@ enum Stay {
     /// Whatever lay there when the line was opened: it is no tap, and must be lifted first.
     Before,
     Chip {
-        chip: ChipId,
+        /// The chip that it is or claims to be, whatever it has shown.
+        chip: Option<ChipId>,
         presence: Presence,
     },
     Unusable(ChipFault),
@@ -89,7 +90,7 @@ impl Field {
                     self.end_stay();
                 }
             }
-            Sight::Chip(chip) => self.handle_chip(*chip, now),
+            Sight::Chip(identity) => self.handle_chip(*identity, now),
             Sight::Unusable(fault) => self.handle_unusable(fault, now),
         }
         if sight != Sight::Empty {
@@ -99,7 +100,7 @@ impl Field {
             // One look is not enough to say that a chip has left.
             Sight::Empty if self.stay.is_some() => return,
             Sight::Empty => Err(ChipFault::Absent),
-            Sight::Chip(chip) => Ok(chip),
+            Sight::Chip(identity) => Ok(identity),
             Sight::Unusable(fault) => Err(fault),
         };
         self.answer_reads(&answer, |read| read.asked_at <= begun_at);
@@ -145,8 +146,9 @@ impl Field {
         self.happened.pop_front()
     }
 
-    fn handle_chip(&mut self, chip: ChipId, seen_at: Instant) {
+    fn handle_chip(&mut self, identity: ChipIdentity, seen_at: Instant) {
         self.misses = 0;
+        let chip = identity.chip();
         match &self.stay {
             Some(Stay::Before) => return,
             Some(Stay::Chip { chip: there, .. }) if *there == chip => return,
@@ -157,7 +159,7 @@ impl Field {
         self.stay = Some(Stay::Chip { chip, presence });
         self.tell(Happening::Came {
             presence,
-            chip,
+            identity,
             seen_at,
         });
     }
@@ -192,15 +194,15 @@ impl Field {
 
     fn answer_reads(
         &mut self,
-        chip: &Result<ChipId, ChipFault>,
+        identity: &Result<ChipIdentity, ChipFault>,
         is_answered: impl Fn(&Read) -> bool,
     ) {
         let (answered, waiting): (VecDeque<Read>, VecDeque<Read>) =
             self.reads.drain(..).partition(is_answered);
         self.reads = waiting;
         for Read { token, .. } in answered {
-            let chip = chip.clone();
-            self.tell(Happening::ReadAgain { token, chip });
+            let identity = identity.clone();
+            self.tell(Happening::ReadAgain { token, identity });
         }
     }
 }
@@ -210,6 +212,19 @@ const MISSES_TO_LEAVE: u32 = 2;
 /// Well under [`crate::LONGEST_ANSWER`].
 const READ_TIME: Duration = Duration::from_secs(3);
 
+/// A chip's UID, with what it has shown when that is more or less than its UID.
+#[cfg(test)]
+pub(super) fn who(identity: ChipIdentity) -> String {
+    match identity {
+        ChipIdentity::Bare(chip) => chip.to_string(),
+        ChipIdentity::Proven { chip, .. } => format!("{chip} proven"),
+        ChipIdentity::Failed { claimed: None } => "failed".to_owned(),
+        ChipIdentity::Failed {
+            claimed: Some(chip),
+        } => format!("{chip} failed"),
+    }
+}
+
 /// What a field has told, in words.
 #[cfg(test)]
 pub(super) fn words(mut next: impl FnMut() -> Option<Happening>) -> String {
@@ -217,16 +232,16 @@ pub(super) fn words(mut next: impl FnMut() -> Option<Happening>) -> String {
     while let Some(happening) = next() {
         words.push(match happening {
             Happening::Opened { firmware } => format!("opened {firmware}"),
-            Happening::Came { chip, .. } => format!("came {chip}"),
+            Happening::Came { identity, .. } => format!("came {}", who(identity)),
             Happening::Unreadable { fault, .. } => format!("unreadable {fault:?}"),
             Happening::Left { .. } => "left".to_owned(),
             Happening::ReadAgain {
                 token,
-                chip: Ok(chip),
-            } => format!("again {token} {chip}"),
+                identity: Ok(identity),
+            } => format!("again {token} {}", who(identity)),
             Happening::ReadAgain {
                 token,
-                chip: Err(fault),
+                identity: Err(fault),
             } => format!("again {token} {fault:?}"),
             Happening::Log { text, .. } => text,
         });
@@ -261,7 +276,7 @@ mod tests {
                 }
                 digit => {
                     let digit: u8 = digit.parse().unwrap();
-                    Sight::Chip(ChipId::from_uid(&[digit; 4]).unwrap())
+                    Sight::Chip(ChipIdentity::Bare(ChipId::from_uid(&[digit; 4]).unwrap()))
                 }
             };
             if let Some(token) = late.take() {
@@ -307,7 +322,7 @@ mod tests {
             for (at, look) in looks.split(' ').enumerate() {
                 let sight = match look {
                     "-" => Sight::Empty,
-                    "1" => Sight::Chip(ChipId::from_uid(&[1; 4]).unwrap()),
+                    "1" => Sight::Chip(ChipIdentity::Bare(ChipId::from_uid(&[1; 4]).unwrap())),
                     _ => Sight::Unusable(ChipFault::Several),
                 };
                 field.handle_look(sight, now, now);

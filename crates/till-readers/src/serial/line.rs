@@ -180,12 +180,12 @@ impl Line {
                 }
                 Happening::Came {
                     presence,
-                    chip,
+                    identity,
                     seen_at,
                 } => ReaderEvent::Chip {
                     reader,
                     presence,
-                    chip,
+                    identity,
                     seen_at,
                 },
                 Happening::Unreadable { fault, seen_at } => ReaderEvent::Unreadable {
@@ -194,10 +194,10 @@ impl Line {
                     seen_at,
                 },
                 Happening::Left { presence } => ReaderEvent::Left { reader, presence },
-                Happening::ReadAgain { token, chip } => ReaderEvent::ReadAgain {
+                Happening::ReadAgain { token, identity } => ReaderEvent::ReadAgain {
                     reader,
                     token,
-                    chip,
+                    identity,
                     seen_at: Instant::now(),
                 },
             };
@@ -217,12 +217,12 @@ impl Line {
             let is_over = left.is_zero() || inbox.stopped;
             drop(inbox);
             for (token, _) in questions {
-                let (reader, chip) = (self.name.clone(), Err(ChipFault::ReaderFaulty));
+                let (reader, identity) = (self.name.clone(), Err(ChipFault::ReaderFaulty));
                 let seen_at = Instant::now();
                 self.outlet.tell(ReaderEvent::ReadAgain {
                     reader,
                     token,
-                    chip,
+                    identity,
                     seen_at,
                 });
             }

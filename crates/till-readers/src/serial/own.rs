@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use canteen::ChipId;
+use canteen::{ChipId, ChipIdentity};
 use firmware_proto::frame::{Decoder, Frame, MAX_WIRE, VERSION};
 use firmware_proto::message::{
     self, Chip, FieldState, FromDevice, FromHost, Identity, Nack, NackReason, Pattern, Technology,
@@ -327,12 +327,12 @@ impl OwnConversation {
             return;
         };
         match identity(chip) {
-            Ok(chip) => {
+            Ok(identity) => {
                 let presence = Presence::next();
                 self.present = Some(Present { tag, presence });
                 self.happened.push_back(Happening::Came {
                     presence,
-                    chip,
+                    identity,
                     seen_at,
                 });
             }
@@ -360,21 +360,21 @@ impl OwnConversation {
     }
 
     fn answer_read(&mut self, read: Read, state: FieldState, chip: Option<Chip>) {
-        let chip = match chip {
+        let identity = match chip {
             Some(chip) => identity(&chip),
             None => Err(field_fault(state)),
         };
         self.happened.push_back(Happening::ReadAgain {
             token: read.token,
-            chip,
+            identity,
         });
     }
 
     fn refuse(&mut self, read: Read) {
-        let chip = Err(ChipFault::ReaderFaulty);
+        let identity = Err(ChipFault::ReaderFaulty);
         self.happened.push_back(Happening::ReadAgain {
             token: read.token,
-            chip,
+            identity,
         });
     }
 
@@ -424,9 +424,9 @@ impl Question {
 
 /// Only type A has identifiers that are known to stay: those of type B are drawn anew, and others
 /// are no chips of a canteen.
-fn identity(chip: &Chip) -> Result<ChipId, ChipFault> {
+fn identity(chip: &Chip) -> Result<ChipIdentity, ChipFault> {
     match chip.technology {
-        Technology::Iso14443A => Ok(ChipId::from_uid(chip.uid.as_slice())?),
+        Technology::Iso14443A => Ok(ChipIdentity::Bare(ChipId::from_uid(chip.uid.as_slice())?)),
         Technology::Iso14443B
         | Technology::Felica
         | Technology::Iso15693
@@ -485,6 +485,7 @@ mod tests {
     use firmware_proto::message::Bytes;
 
     use super::*;
+    use crate::serial::field::words;
 
     /// A till and a reader, joined by a line that a test can damage; time is counted, not waited.
     struct Bench {
@@ -536,7 +537,7 @@ mod tests {
         fn open() -> Bench {
             let mut bench = Bench::new();
             bench.run(100);
-            assert_eq!(bench.told(), "opened");
+            assert_eq!(bench.told(), "opened 1.0.0");
             bench
         }
 
@@ -601,24 +602,8 @@ mod tests {
 
         /// What the till was told since the last call.
         fn told(&mut self) -> String {
-            let words = self.told.drain(..).map(|happening| match happening {
-                Happening::Opened { .. } => "opened".to_owned(),
-                Happening::Came { chip, .. } => format!("came {chip}"),
-                Happening::Unreadable { fault, .. } => format!("unreadable {fault:?}"),
-                Happening::Left { .. } => "left".to_owned(),
-                Happening::ReadAgain {
-                    token,
-                    chip: Ok(chip),
-                } => format!("again {token} {chip}"),
-                Happening::ReadAgain {
-                    token,
-                    chip: Err(fault),
-                } => {
-                    format!("again {token} {fault:?}")
-                }
-                Happening::Log { text, .. } => text,
-            });
-            words.collect::<Vec<_>>().join(", ")
+            let mut told = std::mem::take(&mut self.told).into_iter();
+            words(|| told.next())
         }
 
         fn read_again(&mut self, token: u64) {
@@ -742,7 +727,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.hear_tag(0);
         bench.run(100);
-        assert_eq!(bench.told(), "opened");
+        assert_eq!(bench.told(), "opened 1.0.0");
     }
 
     #[test]
@@ -750,7 +735,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.run_over(300, |_, to_till| to_till.clear());
         bench.run(400);
-        assert_eq!(bench.told(), "opened");
+        assert_eq!(bench.told(), "opened 1.0.0");
         bench.read_again(1);
         bench.run_over(300, |_, to_till| to_till.clear());
         bench.run(400);
@@ -789,7 +774,7 @@ mod tests {
         bench.field = a_chip();
         bench.reader.handle_field(a_chip(), 0);
         bench.run(1000);
-        assert_eq!(bench.told(), "opened");
+        assert_eq!(bench.told(), "opened 1.0.0");
         bench.read_again(1);
         bench.run(100);
         assert_eq!(bench.told(), "again 1 72BF9961");
@@ -866,7 +851,7 @@ mod tests {
         bench.reader = device(2);
         bench.field = Field::Empty;
         bench.run(1500);
-        assert_eq!(bench.told(), "left, opened");
+        assert_eq!(bench.told(), "left, opened 1.0.0");
         bench.field = a_chip();
         bench.run(200);
         assert_eq!(bench.told(), "came 72BF9961");

@@ -10,6 +10,8 @@ mod frame;
 
 use std::time::{Duration, Instant};
 
+use canteen::ChipIdentity;
+
 use super::conversation::{Conversation, Happening};
 use super::em4100;
 use super::field::{Field, Sight};
@@ -67,7 +69,7 @@ impl Rdm6300 {
         self.note(frame.sent, now);
         let sight = match em4100::identity(frame.sent) {
             _ if self.is_mixed => Sight::Unusable(ChipFault::Several),
-            Ok(chip) => Sight::Chip(chip),
+            Ok(chip) => Sight::Chip(ChipIdentity::Bare(chip)),
             Err(error) => Sight::Unusable(error.into()),
         };
         // It may have been on its way when its first byte was noticed.

@@ -42,6 +42,9 @@ fn text(answer: &ChipAnswer, screen: Screen) -> String {
     let mut facts = Facts::default();
     facts.add("Chip", numbers(chip));
     facts.add("Status", status(chip.status, screen));
+    if chip.must_prove {
+        facts.add("Proof", "must prove itself; its bare UID is refused");
+    }
     if let Some(holder) = &chip.holder {
         facts.add("Holder", plain(holder));
     }

@@ -45,7 +45,7 @@ mod tests {
     fn check(answer: &str, expect: &str) {
         let shown = match sight(&hex(answer)) {
             Sight::Empty => "empty".to_owned(),
-            Sight::Chip(chip) => chip.to_string(),
+            Sight::Chip(identity) => crate::serial::field::who(identity),
             Sight::Unusable(fault) => format!("{fault:?}"),
         };
         assert_eq!(shown, expect, "{answer}");

@@ -9,7 +9,7 @@ pub struct KeyVersion(pub u8);
 
 /// What a reader found out about the chip in its field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Identity {
+pub enum ChipIdentity {
     /// The UID that the chip sends in the clear: a claim, which every copy can make.
     Bare(ChipId),
     /// The chip has shown that it knows its own key.
@@ -26,20 +26,20 @@ pub enum Identity {
     },
 }
 
-impl Identity {
+impl ChipIdentity {
     /// The chip that it is, or claims to be.
     pub fn chip(&self) -> Option<ChipId> {
         match self {
-            Identity::Bare(chip) | Identity::Proven { chip, .. } => Some(*chip),
-            Identity::Failed { claimed } => *claimed,
+            ChipIdentity::Bare(chip) | ChipIdentity::Proven { chip, .. } => Some(*chip),
+            ChipIdentity::Failed { claimed } => *claimed,
         }
     }
 
     /// Whether it is more than a claim.
     pub fn is_proven(&self) -> bool {
         match self {
-            Identity::Proven { .. } => true,
-            Identity::Bare(_) | Identity::Failed { .. } => false,
+            ChipIdentity::Proven { .. } => true,
+            ChipIdentity::Bare(_) | ChipIdentity::Failed { .. } => false,
         }
     }
 }
@@ -53,16 +53,16 @@ mod tests {
         let chip = ChipId::from_uid(&[4, 1, 2, 3, 4, 5, 6]).unwrap();
         let key_version = KeyVersion(1);
         for (identity, claims, proven) in [
-            (Identity::Bare(chip), Some(chip), false),
-            (Identity::Proven { chip, key_version }, Some(chip), true),
+            (ChipIdentity::Bare(chip), Some(chip), false),
+            (ChipIdentity::Proven { chip, key_version }, Some(chip), true),
             (
-                Identity::Failed {
+                ChipIdentity::Failed {
                     claimed: Some(chip),
                 },
                 Some(chip),
                 false,
             ),
-            (Identity::Failed { claimed: None }, None, false),
+            (ChipIdentity::Failed { claimed: None }, None, false),
         ] {
             assert_eq!((identity.chip(), identity.is_proven()), (claims, proven));
         }
