@@ -3,9 +3,11 @@
 use canteen::{AccountId, BusinessDay, Limits, Money, Spent, Status};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
+use sync_proto::StatusOf;
 
 use crate::error::{LedgerError, Refusal};
 use crate::feed::{RecordKind, touch, touch_account};
+use crate::statuses::note_status_change;
 use crate::store::{HubLedger, HubReader, millis, moment};
 use crate::tenancy::{CanteenId, Reach, TenantId, not_empty, tenant_of};
 
@@ -22,6 +24,8 @@ pub struct AccountRow {
     pub status: Status,
     /// When it was blocked or closed.
     pub blocked_at: Option<Timestamp>,
+    /// The version of the status.
+    pub status_rv: u64,
     /// What it holds; may be negative.
     pub balance: Money,
     /// What has been paid in during its life.
@@ -210,7 +214,8 @@ impl HubLedger {
             "UPDATE account SET status = ?2, blocked_at = ?3 WHERE id = ?1",
             (id.0, status.code(), blocked_at),
         )?;
-        touch_account(&db, account.canteen, id)?;
+        let rv = touch_account(&db, account.canteen, id)?;
+        note_status_change(&db, StatusOf::Account(id), status, rv, now)?;
         if status == Status::Closed {
             db.execute("DELETE FROM holder WHERE account = ?1", [id.0])?;
             touch(&db, account.canteen, RecordKind::Holder, &id.to_string())?;
@@ -346,14 +351,15 @@ fn account_from(row: &Row<'_>) -> Result<AccountRow, LedgerError> {
     let on = on
         .parse()
         .map_err(|_| LedgerError::Unreadable { what: "day" })?;
-    let name: Option<String> = row.get(16)?;
-    let (school, class, photo) = (row.get(17)?, row.get(18)?, row.get(19)?);
+    let name: Option<String> = row.get(17)?;
+    let (school, class, photo) = (row.get(18)?, row.get(19)?, row.get(20)?);
     Ok(AccountRow {
         id: AccountId(row.get(0)?),
         tenant: TenantId(row.get(1)?),
         canteen: CanteenId(row.get(2)?),
         status: status_from(&status)?,
         blocked_at: row.get::<_, Option<i64>>(4)?.map(moment).transpose()?,
+        status_rv: row.get::<_, i64>(16)?.cast_unsigned(),
         balance: money(5)?,
         paid_in: money(6)?,
         credit: money(7)?,
@@ -421,7 +427,7 @@ macro_rules! account_columns {
     () => {
         "SELECT a.id, a.tenant, a.canteen, a.status, a.blocked_at, a.balance, a.paid_in, a.credit,
            a.limit_day, a.limit_week, a.limit_month, a.spent_on, a.spent_day, a.spent_week,
-           a.spent_month, a.created_at"
+           a.spent_month, a.created_at, a.status_rv"
     };
 }
 const SELECT_ACCOUNT: &str = concat!(

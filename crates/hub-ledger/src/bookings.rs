@@ -99,6 +99,8 @@ pub(crate) enum OwnAccount<'a> {
     UnknownAccount,
     /// Taken back beyond what was sold.
     RefundExcess,
+    /// What the operator pays for: sold long after a block.
+    Loss,
 }
 
 impl<'a> OwnAccount<'a> {
@@ -111,6 +113,7 @@ impl<'a> OwnAccount<'a> {
             OwnAccount::Opening => "opening",
             OwnAccount::UnknownAccount => "suspense_unknown_account",
             OwnAccount::RefundExcess => "suspense_refund_excess",
+            OwnAccount::Loss => "loss",
         }
     }
 
@@ -122,7 +125,8 @@ impl<'a> OwnAccount<'a> {
             | OwnAccount::Corrections
             | OwnAccount::Opening
             | OwnAccount::UnknownAccount
-            | OwnAccount::RefundExcess => None,
+            | OwnAccount::RefundExcess
+            | OwnAccount::Loss => None,
         }
     }
 }

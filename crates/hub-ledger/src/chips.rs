@@ -3,10 +3,12 @@
 use canteen::{AccountId, CardNumber, ChipId, ChipNumber, KeyVersion, Status};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value};
+use sync_proto::StatusOf;
 
 use crate::accounts::{read_account, status_from};
 use crate::error::{LedgerError, Refusal};
 use crate::feed::{RecordKind, touch};
+use crate::statuses::note_status_change;
 use crate::store::{HubLedger, HubReader, millis, moment};
 use crate::tenancy::{CanteenId, Reach};
 
@@ -29,6 +31,8 @@ pub struct ChipRow {
     pub blocked_at: Option<Timestamp>,
     /// The version of the keys that it must prove itself by; `None` when its UID is enough.
     pub key_version: Option<KeyVersion>,
+    /// The version of the status.
+    pub status_rv: u64,
 }
 
 /// What makes a chip known.
@@ -234,7 +238,8 @@ fn set_status(
         "UPDATE chip SET status = ?2, blocked_at = ?3 WHERE number = ?1",
         (chip.number, status.code(), blocked_at),
     )?;
-    touch(db, chip.canteen, RecordKind::Chip, &chip.uid.to_string())
+    let rv = touch(db, chip.canteen, RecordKind::Chip, &chip.uid.to_string())?;
+    note_status_change(db, StatusOf::Chip(chip.number), status, rv, now)
 }
 
 fn chip_from(row: &Row<'_>) -> Result<ChipRow, LedgerError> {
@@ -258,9 +263,11 @@ fn chip_from(row: &Row<'_>) -> Result<ChipRow, LedgerError> {
         status: status_from(&status)?,
         blocked_at: row.get::<_, Option<i64>>(6)?.map(moment).transpose()?,
         key_version: row.get::<_, Option<u8>>(7)?.map(KeyVersion),
+        status_rv: row.get::<_, i64>(8)?.cast_unsigned(),
     })
 }
 
 const SELECT_CHIP: &str =
     "SELECT c.number, c.canteen, c.uid, c.card, c.account, c.status, c.blocked_at,
-     c.key_version FROM chip c";
+       c.key_version, c.status_rv
+     FROM chip c";

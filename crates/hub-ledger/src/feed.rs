@@ -66,16 +66,6 @@ pub(crate) fn touch(
     canteen: CanteenId,
     kind: RecordKind,
     id: &str,
-) -> Result<(), LedgerError> {
-    next_version(db, canteen, kind, id)?;
-    Ok(())
-}
-
-fn next_version(
-    db: &Connection,
-    canteen: CanteenId,
-    kind: RecordKind,
-    id: &str,
 ) -> Result<i64, LedgerError> {
     let rv: i64 = db
         .prepare_cached("UPDATE hub SET rv = rv + 1 RETURNING rv")?
@@ -93,7 +83,7 @@ pub(crate) fn touch_account(
     db: &Connection,
     canteen: CanteenId,
     account: AccountId,
-) -> Result<(), LedgerError> {
+) -> Result<i64, LedgerError> {
     reissue(db, account, None)?;
     touch_issued(db, canteen, account)
 }
@@ -103,9 +93,10 @@ pub(crate) fn touch_issued(
     db: &Connection,
     canteen: CanteenId,
     account: AccountId,
-) -> Result<(), LedgerError> {
-    let rv = next_version(db, canteen, RecordKind::Account, &account.to_string())?;
-    move_issues(db, account, rv)
+) -> Result<i64, LedgerError> {
+    let rv = touch(db, canteen, RecordKind::Account, &account.to_string())?;
+    move_issues(db, account, rv)?;
+    Ok(rv)
 }
 
 /// The version of an account's record.
@@ -336,7 +327,7 @@ impl<'a> Pages<'a> {
             position: account.balance,
             incl_seq: self.incl_seq,
             status: account.status,
-            status_rv: 0,
+            status_rv: account.status_rv,
             credit: account.credit,
             limits: account.limits.into(),
             spent: account.spent.into(),
@@ -363,8 +354,8 @@ impl<'a> Pages<'a> {
             card: chip.card,
             account: chip.account,
             status: chip.status,
-            status_rv: 0,
             must_prove: chip.key_version.is_some(),
+            status_rv: chip.status_rv,
         }))
     }
 

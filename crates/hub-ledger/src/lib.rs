@@ -26,6 +26,7 @@ mod flags;
 mod ingest;
 mod positions;
 mod products;
+mod statuses;
 mod store;
 mod tenancy;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use error::{LedgerError, Refusal};
 pub use flags::{FlagRow, QuarantineRow};
 pub use positions::Asking;
 pub use products::{NewProduct, ProductRow};
+pub use statuses::{BLOCK_GRACE, StatusAtTill, StatusSpread};
 pub use store::{HubLedger, HubReader};
 pub use tenancy::{CanteenId, CanteenRow, Reach, TenantId};
 pub use tills::{Enrolment, Fingerprint, NewTill, TillAccess, TillRow};

@@ -32,6 +32,8 @@ pub enum Asking {
     Feed(FeedPosition),
     /// Everything.
     Snapshot,
+    /// Statuses, which come with nothing to spend.
+    Statuses,
 }
 
 /// What the hub makes of a till's position.
@@ -58,7 +60,9 @@ pub(crate) struct CurrentEpoch {
 enum Step {
     Nothing,
     /// It is given ceilings from now on.
-    Heed(Asking),
+    HeedSnapshot,
+    /// It is given ceilings from now on, with every account once more.
+    HeedFeed,
     /// It is given none from now on.
     LetGo,
     Refuse(FeedRefusal),
@@ -99,7 +103,7 @@ impl HubLedger {
             }
             Step::LetGo => write_heeds_from(&db, &till.till, None)?,
             // Only the snapshot brings all ceilings, and it stands for a later cursor than this.
-            Step::Heed(Asking::Snapshot) => {
+            Step::HeedSnapshot => {
                 let rv: i64 =
                     db.query_row("UPDATE hub SET rv = rv + 1 RETURNING rv", [], |row| {
                         row.get(0)
@@ -107,7 +111,7 @@ impl HubLedger {
                 write_heeds_from(&db, &till.till, Some(rv))?;
             }
             // The till has passed records without their ceilings: all of them come once more.
-            Step::Heed(Asking::Feed(_)) => {
+            Step::HeedFeed => {
                 touch_all_accounts(&db, till.canteen)?;
                 write_heeds_from(&db, &till.till, Some(0))?;
             }
@@ -210,9 +214,9 @@ fn next_step(
         return Ok(Step::Refuse(FeedRefusal::NotEnrolled));
     };
     let Some(position) = position else {
-        return Ok(match current.heeds_from {
-            Some(_) => Step::LetGo,
-            None => Step::Nothing,
+        return Ok(match (asking, current.heeds_from) {
+            (Asking::Feed(_) | Asking::Snapshot, Some(_)) => Step::LetGo,
+            (Asking::Statuses, _) | (_, None) => Step::Nothing,
         });
     };
     let standing = check_position(db, till, position, now)?;
@@ -220,12 +224,12 @@ fn next_step(
         (Standing::Refused(refusal), _, _) => Step::Refuse(refusal),
         // A snapshot without ceilings passes everything, so nothing that it brings is proof.
         (Standing::Unproven, Asking::Snapshot, Some(_)) => Step::LetGo,
-        (Standing::Proven, Asking::Snapshot, None) => Step::Heed(asking),
+        (Standing::Proven, Asking::Snapshot, None) => Step::HeedSnapshot,
         (Standing::Proven, Asking::Feed(from), heeds_from)
             if from.hub_epoch == hub_position(db)?.0
                 && heeds_from.is_none_or(|heeds_from| from.cursor < heeds_from) =>
         {
-            Step::Heed(asking)
+            Step::HeedFeed
         }
         (Standing::Unproven | Standing::Proven, _, _) => Step::Nothing,
     })

@@ -186,3 +186,14 @@ pub(crate) fn later(at: Timestamp, wait: Duration) -> Timestamp {
 }
 
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// A store as an older program has made it.
+#[cfg(test)]
+pub(crate) fn migrated_to(path: &Path, version: u32) -> Connection {
+    let mut db = Connection::open(path).unwrap();
+    migrations::migrations::runner()
+        .set_target(refinery::Target::Version(version.try_into().unwrap()))
+        .run(&mut db)
+        .unwrap();
+    db
+}

@@ -99,6 +99,41 @@ impl Bed {
         }
     }
 
+    /// Puts the store back to what an older program would have, and opens it with this one.
+    pub(crate) fn reopen_from_version(&mut self, version: u32) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.sqlite");
+        let old = crate::store::migrated_to(&path, version);
+        let used = self.ledger.db.path().unwrap();
+        old.pragma_update(None, "foreign_keys", "OFF").unwrap();
+        old.execute("ATTACH ?1 AS used", [used]).unwrap();
+        let tables: Vec<String> = old
+            .prepare(
+                "SELECT name FROM main.sqlite_schema
+                 WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT LIKE 'refinery%'",
+            )
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        for table in tables {
+            let columns: String = old
+                .query_row(
+                    "SELECT group_concat(name) FROM pragma_table_info(?1, 'main')",
+                    [&table],
+                    |row| row.get(0),
+                )
+                .unwrap();
+            let sql =
+                format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM used.{table}");
+            old.execute(&sql, []).unwrap();
+        }
+        drop(old);
+        self.ledger = HubLedger::open(&path, 8, TopUpRules::default()).unwrap();
+        self._dir = dir;
+    }
+
     pub(crate) fn key(&mut self) -> RequestKey {
         self.keys += 1;
         let key = format!("key-{}", self.keys);

@@ -729,7 +729,8 @@ fn intend(
         millis(now),
         purchases.count - 1,
     ))?;
-    touch_account(db, account.canteen, account.id)
+    touch_account(db, account.canteen, account.id)?;
+    Ok(())
 }
 
 fn new_id(now: Timestamp) -> TopUpId {
@@ -1140,7 +1141,8 @@ impl Step<'_> {
         } else {
             self.settle(&account, amount)?;
         }
-        touch_account(self.db, account.canteen, account.id)
+        touch_account(self.db, account.canteen, account.id)?;
+        Ok(())
     }
 
     fn settle(&self, account: &AccountRow, amount: Money) -> Result<(), LedgerError> {
@@ -1203,7 +1205,8 @@ impl Step<'_> {
                 (agreement.id, failures, retry_at),
             )?;
         }
-        touch_account(self.db, account.canteen, account.id)
+        touch_account(self.db, account.canteen, account.id)?;
+        Ok(())
     }
 
     /// Nothing moved: back to the intent, under the same name.

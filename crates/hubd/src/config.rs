@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use canteen::Money;
-use hub_ledger::{Fingerprint, OfflineBounds, TopUpRules};
+use hub_ledger::{BLOCK_GRACE, Fingerprint, OfflineBounds, TopUpRules};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
@@ -102,6 +102,9 @@ pub struct OfflineConfig {
     /// The most that one till sells on one account before the hub has heard of it.
     #[serde(deserialize_with = "amount")]
     pub till_max: Money,
+    /// How many seconds after a block the account still pays for what tills sold that had not
+    /// heard of it.
+    pub block_grace: u64,
 }
 
 impl Default for OfflineConfig {
@@ -113,6 +116,7 @@ impl Default for OfflineConfig {
         OfflineConfig {
             overspend_max,
             till_max,
+            block_grace: BLOCK_GRACE.as_secs(),
         }
     }
 }
@@ -124,6 +128,13 @@ impl OfflineConfig {
             overspend_max: self.overspend_max,
             till_max: self.till_max,
         }
+    }
+}
+
+impl OfflineConfig {
+    /// How long after a block the account still pays.
+    pub fn block_grace(&self) -> Duration {
+        Duration::from_secs(self.block_grace)
     }
 }
 

@@ -97,6 +97,7 @@ fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
     let mut ledger = HubLedger::open(&config.hub.database, fresh_epoch, config.top_up.rules())?;
     let loaded = hubd::load::load(&mut ledger, file, Timestamp::now())?;
     ledger.bound_offline_sales(config.offline.bounds())?;
+    ledger.set_block_grace(config.offline.block_grace())?;
     println!(
         "added {} tills, {} products and {} accounts",
         loaded.tills, loaded.products, loaded.accounts
@@ -118,9 +119,12 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
     let (books, writer_stopped) = Books::open(&config.hub.database, rules)?;
     let key = open_key(&config.hub.database)?;
     let public_key = key.public();
-    let bounds = config.offline.bounds();
+    let (bounds, block_grace) = (config.offline.bounds(), config.offline.block_grace());
     books
         .write(move |books| books.bound_offline_sales(bounds))
+        .await?;
+    books
+        .write(move |books| books.set_block_grace(block_grace))
         .await?;
     let listener = TcpListener::bind(config.hub.listen)
         .await

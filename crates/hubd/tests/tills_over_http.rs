@@ -13,8 +13,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use site::{Site, TOKEN};
 use sync_proto::{
-    ANSWER_SIGNATURE, Change, EntryFate, FeedPosition, HubKey, Record, SnapshotHeader,
-    SnapshotTrailer, answer_message,
+    ANSWER_SIGNATURE, Change, Denylist, EntryFate, FeedPosition, HubKey, Record, SnapshotHeader,
+    SnapshotTrailer, StatusOf, answer_message,
 };
 
 #[tokio::test]
@@ -103,6 +103,42 @@ async fn a_waiting_till_hears_of_a_block_at_once() {
     assert!(
         matches!(&page.changes[0].record, Record::Chip(chip) if chip.status.code() == "blocked")
     );
+}
+
+#[tokio::test]
+async fn deny_01_a_block_overtakes_the_feed_and_the_operator_sees_who_knows() {
+    let site = Site::open().await;
+    let till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    site.till("kasse-2", "DEMO-KASSE-2", 2).await;
+    let (_, chip) = site.chip("A10A8925").await;
+    let ask = async |hub_epoch: u64, after: u64, wait: u64| {
+        let query = format!("hub_epoch={hub_epoch}&after={after}&wait={wait}");
+        till.ask(&site, "denylist", &query, &till.position(0)).await
+    };
+    let began = Instant::now();
+    let block = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let path = format!("/v1/chips/{chip}/block");
+        site.post(&path, Value::Null).await
+    };
+    let (response, _) = tokio::join!(ask(7, 0, 20), block);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let list: Denylist = response.json().await.unwrap();
+    assert_eq!(list.changes.len(), 1);
+    assert_eq!(list.changes[0].of, StatusOf::Chip(chip));
+    let status = async || site.get(&format!("/v1/chips/{chip}/status")).await;
+    let told = status().await;
+    assert_eq!(
+        (&told["status"], &told["acknowledged"]),
+        (&json!("blocked"), &json!(0))
+    );
+    assert_eq!(told["tills"].as_array().unwrap().len(), 2);
+    ask(7, list.to, 0).await;
+    let told = status().await;
+    assert_eq!(told["acknowledged"], 1);
+    assert_eq!(told["tills"][0]["till"], "kasse-1");
+    assert!(told["tills"][0]["seen_at"].is_string());
+    assert_eq!(ask(8, 0, 0).await.status(), StatusCode::GONE);
 }
 
 #[tokio::test]

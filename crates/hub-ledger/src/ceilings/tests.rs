@@ -691,21 +691,7 @@ fn a_store_from_before_ceilings_is_brought_up_to_date_with_what_its_tills_have_s
             till.push_all(&mut bed);
         }
     }
-    let path = std::path::PathBuf::from(bed.ledger.db.path().unwrap());
-    bed.ledger
-        .db
-        .execute_batch(
-            "DROP TABLE ceiling; DROP INDEX till_of_canteen;
-             ALTER TABLE canteen DROP COLUMN overspend_max;
-             ALTER TABLE canteen DROP COLUMN till_max;
-             ALTER TABLE till_epoch DROP COLUMN acked;
-             ALTER TABLE till_epoch DROP COLUMN heeds_from;
-             ALTER TABLE till_epoch DROP COLUMN retired_at;
-             ALTER TABLE chip DROP COLUMN key_version;
-             DELETE FROM refinery_schema_history WHERE version >= 2;",
-        )
-        .unwrap();
-    bed.ledger = HubLedger::open(&path, 8, crate::TopUpRules::default()).unwrap();
+    bed.reopen_from_version(1);
     let gross: Vec<(String, i64)> = bed
         .ledger
         .db

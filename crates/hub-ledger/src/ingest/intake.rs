@@ -15,6 +15,7 @@ use crate::ceilings::{acknowledge, reissue_and_tell};
 use crate::error::LedgerError;
 use crate::feed::touch_account;
 use crate::flags::{Origin, raise_flag};
+use crate::statuses::acknowledge_statuses;
 use crate::store::{hub_position, millis};
 use crate::tills::TillAccess;
 use crate::top_up_rules::TopUpRules;
@@ -217,6 +218,7 @@ impl<'a> Intake<'a> {
     /// tells all tills what changed.
     pub(super) fn finish(self, rules: &TopUpRules) -> Result<(), LedgerError> {
         let freed = acknowledge(self.db, &self.access.till, self.epoch, self.acknowledged)?;
+        acknowledge_statuses(self.db, &self.access.till, self.epoch, self.acknowledged)?;
         for (account, purchases) in &self.purchases {
             let Some(account) = find_account(self.db, AccountId(*account))? else {
                 continue;

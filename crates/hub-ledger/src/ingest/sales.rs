@@ -2,7 +2,7 @@
 
 use canteen::{AccountId, BusinessDay, Limits, Money, PurchaseAmount, Spent, Status};
 use jiff::Timestamp;
-use sync_proto::{Decline, EntryHeader, Sale};
+use sync_proto::{Decline, EntryHeader, Sale, StatusOf};
 
 use super::intake::{Fate, Intake};
 use crate::accounts::{AccountRow, find_account, write_spent};
@@ -10,6 +10,8 @@ use crate::bookings::{BookingKind, Movement, OwnAccount, book, own_account};
 use crate::ceilings::count_gross;
 use crate::chips::find_chip;
 use crate::error::LedgerError;
+use crate::statuses::{block_grace, blocked_since};
+use crate::store::later;
 use crate::top_ups::Purchases;
 
 impl Intake<'_> {
@@ -33,14 +35,14 @@ impl Intake<'_> {
         let account = find_account(self.db, sale.account)?.filter(|account| {
             account.canteen == self.access.canteen && account.status != Status::Closed
         });
-        let from = match &account {
-            Some(account) => account.id,
-            None => own_account(
-                self.db,
-                self.access.tenant,
-                OwnAccount::UnknownAccount,
-                self.now,
-            )?,
+        let block = match &account {
+            Some(account) => self.block(header, sale.chip, account)?,
+            None => None,
+        };
+        let from = match (&account, block) {
+            (None, _) => self.own(OwnAccount::UnknownAccount)?,
+            (Some(_), Some(Block { lost: true, .. })) => self.own(OwnAccount::Loss)?,
+            (Some(account), _) => account.id,
         };
         let id = header.id.to_string();
         let movement = Movement {
@@ -57,6 +59,7 @@ impl Intake<'_> {
         };
         let moved = book(self.db, &movement, self.now)?;
         let mut flags = self.sale_flags(header, sale);
+        flags.extend(block.map(|block| ("after_block", block.detail())));
         match &account {
             None => flags.push((
                 "unknown_account",
@@ -65,7 +68,10 @@ impl Intake<'_> {
             Some(account) => {
                 let till = &self.access.till;
                 count_gross(self.db, till, self.epoch, account.id, sale.amount, moved.id)?;
-                flags.extend(self.count_sale(header, sale, account, moved.balance_after)?);
+                self.touched.insert(account.id.0, ());
+                if from == account.id {
+                    flags.extend(self.count_sale(header, sale, account, moved.balance_after)?);
+                }
             }
         }
         Ok(Fate::Booked {
@@ -73,6 +79,10 @@ impl Intake<'_> {
             account: account.map(|account| account.id),
             flags,
         })
+    }
+
+    fn own(&self, own: OwnAccount<'_>) -> Result<AccountId, LedgerError> {
+        own_account(self.db, self.access.tenant, own, self.now)
     }
 
     /// What is odd about the sale itself.
@@ -106,12 +116,6 @@ impl Intake<'_> {
         if balance.checked_add(account.credit) < Some(Money::ZERO) {
             flags.push(("overdrawn", format!("the balance is {balance}")));
         }
-        if self.came_after_block(header, sale.chip, account)? {
-            flags.push((
-                "after_block",
-                "the chip or the account was blocked".to_owned(),
-            ));
-        }
         let day = header.day.min(self.today);
         let base = account.spent.as_of(account.spent.on().max(day));
         match base.plus(sale.amount, day) {
@@ -123,26 +127,31 @@ impl Intake<'_> {
                 }
             }
         }
-        self.touched.insert(account.id.0, ());
         self.note_purchase(account.id, sale.chip, header.day);
         Ok(flags)
     }
 
-    /// Whether the till's clock puts the sale after the block. A clock that cannot be read counts
-    /// as after.
-    fn came_after_block(
+    /// The block that the sale came after, by the till's clock; one that cannot be read counts as
+    /// now.
+    fn block(
         &self,
         header: &EntryHeader,
         chip: i64,
         account: &AccountRow,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<Option<Block>, LedgerError> {
+        let sold_at = self.happened_at(header);
         let chip = find_chip(self.db, chip)?.filter(|chip| chip.account == account.id);
-        let blocks = [account.blocked_at, chip.and_then(|chip| chip.blocked_at)];
-        let sold_at = header.ts.parse::<Timestamp>().ok();
-        Ok(blocks
-            .into_iter()
-            .flatten()
-            .any(|blocked_at| sold_at.is_none_or(|sold_at| sold_at >= blocked_at)))
+        let mut since = blocked_since(self.db, StatusOf::Account(account.id), sold_at)?;
+        if let Some(chip) = chip {
+            let chip = blocked_since(self.db, StatusOf::Chip(chip.number), sold_at)?;
+            since = since.into_iter().chain(chip).min();
+        }
+        let Some(since) = since else { return Ok(None) };
+        let grace = block_grace(self.db, account.canteen)?;
+        Ok(Some(Block {
+            since,
+            lost: sold_at > later(since, grace),
+        }))
     }
 
     pub(super) fn take_decline(
@@ -165,6 +174,26 @@ impl Intake<'_> {
         purchases.count += 1;
         purchases.chip = chip;
         purchases.newest = purchases.newest.max(day);
+    }
+}
+
+/// A block that a sale came after.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    since: Timestamp,
+    /// Whether the till had so long to hear of it that the account does not pay.
+    lost: bool,
+}
+
+impl Block {
+    fn detail(self) -> String {
+        let since = self.since;
+        match self.lost {
+            false => format!("the chip or the account was blocked at {since}; the account paid"),
+            true => {
+                format!("the chip or the account was blocked at {since}; charged to the operator")
+            }
+        }
     }
 }
 

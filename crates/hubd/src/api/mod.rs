@@ -6,6 +6,7 @@ mod money_in;
 mod oversight;
 mod products;
 mod statements;
+mod statuses;
 mod till_link;
 mod tills;
 mod top_ups;
@@ -32,11 +33,14 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(till_link::feed))
         .routes(routes!(till_link::snapshot))
         .routes(routes!(till_link::authorise))
+        .routes(routes!(statuses::denylist))
         .routes(routes!(accounts::list, accounts::create))
         .routes(routes!(accounts::show, accounts::change))
         .routes(routes!(accounts::block))
         .routes(routes!(accounts::reactivate))
         .routes(routes!(accounts::close))
+        .routes(routes!(statuses::of_account))
+        .routes(routes!(statuses::of_chip))
         .routes(routes!(statements::statement))
         .routes(routes!(money_in::deposit))
         .routes(routes!(money_in::correct))

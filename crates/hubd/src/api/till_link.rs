@@ -176,7 +176,7 @@ pub(crate) struct PositionQuery {
 }
 
 impl PositionQuery {
-    fn read(&self) -> Result<Option<TillPosition>, Problem> {
+    pub(super) fn read(&self) -> Result<Option<TillPosition>, Problem> {
         let parts = [
             &self.epoch,
             &self.head_seq,
@@ -214,7 +214,7 @@ impl PositionQuery {
 }
 
 /// Takes note of where the till stands, when that is news; a copied or restored disk ends here.
-async fn receive(
+pub(super) async fn receive(
     hub: &Hub,
     access: &TillAccess,
     asking: Asking,
@@ -307,7 +307,7 @@ pub(crate) async fn snapshot(
 }
 
 /// Notes that the till is alive, once a minute at most.
-async fn note_till(hub: &Hub, access: &TillAccess) -> Result<(), Problem> {
+pub(super) async fn note_till(hub: &Hub, access: &TillAccess) -> Result<(), Problem> {
     let now = Timestamp::now();
     let fresh = access
         .seen_at
@@ -329,7 +329,7 @@ pub(crate) fn draw_secret() -> Result<String, Problem> {
 }
 
 /// The longest that a request for the feed is held open.
-const WAIT_MAX: Duration = Duration::from_secs(25);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(25);
 /// How long a till that cannot prove where it stands is kept waiting, at most.
 const WITHHELD_WAIT: Duration = Duration::from_millis(500);
 /// The cashier waits for this.
