@@ -121,7 +121,14 @@ async fn deny_01_a_block_overtakes_the_feed_and_the_operator_sees_who_knows() {
         let path = format!("/v1/chips/{chip}/block");
         site.post(&path, Value::Null).await
     };
-    let (response, _) = tokio::join!(ask(7, 0, 20), block);
+    let known: Denylist = ask(7, 0, 0).await.json().await.unwrap();
+    assert!(
+        known
+            .changes
+            .iter()
+            .all(|change| change.of != StatusOf::Chip(chip))
+    );
+    let (response, _) = tokio::join!(ask(7, known.to, 20), block);
     assert!(began.elapsed() < Duration::from_secs(10));
     let list: Denylist = response.json().await.unwrap();
     assert_eq!(list.changes.len(), 1);
