@@ -10,6 +10,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use sync_proto::{AccountRecord, EntryBody, EntryError, EntryTexts};
 
+use crate::book::read_texts;
 use crate::error::LedgerError;
 
 /// An account's row.
@@ -19,6 +20,7 @@ pub(crate) struct AccountRow {
     pub(crate) known: bool,
     pub(crate) rv: u64,
     pub(crate) status: Status,
+    pub(crate) status_rv: u64,
     pub(crate) position: Money,
     pub(crate) incl_seq: u64,
     pub(crate) hub_spent: Spent,
@@ -41,19 +43,23 @@ pub(crate) struct Own {
 }
 
 impl AccountRow {
-    /// A row from the hub's record, as if this till had no entries after `incl_seq`.
+    /// A row from the hub's record, as if this till had no entries after `incl_seq`. A status that
+    /// came another way and is newer stays, unless the hub counts versions anew.
     pub(crate) fn from_record(
         record: &AccountRecord,
         rv: u64,
         before: Option<&AccountRow>,
+        counts_anew: bool,
     ) -> Self {
         let gross = before.map_or(Money::ZERO, |row| row.own.gross);
         let spent: Spent = record.spent.into();
+        let newer = before.filter(|row| !counts_anew && row.status_rv > record.status_rv);
         AccountRow {
             id: record.id,
             known: true,
             rv,
-            status: record.status,
+            status: newer.map_or(record.status, |row| row.status),
+            status_rv: newer.map_or(record.status_rv, |row| row.status_rv),
             position: record.position,
             incl_seq: record.incl_seq,
             hub_spent: spent,
@@ -219,11 +225,13 @@ impl OwnEntry {
     }
 }
 
-/// The own entries of some accounts after a number, in order, by account.
+/// The own entries of some accounts after a number, in order, by account; damaged ones count for
+/// nobody.
 pub(crate) fn own_entries_after(
     connection: &Connection,
     after: u64,
     wanted: &BTreeSet<AccountId>,
+    holes: &BTreeSet<u64>,
 ) -> Result<BTreeMap<AccountId, Vec<OwnEntry>>, LedgerError> {
     let mut found: BTreeMap<AccountId, Vec<OwnEntry>> = BTreeMap::new();
     if wanted.is_empty() {
@@ -233,15 +241,16 @@ pub(crate) fn own_entries_after(
         .prepare_cached("SELECT seq, header, body FROM entry WHERE seq > ?1 ORDER BY seq")?;
     let mut rows = statement.query([after.cast_signed()])?;
     while let Some(row) = rows.next()? {
-        let seq = row.get::<_, i64>(0)?.cast_unsigned();
-        let texts = EntryTexts {
-            header: row.get(1)?,
-            body: row.get(2)?,
-        };
-        if let Some(entry) = OwnEntry::read(seq, &texts)?
-            && wanted.contains(&entry.account)
-        {
-            found.entry(entry.account).or_default().push(entry);
+        let (seq, texts) = read_texts(row)?;
+        if holes.contains(&seq) {
+            continue;
+        }
+        match OwnEntry::read(seq, &texts) {
+            Ok(Some(entry)) if wanted.contains(&entry.account) => {
+                found.entry(entry.account).or_default().push(entry);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(seq, %error, "An entry is damaged; check the ledger"),
         }
     }
     Ok(found)
@@ -254,14 +263,16 @@ pub(crate) struct ChipRow {
     pub(crate) account: AccountId,
     pub(crate) status: Status,
     pub(crate) must_prove: bool,
+    pub(crate) status_rv: u64,
 }
 
 pub(crate) fn chip_by_uid(
     connection: &Connection,
     chip: ChipId,
 ) -> Result<Option<ChipRow>, LedgerError> {
-    let mut statement = connection
-        .prepare_cached("SELECT number, account, status, must_prove FROM chip WHERE uid = ?1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT number, account, status, must_prove, status_rv FROM chip WHERE uid = ?1",
+    )?;
     let row = statement
         .query_row([chip.as_bytes()], |row| read_chip(row, 0))
         .optional()?;
@@ -288,6 +299,7 @@ fn read_chip(row: &Row<'_>, first: usize) -> rusqlite::Result<ChipRow> {
         account: AccountId(row.get(first + 1)?),
         status: status(row, first + 2)?,
         must_prove: row.get(first + 3)?,
+        status_rv: row.get::<_, i64>(first + 4)?.cast_unsigned(),
     })
 }
 
@@ -311,6 +323,7 @@ pub(crate) fn read_account(row: &Row<'_>) -> rusqlite::Result<AccountRow> {
         known: row.get(1)?,
         rv: row.get::<_, i64>(2)?.cast_unsigned(),
         status: status(row, 3)?,
+        status_rv: row.get::<_, i64>(27)?.cast_unsigned(),
         position: money(row, 4)?,
         incl_seq: row.get::<_, i64>(5)?.cast_unsigned(),
         hub_spent: spent(row, 6)?,
@@ -369,6 +382,7 @@ pub(crate) fn put_account(connection: &Connection, row: &AccountRow) -> Result<(
         ":gross": row.own.gross.ore(),
         ":last_seq": row.own.last_seq.cast_signed(),
         ":top_up_seq": row.own.top_up_seq.cast_signed(),
+        ":status_rv": row.status_rv.cast_signed(),
     })?;
     Ok(())
 }
@@ -438,7 +452,7 @@ macro_rules! account_columns {
             a.credit, a.limit_day, a.limit_week, a.limit_month, a.ceiling,
             a.top_up_amount, a.top_up_armed, a.top_up_state, a.gross_incl,
             a.balance, a.spent_on, a.spent_day, a.spent_week, a.spent_month,
-            a.gross, a.last_seq, a.top_up_seq",
+            a.gross, a.last_seq, a.top_up_seq, a.status_rv",
             $rest
         )
     };
@@ -451,11 +465,11 @@ pub(crate) const SELECT_ACCOUNTS: &str =
 
 const SELECT_HOLDING: &str = account_columns!(
     "SELECT ",
-    ", c.number, c.account, c.status, c.must_prove
+    ", c.number, c.account, c.status, c.must_prove, c.status_rv
     FROM chip c CROSS JOIN account a WHERE c.uid = ?1 AND a.id = c.account AND a.known = 1"
 );
 
-const CHIP_AFTER_ACCOUNT: usize = 27;
+const CHIP_AFTER_ACCOUNT: usize = 28;
 
 const PUT_OWN: &str = "
     UPDATE account SET balance = ?2, spent_on = ?3, spent_day = ?4, spent_week = ?5,
@@ -468,13 +482,15 @@ const PUT_ACCOUNT: &str = "
         hub_spent_on, hub_spent_day, hub_spent_week, hub_spent_month,
         credit, limit_day, limit_week, limit_month, ceiling,
         top_up_amount, top_up_armed, top_up_state, gross_incl,
-        balance, spent_on, spent_day, spent_week, spent_month, gross, last_seq, top_up_seq
+        balance, spent_on, spent_day, spent_week, spent_month, gross, last_seq, top_up_seq,
+        status_rv
     ) VALUES (
         :id, :known, :rv, :status, :position, :incl_seq,
         :hub_spent_on, :hub_spent_day, :hub_spent_week, :hub_spent_month,
         :credit, :limit_day, :limit_week, :limit_month, :ceiling,
         :top_up_amount, :top_up_armed, :top_up_state, :gross_incl,
-        :balance, :spent_on, :spent_day, :spent_week, :spent_month, :gross, :last_seq, :top_up_seq
+        :balance, :spent_on, :spent_day, :spent_week, :spent_month, :gross, :last_seq, :top_up_seq,
+        :status_rv
     )";
 /// The most that a till sells on one account without a ceiling and without being heard.
 const UNHEARD_MAX: Money = Money::from_kroner(200);

@@ -1,23 +1,25 @@
 //! An open ledger: the connection that writes, the end of the chain, and transactions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use canteen::{BusinessDay, OfflineRules};
-use rusqlite::{CachedStatement, Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use sync_proto::{
-    EntryBody, EntryHash, EntryHeader, EntryTexts, Epoch, FeedPosition, Head, TillId, TillPublicKey,
+    EntryHash, EntryHeader, EntryTexts, Epoch, FeedPosition, Head, TillId, TillPublicKey,
 };
 use uuid::Uuid;
 
-use crate::account::{account_row, own_entries_after, put_account};
+use crate::account::{AccountRow, OwnEntry, account_row, own_entries_after, put_account};
+use crate::clock::{self, Clock};
 use crate::error::LedgerError;
 use crate::file;
-use crate::moment::{HubClock, Moment, business_day};
-use crate::purchase::{PurchaseRequest, Recorded};
-use crate::void::{VoidRequest, Voided};
+use crate::hole::holes_from;
+use crate::moment::{HubClock, Moment};
+use crate::page::{Draft, Page, Write, Written};
+use crate::sibling::Siblings;
 
 /// Whose ledger a file is. One file is one epoch of one till.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,63 +43,12 @@ impl Identity {
     }
 }
 
-/// Names an entry wherever it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntryRef {
-    /// The till that wrote it.
-    pub till: TillId,
-    /// The life of its ledger.
-    pub epoch: Epoch,
-    /// Its number in that life.
-    pub seq: u64,
-    /// Its id.
-    pub id: Uuid,
-}
-
-/// The program started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StartRequest {
-    /// The id of the entry.
-    pub id: Uuid,
-    /// The program's version.
-    pub version: String,
-}
-
-/// Something that becomes an entry.
-#[derive(Debug, Clone)]
-pub(crate) enum Write {
-    Purchase(PurchaseRequest),
-    Void(VoidRequest),
-    Start(StartRequest),
-    /// An acknowledgement of the hub's changes, under this id.
-    FeedAck(Uuid),
-}
-
-/// What became of a [`Write`].
-#[derive(Debug)]
-pub(crate) enum Written {
-    Purchase(Recorded),
-    Void(Voided),
-    Start(EntryRef),
-    FeedAck(EntryRef),
-}
-
-impl Write {
-    pub(crate) fn id(&self) -> Uuid {
-        match self {
-            Write::Purchase(request) => request.id,
-            Write::Void(request) => request.id,
-            Write::Start(request) => request.id,
-            Write::FeedAck(id) => *id,
-        }
-    }
-}
-
 /// What is known about the ledger without reading the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Tip {
     pub(crate) head: Head,
     pub(crate) day: Option<BusinessDay>,
+    pub(crate) clock: Clock,
     pub(crate) acked: u64,
     pub(crate) durable_through: u64,
     pub(crate) feed: FeedPosition,
@@ -129,6 +80,9 @@ pub(crate) struct Book {
     pub(crate) tip: Tip,
     /// Accounts whose own figures were wrong in the file and were reckoned anew.
     pub(crate) repaired: Vec<canteen::AccountId>,
+    /// Entries that are damaged, among those that were looked at when the file was opened.
+    pub(crate) holes: BTreeSet<u64>,
+    pub(crate) siblings: Siblings,
     frames: Arc<AtomicU32>,
     rested_at: u32,
 }
@@ -142,15 +96,19 @@ impl Book {
             });
         };
         let tip = read_tip(&connection, &identity)?;
+        let first = tip.head.seq.saturating_sub(CHECKED_AT_OPENING) + 1;
+        let holes = holes_from(&connection, &identity, first)?;
+        let siblings = Siblings::read(&connection)?;
         let mut book = Book {
             connection,
             identity,
             tip,
             repaired: Vec::new(),
+            holes,
+            siblings,
             frames,
             rested_at: 0,
         };
-        book.check_tail()?;
         book.repair_accounts()?;
         Ok(book)
     }
@@ -189,8 +147,17 @@ impl Book {
         begin(&self.connection)?;
         let mut draft = Draft::of(&self.tip);
         let mut answers = Vec::with_capacity(writes.len());
+        if let Some((_, now)) = writes.first()
+            && let Err(error) = self.page(rules, &mut draft).watch_clock(*now)
+            && error.is_storage()
+        {
+            rollback(&self.connection);
+            return Err(error);
+        }
+        let watched = draft.head;
         for (write, now) in writes {
-            let answer = self.one(write, *now, rules, &mut draft, writes.len() > 1);
+            let among_others = writes.len() > 1 || watched != self.tip.head;
+            let answer = self.one(write, *now, rules, &mut draft, among_others);
             if let Err(error) = &answer
                 && error.is_storage()
             {
@@ -220,16 +187,9 @@ impl Book {
             run(&self.connection, "SAVEPOINT request")?;
         }
         let before = draft.mark();
-        let mut page = Page {
-            connection: &self.connection,
-            identity: &self.identity,
-            tip: &self.tip,
-            rules,
-            draft,
-        };
-        let answer = page.write(write, now);
+        let answer = self.page(rules, draft).write(write, now);
         if answer.is_err() {
-            draft.back_to(before);
+            draft.back_to(&before);
         }
         if among_others {
             if answer.is_err() {
@@ -241,6 +201,17 @@ impl Book {
             debug_assert_eq!(draft.head, self.tip.head);
         }
         answer
+    }
+
+    fn page<'a>(&'a self, rules: &'a OfflineRules, draft: &'a mut Draft) -> Page<'a> {
+        Page {
+            connection: &self.connection,
+            identity: &self.identity,
+            tip: &self.tip,
+            overlay: &self.siblings.view().overlay,
+            rules,
+            draft,
+        }
     }
 
     /// Runs work in a transaction of its own.
@@ -318,6 +289,17 @@ impl Book {
         Ok(())
     }
 
+    /// Writes the log to the file and cuts it off, so that nothing old is left in it.
+    pub(crate) fn empty_log(&mut self) -> Result<(), LedgerError> {
+        let left = checkpoint(&self.connection, "PRAGMA wal_checkpoint(TRUNCATE)")?;
+        if left > 0 {
+            return Err(LedgerError::JournalUnavailable);
+        }
+        self.rested_at = 0;
+        self.frames.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Makes sure that everything in the log is on the medium, by writing it again.
     ///
     /// After a failed flush the system may hold pages that it will never write. The checkpoint
@@ -374,41 +356,11 @@ impl Book {
         Ok(())
     }
 
-    /// The last entries must continue each other up to the head.
-    fn check_tail(&self) -> Result<(), LedgerError> {
-        let first = self.tip.head.seq.saturating_sub(CHECKED_AT_OPENING) + 1;
-        let mut hash = hash_at(&self.connection, &self.identity, first - 1)?;
-        let mut statement = self
-            .connection
-            .prepare("SELECT seq, header, body, hash FROM entry WHERE seq >= ?1 ORDER BY seq")?;
-        let mut rows = statement.query([first.cast_signed()])?;
-        let mut expected = first;
-        while let Some(row) = rows.next()? {
-            let (seq, texts, stored) = read_entry(row)?;
-            hash = self.identity.next(&hash, expected, &texts);
-            if seq != expected || stored != hash {
-                return Err(LedgerError::Corrupt { seq: expected });
-            }
-            expected += 1;
-        }
-        Ok(())
-    }
-
     /// The accounts of the last entries must hold what the entries say; those that do not are
     /// reckoned anew before anything is sold.
     fn repair_accounts(&mut self) -> Result<(), LedgerError> {
         let from = self.tip.head.seq.saturating_sub(CHECKED_AT_OPENING);
-        let mut touched = std::collections::BTreeSet::new();
-        let mut statement = self
-            .connection
-            .prepare("SELECT seq, header, body, hash FROM entry WHERE seq > ?1")?;
-        let mut rows = statement.query([from.cast_signed()])?;
-        while let Some(row) = rows.next()? {
-            let (seq, texts, _) = read_entry(row)?;
-            touched.extend(crate::account::OwnEntry::read(seq, &texts)?.map(|entry| entry.account));
-        }
-        drop(rows);
-        drop(statement);
+        let touched = self.accounts_after(from)?;
         // An account whose figures the hub has not brought up to date for longer is left to
         // `verify`, so that opening stays quick.
         let mut stored = Vec::new();
@@ -417,11 +369,14 @@ impl Book {
             stored.extend(row.filter(|row| row.incl_seq >= from));
         }
         let wanted = stored.iter().map(|row| row.id).collect();
-        let entries = own_entries_after(&self.connection, from, &wanted)?;
+        let entries = own_entries_after(&self.connection, from, &wanted, &self.holes)?;
         let mut wrong = Vec::new();
         for row in stored {
             let mut anew = row.clone();
             anew.fold(entries.get(&row.id).map_or(&[], Vec::as_slice))?;
+            if !self.holes.is_empty() {
+                anew = stricter(anew, &row);
+            }
             if anew.own != row.own {
                 wrong.push(anew);
             }
@@ -437,155 +392,34 @@ impl Book {
         self.repaired = wrong.iter().map(|row| row.id).collect();
         Ok(())
     }
-}
 
-/// What a transaction changes, until it is committed.
-#[derive(Debug)]
-pub(crate) struct Draft {
-    pub(crate) head: Head,
-    pub(crate) day: Option<BusinessDay>,
-    pub(crate) unknown_chips: u64,
-    pub(crate) asked_for_top_up: u64,
-    ids: Vec<(Uuid, u64)>,
-}
-
-type Mark = (Head, Option<BusinessDay>, u64, u64, usize);
-
-impl Draft {
-    fn of(tip: &Tip) -> Draft {
-        Draft {
-            head: tip.head,
-            day: tip.day,
-            unknown_chips: tip.unknown_chips,
-            asked_for_top_up: tip.asked_for_top_up,
-            ids: Vec::new(),
+    fn accounts_after(&self, seq: u64) -> Result<BTreeSet<canteen::AccountId>, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT seq, header, body FROM entry WHERE seq > ?1")?;
+        let mut rows = statement.query([seq.cast_signed()])?;
+        let mut accounts = BTreeSet::new();
+        while let Some(row) = rows.next()? {
+            let (seq, texts) = read_texts(row)?;
+            let entry = OwnEntry::read(seq, &texts).ok().flatten();
+            accounts.extend(entry.map(|entry| entry.account));
         }
-    }
-
-    fn mark(&self) -> Mark {
-        let counts = (self.unknown_chips, self.asked_for_top_up);
-        (self.head, self.day, counts.0, counts.1, self.ids.len())
-    }
-
-    fn back_to(&mut self, (head, day, unknown_chips, asked, ids): Mark) {
-        self.head = head;
-        self.day = day;
-        self.unknown_chips = unknown_chips;
-        self.asked_for_top_up = asked;
-        self.ids.truncate(ids);
-    }
-
-    fn keep(self, tip: &mut Tip) {
-        tip.unsaved |= tip.unknown_chips != self.unknown_chips;
-        tip.head = self.head;
-        tip.day = self.day;
-        tip.unknown_chips = self.unknown_chips;
-        tip.asked_for_top_up = self.asked_for_top_up;
-        tip.ids.extend(self.ids);
+        Ok(accounts)
     }
 }
 
-/// The page that a transaction writes on.
-pub(crate) struct Page<'a> {
-    pub(crate) connection: &'a Connection,
-    pub(crate) identity: &'a Identity,
-    pub(crate) tip: &'a Tip,
-    pub(crate) rules: &'a OfflineRules,
-    pub(crate) draft: &'a mut Draft,
-}
-
-impl Page<'_> {
-    fn write(&mut self, write: &Write, now: Moment) -> Result<Written, LedgerError> {
-        match write {
-            Write::Purchase(request) => self.purchase(request, now).map(Written::Purchase),
-            Write::Void(request) => self.void(request, now).map(Written::Void),
-            Write::Start(request) => self.start(request, now).map(Written::Start),
-            Write::FeedAck(id) => self.feed_ack(*id, now).map(Written::FeedAck),
-        }
+/// A lost entry may have been a sale that only the stored figures remember: of two figures the one
+/// that lets less be sold is the one to trust.
+fn stricter(mut anew: AccountRow, stored: &AccountRow) -> AccountRow {
+    let (own, kept) = (&mut anew.own, &stored.own);
+    own.balance = own.balance.min(kept.balance);
+    own.gross = own.gross.max(kept.gross);
+    if own.spent.on() == kept.spent.on() && kept.spent.month() >= own.spent.month() {
+        own.spent = kept.spent;
     }
-
-    fn start(&mut self, request: &StartRequest, now: Moment) -> Result<EntryRef, LedgerError> {
-        let body = EntryBody::Start(sync_proto::Start {
-            version: request.version.clone(),
-        });
-        self.note(request.id, &body, now)
-    }
-
-    /// What is acknowledged is the feed position that every entry carries.
-    fn feed_ack(&mut self, id: Uuid, now: Moment) -> Result<EntryRef, LedgerError> {
-        self.note(id, &EntryBody::FeedAck(sync_proto::FeedAck {}), now)
-    }
-
-    /// Writes an entry that moves no money, once.
-    fn note(&mut self, id: Uuid, body: &EntryBody, now: Moment) -> Result<EntryRef, LedgerError> {
-        if let Some(seq) = self.find(id)? {
-            let (_, known) = self.entry(seq)?.read()?;
-            if known.kind() == body.kind() {
-                return Ok(self.reference(seq, id));
-            }
-            return Err(LedgerError::IdTaken { id, seq });
-        }
-        let day = self.business_day(now)?;
-        self.append(id, body, day, now)
-    }
-
-    /// The entry with an id, this transaction's own included.
-    pub(crate) fn find(&self, id: Uuid) -> Result<Option<u64>, LedgerError> {
-        let drafted = self.draft.ids.iter().find(|(known, _)| *known == id);
-        match drafted {
-            Some((_, seq)) => Ok(Some(*seq)),
-            None => find(self.connection, self.tip, id),
-        }
-    }
-
-    pub(crate) fn entry(&self, seq: u64) -> Result<EntryTexts, LedgerError> {
-        entry_at(self.connection, seq)?.ok_or(LedgerError::Corrupt { seq })
-    }
-
-    pub(crate) fn business_day(&self, now: Moment) -> Result<BusinessDay, LedgerError> {
-        business_day(now, self.tip.hub_clock, self.draft.day)
-    }
-
-    pub(crate) fn reference(&self, seq: u64, id: Uuid) -> EntryRef {
-        EntryRef {
-            till: self.identity.till.clone(),
-            epoch: self.identity.epoch,
-            seq,
-            id,
-        }
-    }
-
-    /// Writes the next entry.
-    pub(crate) fn append(
-        &mut self,
-        id: Uuid,
-        body: &EntryBody,
-        day: BusinessDay,
-        now: Moment,
-    ) -> Result<EntryRef, LedgerError> {
-        let header = EntryHeader {
-            id,
-            ts: now.to_rfc3339()?,
-            bt: now.boot_ms,
-            boot: now.boot,
-            day,
-            fc: self.tip.feed,
-            kind: String::new(),
-            version: 0,
-        };
-        let texts = EntryTexts::write(header, body)?;
-        let seq = self.draft.head.seq + 1;
-        let hash = self.identity.next(&self.draft.head.hash, seq, &texts);
-        prepare(
-            self.connection,
-            "INSERT OR FAIL INTO entry (seq, header, body, hash) VALUES (?1, ?2, ?3, ?4)",
-        )?
-        .execute((seq.cast_signed(), &texts.header, &texts.body, hash.0))?;
-        self.draft.head = Head { seq, hash };
-        self.draft.day = Some(day);
-        self.draft.ids.push((id, seq));
-        Ok(self.reference(seq, id))
-    }
+    own.last_seq = own.last_seq.max(kept.last_seq);
+    own.top_up_seq = own.top_up_seq.max(kept.top_up_seq);
+    anew
 }
 
 fn begin(connection: &Connection) -> Result<(), LedgerError> {
@@ -625,7 +459,11 @@ fn checkpoint(connection: &Connection, pragma: &str) -> Result<i64, LedgerError>
     Ok(if busy { frames.max(1) } else { frames - done })
 }
 
-fn find(connection: &Connection, tip: &Tip, id: Uuid) -> Result<Option<u64>, LedgerError> {
+pub(crate) fn find(
+    connection: &Connection,
+    tip: &Tip,
+    id: Uuid,
+) -> Result<Option<u64>, LedgerError> {
     if let Some(seq) = tip.ids.get(&id) {
         return Ok(Some(*seq));
     }
@@ -644,26 +482,33 @@ pub(crate) fn entry_at(
     seq: u64,
 ) -> Result<Option<EntryTexts>, LedgerError> {
     let texts = prepare(connection, "SELECT header, body FROM entry WHERE seq = ?1")?
-        .query_row([seq.cast_signed()], |row| {
-            Ok(EntryTexts {
-                header: row.get(0)?,
-                body: row.get(1)?,
-            })
-        })
+        .query_row([seq.cast_signed()], |row| texts_at(row, 0))
         .optional()?;
     Ok(texts)
 }
 
 /// Reads `seq, header, body, hash`.
-pub(crate) fn read_entry(
-    row: &rusqlite::Row<'_>,
-) -> rusqlite::Result<(u64, EntryTexts, EntryHash)> {
-    let texts = EntryTexts {
-        header: row.get(1)?,
-        body: row.get(2)?,
-    };
-    let seq = row.get::<_, i64>(0)?.cast_unsigned();
+pub(crate) fn read_entry(row: &Row<'_>) -> rusqlite::Result<(u64, EntryTexts, EntryHash)> {
+    let (seq, texts) = read_texts(row)?;
     Ok((seq, texts, EntryHash(row.get(3)?)))
+}
+
+/// Reads `seq, header, body`.
+pub(crate) fn read_texts(row: &Row<'_>) -> rusqlite::Result<(u64, EntryTexts)> {
+    let seq = row.get::<_, i64>(0)?.cast_unsigned();
+    Ok((seq, texts_at(row, 1)?))
+}
+
+/// Damage may leave bytes that are no text; they are read all the same, and their hash shows it.
+fn texts_at(row: &Row<'_>, first: usize) -> rusqlite::Result<EntryTexts> {
+    let text = |index: usize| -> rusqlite::Result<String> {
+        let bytes = row.get_ref(index)?.as_bytes()?;
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    };
+    Ok(EntryTexts {
+        header: text(first)?,
+        body: text(first + 1)?,
+    })
 }
 
 /// The stored hash of an entry; the genesis hash for 0.
@@ -708,26 +553,26 @@ fn read_tip(connection: &Connection, identity: &Identity) -> Result<Tip, LedgerE
         seq,
         hash: hash_at(connection, identity, seq)?,
     };
-    let day = match entry_at(connection, seq)? {
-        Some(texts) => Some(texts.read_header()?.day),
-        None => None,
-    };
+    let last = last_header(connection)?;
+    let day = last.as_ref().map(|header| header.day);
+    let clock = clock::read(connection, last.as_ref().and_then(moment_of))?;
     let mut tip = connection.query_row(READ_PROGRESS, [], |row| {
         let u64_at = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
         let utc_ms: Option<i64> = row.get(6)?;
         let boot_ms: Option<i64> = row.get(7)?;
         let boot: Option<[u8; 16]> = row.get(8)?;
-        let clock = utc_ms.zip(boot_ms).zip(boot);
+        let hub = utc_ms.zip(boot_ms).zip(boot);
         Ok(Tip {
             head,
             day,
+            clock,
             acked: u64_at(0)?,
             durable_through: u64_at(1)?,
             feed: FeedPosition {
                 hub_epoch: u64_at(2)?,
                 cursor: u64_at(3)?,
             },
-            hub_clock: clock.map(|((utc_ms, boot_ms), boot)| HubClock {
+            hub_clock: hub.map(|((utc_ms, boot_ms), boot)| HubClock {
                 utc_ms,
                 boot_ms: boot_ms.cast_unsigned(),
                 boot: Uuid::from_bytes(boot),
@@ -750,6 +595,28 @@ fn read_tip(connection: &Connection, identity: &Identity) -> Result<Tip, LedgerE
     Ok(tip)
 }
 
+/// The last header that can be read.
+fn last_header(connection: &Connection) -> Result<Option<EntryHeader>, LedgerError> {
+    let mut statement =
+        connection.prepare("SELECT seq, header, body FROM entry ORDER BY seq DESC LIMIT ?1")?;
+    let mut rows = statement.query([CHECKED_AT_OPENING.cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        if let Ok(header) = read_texts(row)?.1.read_header() {
+            return Ok(Some(header));
+        }
+    }
+    Ok(None)
+}
+
+fn moment_of(header: &EntryHeader) -> Option<Moment> {
+    let stamp: jiff::Timestamp = header.ts.parse().ok()?;
+    Some(Moment {
+        utc_ms: stamp.as_millisecond(),
+        boot_ms: header.bt,
+        boot: header.boot,
+    })
+}
+
 fn read_ids(connection: &Connection, after: u64) -> Result<HashMap<Uuid, u64>, LedgerError> {
     let mut statement = connection.prepare("SELECT seq, header FROM entry WHERE seq > ?1")?;
     let mut rows = statement.query([after.cast_signed()])?;
@@ -757,10 +624,11 @@ fn read_ids(connection: &Connection, after: u64) -> Result<HashMap<Uuid, u64>, L
     while let Some(row) = rows.next()? {
         let seq = row.get::<_, i64>(0)?.cast_unsigned();
         let texts = EntryTexts {
-            header: row.get(1)?,
+            header: String::from_utf8_lossy(row.get_ref(1)?.as_bytes().unwrap_or_default()).into(),
             body: String::new(),
         };
-        ids.insert(texts.read_header()?.id, seq);
+        // A damaged entry is found by nobody.
+        ids.extend(texts.read_header().ok().map(|header| (header.id, seq)));
     }
     Ok(ids)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use canteen::{AccountId, BusinessDay, Money};
 use rusqlite::ErrorCode;
-use sync_proto::EntryError;
+use sync_proto::{EntryError, TillId};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -115,6 +115,40 @@ pub enum LedgerError {
     VoidedBefore {
         /// The entry that took it back.
         seq: u64,
+    },
+    /// A void names more pieces of a line than were sold and not yet taken back.
+    #[error("line {line} of the sale has {left} pieces left to take back, not {wanted}")]
+    NotSoMany {
+        /// The line's place in the sale, from 0.
+        line: u32,
+        /// How many are left.
+        left: u32,
+        /// How many were to be taken back.
+        wanted: u32,
+    },
+    /// Totals of a day that is still to come.
+    #[error("{day} is still to come, today is {today}; ask for a day that has begun")]
+    DayToCome {
+        /// The day asked for.
+        day: BusinessDay,
+        /// The till's day.
+        today: BusinessDay,
+    },
+    /// A person says that the clock is right, and the hub says that it is not.
+    #[error("the clock shows {ours}, the hub's shows {hub}; set the clock first")]
+    HubClockDiffers {
+        /// What this machine's clock shows.
+        ours: String,
+        /// What the hub's shows.
+        hub: String,
+    },
+    /// Entries of another till that cannot be believed.
+    #[error("entries of {till} are left alone: {why}")]
+    Sibling {
+        /// The other till.
+        till: TillId,
+        /// What is wrong with them.
+        why: &'static str,
     },
     /// An amount out of range.
     #[error("a figure of account {account} is out of range")]

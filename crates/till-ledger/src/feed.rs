@@ -6,13 +6,14 @@ use canteen::{AccountId, ChipId, Money, Status};
 use rusqlite::Connection;
 use sync_proto::{
     AccountRecord, Change, ChipRecord, FeedPage, FeedPosition, FeedRecords, HolderRecord,
-    ProductRecord, Record, SnapshotHeader,
+    ProductRecord, Record, Sibling, SnapshotHeader,
 };
 
 use crate::account::{AccountRow, Moved, account_row, chip_by_uid, own_entries_after, put_account};
 use crate::book::{Book, prepare};
 use crate::error::LedgerError;
 use crate::moment::{HubClock, Moment};
+use crate::sibling;
 
 /// What a page or a snapshot changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,16 +60,40 @@ impl Book {
             hub_epoch: page.hub_epoch,
             cursor: page.to,
         };
+        let siblings = page.siblings.as_deref();
+        let siblings = siblings.filter(|told| *told != self.siblings.known());
         if page.to <= feed.cursor && next.hub_epoch == feed.hub_epoch {
+            // The positions are those that are known; their siblings' marks may be newer.
+            self.tell_siblings(siblings)?;
             return Ok(Applied::default());
         }
         let newer = page.changes.iter().filter(|change| change.rv > feed.cursor);
-        self.follow(next, |connection| Replica::page(connection).apply(newer))
+        let applied = self.follow(next, now, |book| {
+            if let Some(told) = siblings {
+                sibling::write(&book.connection, told)?;
+            }
+            Replica::page(book).apply(newer)
+        })?;
+        if let Some(told) = siblings {
+            self.siblings.tell(told.to_vec());
+        }
+        Ok(applied)
+    }
+
+    fn tell_siblings(&mut self, siblings: Option<&[Sibling]>) -> Result<(), LedgerError> {
+        let Some(told) = siblings else { return Ok(()) };
+        self.alone(|book| sibling::write(&book.connection, told))?;
+        self.siblings.tell(told.to_vec());
+        Ok(())
     }
 
     /// Records outside the order of pages: the cursor stays where it is, so that they count as
     /// applied only when the pages have passed them.
-    pub(crate) fn apply_records(&mut self, records: &FeedRecords) -> Result<Applied, LedgerError> {
+    pub(crate) fn apply_records(
+        &mut self,
+        records: &FeedRecords,
+        now: Moment,
+    ) -> Result<Applied, LedgerError> {
         let feed = self.tip.feed;
         if records.hub_epoch != feed.hub_epoch {
             return Err(LedgerError::OtherHubEpoch {
@@ -76,8 +101,8 @@ impl Book {
                 theirs: records.hub_epoch,
             });
         }
-        self.follow(feed, |connection| {
-            Replica::page(connection).apply(&records.changes)
+        self.follow(feed, now, |book| {
+            Replica::page(book).apply(&records.changes)
         })
     }
 
@@ -96,8 +121,9 @@ impl Book {
             hub_epoch: header.hub_epoch,
             cursor: header.as_of,
         };
-        self.follow(next, |connection| {
-            let mut replica = Replica::snapshot(connection);
+        let counts_anew = header.hub_epoch != feed.hub_epoch;
+        self.follow(next, now, |book| {
+            let mut replica = Replica::snapshot(book, counts_anew);
             let mut applied = replica.apply(changes)?;
             applied.and(replica.remove_unseen()?);
             Ok(applied)
@@ -110,24 +136,37 @@ impl Book {
         }
     }
 
-    /// Changes the replica and moves the cursor, both or neither.
+    /// Changes the replica and moves the cursor, both or neither. A hub that began a new life is
+    /// told in the same transaction what this till is allowed: its answer to that must not come
+    /// before the question.
     fn follow(
         &mut self,
         next: FeedPosition,
-        change: impl FnOnce(&Connection) -> Result<Applied, LedgerError>,
+        now: Moment,
+        change: impl FnOnce(&Book) -> Result<Applied, LedgerError>,
     ) -> Result<Applied, LedgerError> {
         let before = self.tip.feed;
+        let began_anew = before.hub_epoch != 0 && next.hub_epoch != before.hub_epoch;
         self.tip.feed = next;
         let applied = self.alone(|book| {
-            let applied = change(&book.connection)?;
+            let applied = change(book)?;
+            let report = began_anew.then(|| book.report_state(now)).transpose()?;
             book.save_progress(book.tip.indexed_through)?;
-            Ok(applied)
+            Ok((applied, report))
         });
-        match &applied {
-            Ok(_) => self.tip.unsaved = false,
-            Err(_) => self.tip.feed = before,
+        match applied {
+            Ok((applied, report)) => {
+                if let Some(draft) = report {
+                    draft.keep(&mut self.tip);
+                }
+                self.tip.unsaved = false;
+                Ok(applied)
+            }
+            Err(error) => {
+                self.tip.feed = before;
+                Err(error)
+            }
         }
-        applied
     }
 }
 
@@ -137,6 +176,10 @@ struct Replica<'a> {
     /// A snapshot is the whole truth: it also counts where its versions are lower, and what is
     /// not in it is gone.
     whole: bool,
+    /// Versions are those of another life of the hub, and compare to none that are known.
+    counts_anew: bool,
+    /// Own entries that are damaged.
+    holes: &'a BTreeSet<u64>,
     accounts: BTreeSet<AccountId>,
     chips: BTreeSet<ChipId>,
     holders: BTreeSet<AccountId>,
@@ -144,10 +187,12 @@ struct Replica<'a> {
 }
 
 impl Replica<'_> {
-    fn page(connection: &Connection) -> Replica<'_> {
+    fn page(book: &Book) -> Replica<'_> {
         Replica {
-            connection,
+            connection: &book.connection,
             whole: false,
+            counts_anew: false,
+            holes: &book.holes,
             accounts: BTreeSet::new(),
             chips: BTreeSet::new(),
             holders: BTreeSet::new(),
@@ -155,10 +200,11 @@ impl Replica<'_> {
         }
     }
 
-    fn snapshot(connection: &Connection) -> Replica<'_> {
+    fn snapshot(book: &Book, counts_anew: bool) -> Replica<'_> {
         Replica {
             whole: true,
-            ..Replica::page(connection)
+            counts_anew,
+            ..Replica::page(book)
         }
     }
 
@@ -221,7 +267,7 @@ impl Replica<'_> {
                 applied.and(self.account_gone(before)?);
                 continue;
             };
-            let row = AccountRow::from_record(record, *rv, before.as_ref());
+            let row = AccountRow::from_record(record, *rv, before.as_ref(), self.counts_anew);
             applied.and(Applied {
                 records: 1,
                 urgent: before
@@ -242,7 +288,7 @@ impl Replica<'_> {
         let overlaid = || rows.iter().filter(|row| row.has_overlay());
         let wanted: BTreeSet<AccountId> = overlaid().map(|row| row.id).collect();
         let after = overlaid().map(|row| row.incl_seq).min().unwrap_or(0);
-        let entries = own_entries_after(self.connection, after, &wanted)?;
+        let entries = own_entries_after(self.connection, after, &wanted, self.holes)?;
         for row in rows {
             let own = entries.get(&row.id).map_or(&[][..], Vec::as_slice);
             let sold = own.iter().filter_map(|entry| match entry.what {
@@ -276,30 +322,37 @@ impl Replica<'_> {
     fn chip(&mut self, record: &ChipRecord, rv: u64) -> Result<Applied, LedgerError> {
         self.chips.insert(record.uid);
         let before = chip_by_uid(self.connection, record.uid)?;
+        let newer = before
+            .as_ref()
+            .filter(|chip| !self.counts_anew && chip.status_rv > record.status_rv);
+        let status = newer.map_or(record.status, |chip| chip.status);
+        let status_rv = newer.map_or(record.status_rv, |chip| chip.status_rv);
         let changed = prepare(
             self.connection,
-            "INSERT INTO chip (uid, number, account, status, card, must_prove, rv)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            "INSERT INTO chip (uid, number, account, status, card, must_prove, rv, status_rv)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?9)
              ON CONFLICT (uid) DO UPDATE SET number = excluded.number, account = excluded.account,
                  status = excluded.status, card = excluded.card,
-                 must_prove = excluded.must_prove, rv = excluded.rv
+                 must_prove = excluded.must_prove, rv = excluded.rv,
+                 status_rv = excluded.status_rv
              WHERE excluded.rv > rv OR ?8",
         )?
         .execute((
             record.uid.as_bytes(),
             record.number,
             record.account.0,
-            record.status.code(),
+            status.code(),
             record.card.map(|card| card.to_string()),
             record.must_prove,
             rv.cast_signed(),
             self.whole,
+            status_rv.cast_signed(),
         ))?;
         Ok(Applied {
             records: changed,
             urgent: changed > 0
                 && before.is_some_and(|before| {
-                    before.status != record.status || before.account != record.account
+                    before.status != status || before.account != record.account
                 }),
             products: false,
         })

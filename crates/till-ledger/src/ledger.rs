@@ -6,22 +6,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use canteen::{Account, AccountId, ChipNumber};
+use canteen::{Account, AccountId, BusinessDay, ChipNumber};
 use sync_proto::{
-    Batch, Change, FeedPage, FeedRecords, Head, HolderRecord, ProductRecord, SnapshotHeader,
-    TillKey, TillPosition, TillReport,
+    Batch, Change, Denylist, FeedPage, FeedRecords, Head, HolderRecord, ProductRecord,
+    SnapshotHeader, TillKey, TillPosition, TillReport,
 };
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
-use crate::book::{EntryRef, Identity, StartRequest, Write, Written};
+use crate::book::Identity;
+use crate::clock::ClockRequest;
+use crate::day_report::{DayReport, DayTotals, ZRequest};
 use crate::error::LedgerError;
 use crate::feed::Applied;
 use crate::file;
 use crate::machine::serve_this_thread_first;
 use crate::moment::Moment;
+use crate::page::{EntryRef, StartRequest, Write, Written};
 use crate::purchase::{PurchaseRequest, Recorded};
 use crate::reader::{ChipView, EntryRange, Reader, RecentEntry, StoredEntry};
+use crate::sibling::{SiblingStand, SiblingView};
 use crate::store::{Progress, Store, StoreOptions};
 use crate::verify::Verification;
 use crate::void::{VoidRequest, Voided};
@@ -43,6 +47,7 @@ struct Shared {
     identity: Identity,
     repaired: Vec<AccountId>,
     progress: watch::Receiver<Progress>,
+    siblings: watch::Receiver<Arc<SiblingView>>,
     readers: Mutex<Vec<Reader>>,
 }
 
@@ -79,14 +84,20 @@ impl Ledger {
     fn of(path: &Path, store: Store) -> Result<Ledger, LedgerError> {
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         let (tell, progress) = watch::channel(store.progress());
+        let (tell_siblings, siblings) = watch::channel(store.siblings());
         let shared = Shared {
             path: path.to_owned(),
             identity: store.identity().clone(),
             repaired: store.repaired().to_vec(),
             progress,
+            siblings,
             readers: Mutex::new(Vec::new()),
         };
-        let mut writer = Writer { store, tell };
+        let mut writer = Writer {
+            store,
+            tell,
+            tell_siblings,
+        };
         thread::Builder::new()
             .name("ledger".into())
             .spawn(move || writer.work(&queue))
@@ -123,38 +134,37 @@ impl Ledger {
         request: PurchaseRequest,
         now: Moment,
     ) -> Result<Recorded, LedgerError> {
-        match self.write(Write::Purchase(request), now).await? {
-            Written::Purchase(recorded) => Ok(recorded),
-            Written::Void(_) | Written::Start(_) | Written::FeedAck(_) => Err(LedgerError::Closed),
-        }
+        self.write(Write::Purchase(request), now).await?.purchase()
     }
 
-    /// Takes a sale of the same day back.
+    /// Takes a sale of the same day back, or some pieces of it.
     pub async fn void(&self, request: VoidRequest, now: Moment) -> Result<Voided, LedgerError> {
-        match self.write(Write::Void(request), now).await? {
-            Written::Void(voided) => Ok(voided),
-            Written::Purchase(_) | Written::Start(_) | Written::FeedAck(_) => {
-                Err(LedgerError::Closed)
-            }
-        }
+        self.write(Write::Void(request), now).await?.void()
     }
 
     /// Records that the program started.
     pub async fn start(&self, request: StartRequest, now: Moment) -> Result<EntryRef, LedgerError> {
-        match self.write(Write::Start(request), now).await? {
-            Written::Start(entry) => Ok(entry),
-            Written::Purchase(_) | Written::Void(_) | Written::FeedAck(_) => {
-                Err(LedgerError::Closed)
-            }
-        }
+        self.write(Write::Start(request), now).await?.note()
     }
 
     /// Records that the hub's changes are applied as far as they are.
     pub async fn feed_ack(&self, id: Uuid, now: Moment) -> Result<EntryRef, LedgerError> {
-        match self.write(Write::FeedAck(id), now).await? {
-            Written::FeedAck(entry) => Ok(entry),
-            Written::Purchase(_) | Written::Void(_) | Written::Start(_) => Err(LedgerError::Closed),
-        }
+        self.write(Write::FeedAck(id), now).await?.note()
+    }
+
+    /// Records the totals of a day under the next number.
+    pub async fn z_report(&self, request: ZRequest, now: Moment) -> Result<DayReport, LedgerError> {
+        self.write(Write::Z(request), now).await?.z()
+    }
+
+    /// Looks at the clock and records what is wrong with it, or that a person says it is right;
+    /// `None` when there is nothing to tell.
+    pub async fn check_clock(
+        &self,
+        request: ClockRequest,
+        now: Moment,
+    ) -> Result<Option<EntryRef>, LedgerError> {
+        self.write(Write::Clock(request), now).await?.clock()
     }
 
     async fn write(&self, write: Write, now: Moment) -> Result<Written, LedgerError> {
@@ -173,6 +183,30 @@ impl Ledger {
         now: Moment,
     ) -> Result<Applied, LedgerError> {
         self.ask(|reply| Job::Records(records, now, reply)).await
+    }
+
+    /// Applies statuses that come ahead of everything else.
+    pub async fn apply_denylist(
+        &self,
+        list: Denylist,
+        now: Moment,
+    ) -> Result<Applied, LedgerError> {
+        self.ask(|reply| Job::Denylist(list, now, reply)).await
+    }
+
+    /// Erases everybody of whom the hub told; entries stay.
+    pub async fn forget_people(&self, now: Moment) -> Result<(), LedgerError> {
+        self.ask(|reply| Job::Forget(now, reply)).await
+    }
+
+    /// Takes a run of entries that a sibling gave; how many there were.
+    pub async fn hear_sibling(&self, batch: Batch) -> Result<usize, LedgerError> {
+        self.ask(|reply| Job::Sibling(Box::new(batch), reply)).await
+    }
+
+    /// The canteen's other tills, and how much of each this till has heard.
+    pub fn siblings(&self) -> Vec<SiblingStand> {
+        self.shared.siblings.borrow().stands.clone()
     }
 
     /// Where the till stands, as the hub wants to know before it gives anything to spend.
@@ -246,6 +280,24 @@ impl Ledger {
         self.read(|reader| reader.batch(acked, max_entries, max_bytes, key, report))
     }
 
+    /// Any run of entries as a batch, whatever the hub has; `None` when there are none after it.
+    pub fn batch_after(
+        &self,
+        seq: u64,
+        max_entries: usize,
+        max_bytes: usize,
+        key: &TillKey,
+        report: TillReport,
+    ) -> Result<Option<Batch>, LedgerError> {
+        self.read(|reader| reader.batch(seq, max_entries, max_bytes, key, report))
+    }
+
+    /// The totals of a business day as they are now; nothing is written.
+    pub fn day_totals(&self, day: BusinessDay) -> Result<DayTotals, LedgerError> {
+        let through = self.progress().head.seq;
+        self.read(|reader| reader.day_totals(day, through))
+    }
+
     /// How the ledger is doing.
     pub fn status(&self) -> Result<LedgerStatus, LedgerError> {
         let progress = self.progress();
@@ -284,12 +336,19 @@ impl Ledger {
 
     /// A chip by any number that people know it by.
     pub fn chip(&self, number: ChipNumber) -> Result<Option<ChipView>, LedgerError> {
-        self.read(|reader| reader.chip(number))
+        let view = self.read(|reader| reader.chip(number))?;
+        let siblings = self.shared.siblings.borrow();
+        Ok(view.map(|view| ChipView {
+            account: view.account.map(|known| siblings.overlay.lay_over(known)),
+            ..view
+        }))
     }
 
-    /// An account with this till's own entries counted in.
+    /// An account with this till's own entries counted in, and what was heard of its siblings.
     pub fn account(&self, id: AccountId) -> Result<Option<Account>, LedgerError> {
-        self.read(|reader| reader.account(id))
+        let account = self.read(|reader| reader.account(id))?;
+        let siblings = self.shared.siblings.borrow();
+        Ok(account.map(|known| siblings.overlay.lay_over(known)))
     }
 
     /// The person behind an account, as the cashier sees them.
@@ -344,6 +403,9 @@ enum Job {
     Write(Write, Moment, Reply<Written>),
     Page(FeedPage, Moment, Reply<Applied>),
     Records(FeedRecords, Moment, Reply<Applied>),
+    Denylist(Denylist, Moment, Reply<Applied>),
+    Sibling(Box<Batch>, Reply<usize>),
+    Forget(Moment, Reply<()>),
     Snapshot(SnapshotHeader, Vec<Change>, Moment, Reply<Applied>),
     Acknowledge(Head, u64, Moment, Reply<()>),
     Resume(u64, Moment, Reply<()>),
@@ -354,6 +416,7 @@ enum Job {
 struct Writer {
     store: Store,
     tell: watch::Sender<Progress>,
+    tell_siblings: watch::Sender<Arc<SiblingView>>,
 }
 
 /// What the queue gave.
@@ -453,6 +516,18 @@ impl Writer {
                 let applied = self.store.apply_records(&records, now);
                 self.answer(reply, applied);
             }
+            Job::Denylist(list, now, reply) => {
+                let applied = self.store.apply_denylist(&list, now);
+                self.answer(reply, applied);
+            }
+            Job::Sibling(batch, reply) => {
+                let heard = self.store.hear_sibling(&batch);
+                self.answer(reply, heard);
+            }
+            Job::Forget(now, reply) => {
+                let forgotten = self.store.forget_people(now);
+                self.answer(reply, forgotten);
+            }
             Job::Snapshot(header, changes, now, reply) => {
                 let applied = self.store.apply_snapshot(&header, &changes, now);
                 self.answer(reply, applied);
@@ -475,7 +550,14 @@ impl Writer {
         let _ = reply.send(answer);
     }
 
+    /// Siblings first: whoever is woken by the progress sees them as they are.
     fn publish(&self) {
+        let siblings = self.store.siblings();
+        self.tell_siblings.send_if_modified(|told| {
+            let changed = !Arc::ptr_eq(told, &siblings);
+            *told = siblings;
+            changed
+        });
         let progress = self.store.progress();
         self.tell.send_if_modified(|told| {
             let changed = *told != progress;

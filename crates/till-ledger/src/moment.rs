@@ -72,7 +72,7 @@ impl HubClock {
     }
 
     /// What it shows now, as long as the machine has not been booted since.
-    fn at(self, now: Moment) -> Option<i64> {
+    pub(crate) fn at(self, now: Moment) -> Option<i64> {
         let passed = now.boot_ms.checked_sub(self.boot_ms)?;
         let passed = i64::try_from(passed).ok()?;
         (self.boot == now.boot)
@@ -81,16 +81,11 @@ impl HubClock {
     }
 }
 
-/// The business day of a moment: by the hub's clock as far as it is known, else by the wall
-/// clock; never earlier than the day of the last entry.
+/// The business day of a time that is believed; never earlier than the day of the last entry.
 pub(crate) fn business_day(
-    now: Moment,
-    hub_clock: Option<HubClock>,
+    utc_ms: i64,
     last: Option<BusinessDay>,
 ) -> Result<BusinessDay, LedgerError> {
-    let utc_ms = hub_clock
-        .and_then(|clock| clock.at(now))
-        .unwrap_or(now.utc_ms);
     let day = BusinessDay::of(timestamp(utc_ms)?);
     Ok(last.map_or(day, |last| day.max(last)))
 }
@@ -111,6 +106,15 @@ mod tests {
         }
     }
 
+    fn day_of(
+        now: Moment,
+        hub: Option<HubClock>,
+        last: Option<BusinessDay>,
+    ) -> Result<BusinessDay, LedgerError> {
+        let hub_ms = hub.and_then(|clock| clock.at(now));
+        business_day(crate::clock::Clock::default().believed(now, hub_ms), last)
+    }
+
     #[track_caller]
     fn check(utc: &str, hub: Option<&str>, last: Option<&str>, expect: &str) {
         let clock = hub.map(|hub| HubClock::told(hub, moment(utc, 1000)).unwrap());
@@ -120,7 +124,7 @@ mod tests {
             boot: BOOT,
         };
         let last = last.map(|day| day.parse().unwrap());
-        let day = business_day(later, clock, last).unwrap();
+        let day = day_of(later, clock, last).unwrap();
         assert_eq!(day.to_string(), expect);
     }
 
@@ -154,7 +158,7 @@ mod tests {
         let clock = HubClock::told("2026-11-20T10:00:00Z", moment("2026-11-20T10:00:00Z", 5));
         let mut later = moment("2026-11-25T10:00:00Z", 7);
         later.boot = Uuid::from_u128(2);
-        let day = business_day(later, clock, None).unwrap();
+        let day = day_of(later, clock, None).unwrap();
         assert_eq!(day.to_string(), "2026-11-25");
     }
 
@@ -162,6 +166,6 @@ mod tests {
     fn a_clock_out_of_range_is_an_error() {
         let mut never = moment("2026-11-25T10:00:00Z", 7);
         never.utc_ms = i64::MAX;
-        assert!(business_day(never, None, None).is_err());
+        assert!(day_of(never, None, None).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use canteen::{
-    AccountId, BusinessDay, ChipHolding, ChipIdentity, Contact, Decision, DeclineReason,
+    Account, AccountId, BusinessDay, ChipHolding, ChipIdentity, Contact, Decision, DeclineReason,
     LimitFacts, Money, OfflineRules, Purchase, PurchaseAmount, Spent, TopUpOutcome, decide,
 };
 use sync_proto::{Decline, EntryBody, Sale, SaleLine};
@@ -12,9 +12,9 @@ use uuid::Uuid;
 use crate::account::{
     AccountRow, ChipRow, Moved, OwnEntry, account_row, chip_by_uid, holding_by_uid, put_own,
 };
-use crate::book::{EntryRef, Page};
 use crate::error::LedgerError;
 use crate::moment::Moment;
+use crate::page::{EntryRef, Page};
 
 /// A tap that wants to pay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Page<'_> {
         let holding = ChipHolding {
             chip_status: chip.status,
             must_prove: chip.must_prove,
-            account: row.account(),
+            account: self.overlay.lay_over(row.account()),
         };
         let decision = decide(Some(&holding), identity, &purchase, self.rules);
         if request.ask_first && is_about_allowance(&decision) {
@@ -140,7 +140,7 @@ impl Page<'_> {
                 ask_for: Some(row.id),
             });
         }
-        let body = body(request, &chip, &row, decision);
+        let body = body(request, &chip, &holding.account, decision);
         let entry = self.append(request.id, &body, day, now)?;
         self.book(&row, &decision, request.amount.money(), day, entry.seq)?;
         Ok(Recorded {
@@ -245,7 +245,7 @@ impl Page<'_> {
 fn body(
     request: &PurchaseRequest,
     chip: &ChipRow,
-    row: &AccountRow,
+    account: &Account,
     decision: Decision,
 ) -> EntryBody {
     let amount = request.amount.money();
@@ -255,7 +255,7 @@ fn body(
             top_up,
             ..
         } => EntryBody::Sale(Sale {
-            account: row.id,
+            account: account.id,
             chip: chip.number,
             amount,
             lines: request.lines.clone(),
@@ -266,11 +266,11 @@ fn body(
         Decision::Decline { reason, top_up } => {
             let (limit, left) = figures(&reason);
             EntryBody::Decline(Decline {
-                account: row.id,
+                account: account.id,
                 chip: chip.number,
                 amount,
                 reason: reason.code().to_owned(),
-                balance: row.own.balance,
+                balance: account.balance,
                 limit,
                 left,
                 online: request.online,

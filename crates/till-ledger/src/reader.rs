@@ -1,8 +1,9 @@
 //! Reading beside the writer: what the cashier, the technician and the upload look at.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use canteen::{Account, AccountId, ChipId, ChipNumber, Status};
+use canteen::{Account, AccountId, BusinessDay, ChipId, ChipNumber, Money, Status};
 use rusqlite::{Connection, OptionalExtension, Row};
 use sync_proto::{
     Batch, EntryBody, EntryError, EntryHash, EntryHeader, EntryTexts, HolderRecord, ProductRecord,
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use crate::account::{account_row, money, status};
 use crate::book::{Identity, entry_at, read_entry, read_identity};
+use crate::day_report::{DayTotals, day_totals};
 use crate::error::LedgerError;
 use crate::{file, upload};
 
@@ -59,7 +61,7 @@ pub struct RecentEntry {
     pub header: EntryHeader,
     /// What happened; `None` for kinds of newer programs.
     pub body: Option<EntryBody>,
-    /// The entry that took this sale back, if one did.
+    /// The entry that took back what was left of this sale, if it is taken back wholly.
     pub voided_by: Option<u64>,
 }
 
@@ -142,7 +144,8 @@ impl Reader {
             };
             after = last.seq;
             for entry in tail {
-                if entry.texts.read_header()?.id == id {
+                let header = entry.texts.read_header();
+                if header.is_ok_and(|header| header.id == id) {
                     return Ok(Some(entry));
                 }
             }
@@ -171,24 +174,36 @@ impl Reader {
 
     /// The newest entries, newest first.
     pub fn recent(&self, limit: usize) -> Result<Vec<RecentEntry>, LedgerError> {
-        let mut voided = std::collections::HashMap::new();
+        let mut voided: HashMap<u64, (Money, u64)> = HashMap::new();
         let mut recent = Vec::new();
         for entry in self.entries(EntryRange::Before(u64::MAX), limit)? {
-            let header = entry.texts.read_header()?;
+            // A damaged entry has nothing to show.
+            let Ok(header) = entry.texts.read_header() else {
+                continue;
+            };
             let body = match entry.read() {
                 Ok((_, body)) => Some(body),
                 Err(EntryError::UnknownKind { .. }) => None,
-                Err(error) => return Err(error.into()),
+                Err(EntryError::Header(_) | EntryError::Body(_)) => continue,
             };
             if let Some(EntryBody::Void(void)) = &body {
-                voided.insert(void.of_seq, entry.seq);
+                let (sum, by) = voided
+                    .entry(void.of_seq)
+                    .or_insert((Money::ZERO, entry.seq));
+                *sum = sum.checked_add(void.amount).unwrap_or(*sum);
+                *by = entry.seq.max(*by);
             }
+            // Voids are younger than their sale, so they have been seen already.
+            let voids = voided.get(&entry.seq);
+            let whole = match &body {
+                Some(EntryBody::Sale(sale)) => voids.filter(|(sum, _)| *sum >= sale.amount),
+                Some(_) | None => None,
+            };
             recent.push(RecentEntry {
                 seq: entry.seq,
                 header,
                 body,
-                // A void is younger than its sale, so it has been seen already.
-                voided_by: voided.get(&entry.seq).copied(),
+                voided_by: whole.map(|(_, by)| *by),
             });
         }
         Ok(recent)
@@ -275,6 +290,11 @@ impl Reader {
     ) -> Result<Option<Batch>, LedgerError> {
         let most = (max_entries, max_bytes);
         upload::batch(&self.connection, &self.identity, acked, most, key, report)
+    }
+
+    /// The totals of a business day up to an entry.
+    pub fn day_totals(&self, day: BusinessDay, through_seq: u64) -> Result<DayTotals, LedgerError> {
+        day_totals(&self.connection, day, through_seq)
     }
 
     /// When an entry was written, by the till's wall clock (RFC 3339).

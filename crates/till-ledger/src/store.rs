@@ -2,20 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use canteen::OfflineRules;
 use sync_proto::{
-    Batch, Change, FeedPage, FeedPosition, FeedRecords, Head, SnapshotHeader, TillKey, TillReport,
+    Batch, Change, Denylist, FeedPage, FeedPosition, FeedRecords, Head, SnapshotHeader, TillKey,
+    TillReport,
 };
 use uuid::Uuid;
 
-use crate::book::{Book, EntryRef, Identity, StartRequest, Tip, Write, Written};
+use crate::book::{Book, Identity, Tip};
+use crate::clock::{ClockRequest, ClockState};
+use crate::day_report::{DayReport, ZRequest};
 use crate::error::LedgerError;
 use crate::feed::Applied;
 use crate::file::Lock;
 use crate::moment::Moment;
+use crate::page::{EntryRef, StartRequest, Write, Written};
 use crate::purchase::{PurchaseRequest, Recorded};
 use crate::reader::Reader;
+use crate::sibling::SiblingView;
 use crate::upload;
 use crate::void::{VoidRequest, Voided};
 
@@ -56,6 +62,10 @@ pub struct Progress {
     pub unknown_chips: u64,
     /// The last entry that asked for a top-up since the ledger was opened: must not wait.
     pub asked_for_top_up: u64,
+    /// How the wall clock is.
+    pub clock: ClockState,
+    /// How many damaged entries were found when the ledger was opened.
+    pub holes: u64,
     /// Whether sales can be written.
     pub journal: Journal,
 }
@@ -143,6 +153,13 @@ impl Store {
                 "Figures of accounts were wrong and were reckoned anew"
             );
         }
+        if !book.holes.is_empty() {
+            let entries = &book.holes;
+            tracing::error!(
+                ?entries,
+                "Entries are damaged; see the runbook page hole.md"
+            );
+        }
         if !crate::file::FLUSHES_WITH_FDATASYNC {
             tracing::warn!("SQLite was built without HAVE_FDATASYNC; every sale costs two flushes");
         }
@@ -187,42 +204,37 @@ impl Store {
         request: PurchaseRequest,
         now: Moment,
     ) -> Result<Recorded, LedgerError> {
-        match self.one(Write::Purchase(request), now)? {
-            Written::Purchase(recorded) => Ok(recorded),
-            Written::Void(_) | Written::Start(_) | Written::FeedAck(_) => {
-                Err(LedgerError::JournalUnavailable)
-            }
-        }
+        self.one(Write::Purchase(request), now)?.purchase()
     }
 
-    /// Takes a sale of the same day back.
+    /// Takes a sale of the same day back, or some pieces of it.
     pub fn void(&mut self, request: VoidRequest, now: Moment) -> Result<Voided, LedgerError> {
-        match self.one(Write::Void(request), now)? {
-            Written::Void(voided) => Ok(voided),
-            Written::Purchase(_) | Written::Start(_) | Written::FeedAck(_) => {
-                Err(LedgerError::JournalUnavailable)
-            }
-        }
+        self.one(Write::Void(request), now)?.void()
     }
 
     /// Records that the program started.
     pub fn start(&mut self, request: StartRequest, now: Moment) -> Result<EntryRef, LedgerError> {
-        match self.one(Write::Start(request), now)? {
-            Written::Start(entry) => Ok(entry),
-            Written::Purchase(_) | Written::Void(_) | Written::FeedAck(_) => {
-                Err(LedgerError::JournalUnavailable)
-            }
-        }
+        self.one(Write::Start(request), now)?.note()
     }
 
     /// Records that the hub's changes are applied as far as they are.
     pub fn feed_ack(&mut self, id: Uuid, now: Moment) -> Result<EntryRef, LedgerError> {
-        match self.one(Write::FeedAck(id), now)? {
-            Written::FeedAck(entry) => Ok(entry),
-            Written::Purchase(_) | Written::Void(_) | Written::Start(_) => {
-                Err(LedgerError::JournalUnavailable)
-            }
-        }
+        self.one(Write::FeedAck(id), now)?.note()
+    }
+
+    /// Records the totals of a day under the next number.
+    pub fn z_report(&mut self, request: ZRequest, now: Moment) -> Result<DayReport, LedgerError> {
+        self.one(Write::Z(request), now)?.z()
+    }
+
+    /// Looks at the clock and records what is wrong with it, or that a person says it is right;
+    /// `None` when there is nothing to tell.
+    pub fn check_clock(
+        &mut self,
+        request: ClockRequest,
+        now: Moment,
+    ) -> Result<Option<EntryRef>, LedgerError> {
+        self.one(Write::Clock(request), now)?.clock()
     }
 
     fn one(&mut self, write: Write, now: Moment) -> Result<Written, LedgerError> {
@@ -306,7 +318,7 @@ impl Store {
         records: &FeedRecords,
         now: Moment,
     ) -> Result<Applied, LedgerError> {
-        let applied = self.guarded(now, |book| book.apply_records(records))?;
+        let applied = self.guarded(now, |book| book.apply_records(records, now))?;
         self.count(applied);
         Ok(applied)
     }
@@ -321,6 +333,42 @@ impl Store {
         let applied = self.guarded(now, |book| book.apply_snapshot(header, changes, now))?;
         self.count(applied);
         Ok(applied)
+    }
+
+    /// Applies statuses that come ahead of everything else.
+    pub fn apply_denylist(&mut self, list: &Denylist, now: Moment) -> Result<Applied, LedgerError> {
+        let applied = self.guarded(now, |book| book.apply_denylist(list))?;
+        self.count(applied);
+        Ok(applied)
+    }
+
+    /// Erases everybody of whom the hub told.
+    pub fn forget_people(&mut self, now: Moment) -> Result<(), LedgerError> {
+        self.guarded(now, Book::forget_people)?;
+        self.progress.replica += 1;
+        Ok(())
+    }
+
+    /// Takes a run of entries that a sibling gave, if they are its own and continue what is known
+    /// of it; how many there were.
+    pub fn hear_sibling(&mut self, batch: &Batch) -> Result<usize, LedgerError> {
+        let book = self.book.as_mut().ok_or(LedgerError::JournalUnavailable)?;
+        let heard = book.siblings.hear(batch)?;
+        self.progress.replica += 1;
+        Ok(heard)
+    }
+
+    /// The canteen's other tills as far as they are known.
+    pub(crate) fn siblings(&self) -> Arc<SiblingView> {
+        let book = self.book.as_ref();
+        book.map(|book| Arc::clone(book.siblings.view()))
+            .unwrap_or_default()
+    }
+
+    /// Damaged entries among those that were looked at when the ledger was opened.
+    pub fn holes(&self) -> Vec<u64> {
+        let holes = self.book.iter().flat_map(|book| &book.holes);
+        holes.copied().collect()
     }
 
     fn count(&mut self, applied: Applied) {
@@ -501,6 +549,8 @@ fn progress(book: &Book, replica: u64, journal: Journal) -> Progress {
         replica,
         unknown_chips: tip.unknown_chips,
         asked_for_top_up: tip.asked_for_top_up,
+        clock: tip.clock.state,
+        holes: book.holes.len() as u64,
         journal,
     }
 }
@@ -509,7 +559,7 @@ fn progress(book: &Book, replica: u64, journal: Journal) -> Progress {
 fn unavailable(write: &Write) -> Result<Written, LedgerError> {
     match write {
         Write::Purchase(_) => Ok(Written::Purchase(Recorded::journal_unavailable())),
-        Write::Void(_) | Write::Start(_) | Write::FeedAck(_) => {
+        Write::Void(_) | Write::Start(_) | Write::FeedAck(_) | Write::Z(_) | Write::Clock(_) => {
             Err(LedgerError::JournalUnavailable)
         }
     }

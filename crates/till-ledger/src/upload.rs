@@ -4,10 +4,11 @@
 //! along with other things, because losing it only sends entries again.
 
 use rusqlite::Connection;
-use sync_proto::{Batch, Head, NumberedEntry, PROTO, TillKey, TillReport};
+use sync_proto::{Batch, EntryTexts, Head, Hole, NumberedEntry, PROTO, TillKey, TillReport};
 
-use crate::book::{Book, Identity, hash_at, read_entry};
+use crate::book::{Book, Identity, hash_at};
 use crate::error::LedgerError;
+use crate::hole::{Chain, HOLE, Link};
 
 /// The next entries after `acked` as a batch; `None` when there are none.
 ///
@@ -26,26 +27,42 @@ pub(crate) fn batch(
     let mut statement = connection.prepare_cached(
         "SELECT seq, header, body, hash FROM entry WHERE seq >= ?1 ORDER BY seq LIMIT ?2",
     )?;
-    let limit = i64::try_from(max_entries.max(1)).unwrap_or(i64::MAX);
-    let mut rows = statement.query((first_seq.cast_signed(), limit))?;
-    let (mut entries, mut bytes) = (Vec::new(), 0);
-    let (mut head, mut expected) = (None, first_seq);
-    let mut hash = prev_hash;
-    while let Some(row) = rows.next()? {
-        let (seq, texts, stored) = read_entry(row)?;
-        hash = identity.next(&hash, expected, &texts);
-        if seq != expected || stored != hash {
-            return Err(LedgerError::Corrupt { seq: expected });
+    let max_entries = max_entries.max(1);
+    // One more than is sent: what follows an entry tells whether it is whole.
+    let limit = i64::try_from(max_entries).map_or(i64::MAX, |most| most.saturating_add(1));
+    let rows = statement.query((first_seq.cast_signed(), limit))?;
+    let mut chain = Chain::new(identity, first_seq, prev_hash, rows)?;
+    let (mut entries, mut holes, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut head = None;
+    while entries.len() < max_entries
+        && let Some(link) = chain.next()?
+    {
+        let Link {
+            seq,
+            mut texts,
+            hash,
+            is_hole,
+        } = link;
+        if is_hole {
+            texts = EntryTexts {
+                header: String::new(),
+                body: String::new(),
+            };
+            holes.push(Hole {
+                seq,
+                hash,
+                reason: HOLE.to_owned(),
+            });
         }
         bytes += texts.header.len() + texts.body.len();
         if bytes > max_bytes && !entries.is_empty() {
+            holes.retain(|hole| hole.seq < seq);
             break;
         }
         entries.push(NumberedEntry { seq, texts });
         head = Some(Head { seq, hash });
-        expected += 1;
     }
-    drop(rows);
+    drop(chain);
     let Some(head) = head else { return Ok(None) };
     let last: i64 = connection.query_row("SELECT max(seq) FROM entry", [], |row| row.get(0))?;
     Ok(Some(Batch {
@@ -55,7 +72,7 @@ pub(crate) fn batch(
         first_seq,
         prev_hash,
         entries,
-        holes: Vec::new(),
+        holes,
         signature: head.sign(&identity.till, identity.epoch, key),
         head,
         report: TillReport {

@@ -10,8 +10,8 @@ use sync_proto::Head;
 use crate::account::{
     AccountRow, Moved, OwnEntry, SELECT_ACCOUNTS, own_entries_after, read_account,
 };
-use crate::book::read_entry;
 use crate::error::LedgerError;
+use crate::hole::Chain;
 use crate::reader::Reader;
 
 /// The result of checking a ledger.
@@ -28,8 +28,13 @@ pub struct Verification {
 /// Something that is wrong with a ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// The first entry that does not continue the chain. Nothing after it was looked at.
+    /// The first entry that is missing. Nothing after it was looked at.
     Broken {
+        /// Its number.
+        seq: u64,
+    },
+    /// An entry whose bytes are not those that were written; the chain goes on past it.
+    Hole {
         /// Its number.
         seq: u64,
     },
@@ -76,7 +81,8 @@ pub enum Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Finding::Broken { seq } => write!(f, "entry {seq} does not continue the hash chain"),
+            Finding::Broken { seq } => write!(f, "entry {seq} is missing from the hash chain"),
+            Finding::Hole { seq } => write!(f, "entry {seq} is damaged on the disk"),
             Finding::Unreadable { seq } => write!(f, "entry {seq} cannot be read"),
             Finding::Balance {
                 account,
@@ -127,7 +133,7 @@ impl Reader {
 
     fn verify_state(&self, walk: &mut Walk) -> Result<u64, LedgerError> {
         while walk.on(self, PIECE)? {}
-        if walk.is_broken() {
+        if walk.is_broken() || walk.has_holes() {
             // Figures that follow from entries mean nothing when the entries do not hold.
             return Ok(0);
         }
@@ -135,7 +141,7 @@ impl Reader {
         let overlaid = || rows.iter().filter(|row| row.has_overlay());
         let wanted: BTreeSet<AccountId> = overlaid().map(|row| row.id).collect();
         let after = overlaid().map(|row| row.incl_seq).min().unwrap_or(0);
-        let entries = own_entries_after(&self.connection, after, &wanted)?;
+        let entries = own_entries_after(&self.connection, after, &wanted, &BTreeSet::new())?;
         for row in &rows {
             let own = entries.get(&row.id).map_or(&[][..], Vec::as_slice);
             walk.compare(row, own)?;
@@ -175,18 +181,31 @@ impl Walk {
             "SELECT seq, header, body, hash FROM entry WHERE seq > ?1 ORDER BY seq LIMIT ?2",
         )?;
         let mut lookup = reader.connection.prepare_cached(ID_LEADS_TO)?;
-        let mut rows = statement.query((self.head.seq.cast_signed(), most))?;
+        // One more than is counted: what follows an entry tells whether it is whole.
+        let rows = statement.query((self.head.seq.cast_signed(), most + 1))?;
+        let first = self.head.seq + 1;
+        let mut chain = Chain::new(&reader.identity, first, self.head.hash, rows)?;
         let mut read = 0;
-        while let Some(row) = rows.next()? {
+        while read < most {
+            let link = match chain.next() {
+                Ok(Some(link)) => link,
+                Ok(None) => break,
+                Err(LedgerError::Corrupt { seq }) => {
+                    self.findings.push(Finding::Broken { seq });
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            };
             read += 1;
-            let (seq, texts, stored) = read_entry(row)?;
-            let expected = self.head.seq + 1;
-            let hash = reader.identity.next(&self.head.hash, expected, &texts);
-            if seq != expected || stored != hash {
-                self.findings.push(Finding::Broken { seq: expected });
-                return Ok(false);
+            let (seq, texts) = (link.seq, link.texts);
+            self.head = Head {
+                seq,
+                hash: link.hash,
+            };
+            if link.is_hole {
+                self.findings.push(Finding::Hole { seq });
+                continue;
             }
-            self.head = Head { seq, hash };
             match OwnEntry::read(seq, &texts) {
                 Ok(entry) => self.count(entry)?,
                 Err(_) => self.findings.push(Finding::Unreadable { seq }),
@@ -235,6 +254,11 @@ impl Walk {
             });
         }
         Ok(())
+    }
+
+    fn has_holes(&self) -> bool {
+        let hole = |finding: &Finding| matches!(finding, Finding::Hole { .. });
+        self.findings.iter().any(hole)
     }
 
     fn is_broken(&self) -> bool {

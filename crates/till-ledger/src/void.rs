@@ -1,21 +1,24 @@
-//! A void: a sale of the same till and day is taken back.
+//! A void: a sale of the same till and day is taken back, whole or by the piece.
 
 use canteen::{AccountId, Money};
-use sync_proto::{EntryBody, EntryTexts, Sale, Void};
+use sync_proto::{EntryBody, Sale, Void, VoidLine};
 use uuid::Uuid;
 
 use crate::account::{Moved, OwnEntry, account_row, put_own};
-use crate::book::{EntryRef, Page, prepare};
+use crate::book::{prepare, read_texts};
 use crate::error::LedgerError;
 use crate::moment::Moment;
+use crate::page::{EntryRef, Page};
 
-/// A cashier takes a sale back.
+/// A cashier takes a sale back, or some pieces of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VoidRequest {
     /// Made when the cashier asks; the same id again gives the recorded answer.
     pub id: Uuid,
     /// The id of the sale.
     pub of: Uuid,
+    /// The pieces to take back; empty is the whole sale, or what is left of it.
+    pub lines: Vec<VoidLine>,
 }
 
 /// A sale is taken back, on the medium.
@@ -33,6 +36,51 @@ pub struct Voided {
     pub replayed: bool,
 }
 
+/// A sale that may be taken back, and what was taken back of it before.
+struct Voidable {
+    seq: u64,
+    sale: Sale,
+    /// How many pieces are left of each line.
+    pieces: Vec<u32>,
+    /// How much money is left.
+    left: Money,
+}
+
+impl Voidable {
+    /// What taking back these pieces gives back.
+    fn amount(&mut self, lines: &[VoidLine]) -> Result<Money, LedgerError> {
+        if lines.is_empty() {
+            return Ok(self.left);
+        }
+        let range = LedgerError::Range {
+            account: self.sale.account,
+        };
+        let mut amounts = Vec::with_capacity(lines.len());
+        for wanted in lines {
+            let index = usize::try_from(wanted.line).unwrap_or(usize::MAX);
+            let left = self.pieces.get(index).copied().unwrap_or(0);
+            let after = left.checked_sub(wanted.quantity);
+            let line = self.sale.lines.get(index);
+            let (Some(line), Some(after), 1..) = (line, after, wanted.quantity) else {
+                return Err(LedgerError::NotSoMany {
+                    line: wanted.line,
+                    left,
+                    wanted: wanted.quantity,
+                });
+            };
+            amounts.push(line.unit_price.checked_mul(wanted.quantity));
+            if let Some(pieces) = self.pieces.get_mut(index) {
+                *pieces = after;
+            }
+        }
+        let amounts: Option<Vec<Money>> = amounts.into_iter().collect();
+        let amount = amounts.and_then(Money::checked_sum);
+        amount
+            .filter(|amount| *amount <= self.left && *amount > Money::ZERO)
+            .ok_or(range)
+    }
+}
+
 impl Page<'_> {
     pub(crate) fn void(
         &mut self,
@@ -42,40 +90,40 @@ impl Page<'_> {
         if let Some(seq) = self.find(request.id)? {
             return self.repeat_void(request, seq);
         }
-        let (of_seq, sale) = self.voidable(request.of, now)?;
-        let row = account_row(self.connection, sale.account)?;
+        let mut voidable = self.voidable(request.of, now)?;
+        let amount = voidable.amount(&request.lines)?;
+        let (of_seq, account) = (voidable.seq, voidable.sale.account);
+        let row = account_row(self.connection, account)?;
         let row = row.ok_or(LedgerError::Corrupt { seq: of_seq })?;
         let day = self.business_day(now)?;
         let own = row.own.after(&OwnEntry {
             seq: self.draft.head.seq + 1,
-            account: sale.account,
+            account,
             day,
-            what: Moved::Void(sale.amount),
+            what: Moved::Void(amount),
             asks_for_top_up: false,
         });
-        let own = own.ok_or(LedgerError::Range {
-            account: sale.account,
-        })?;
+        let own = own.ok_or(LedgerError::Range { account })?;
         let body = EntryBody::Void(Void {
-            lines: Vec::new(),
+            lines: request.lines.clone(),
             of: request.of,
             of_seq,
-            account: sale.account,
-            amount: sale.amount,
+            account,
+            amount,
             balance_after: own.balance,
         });
         let entry = self.append(request.id, &body, day, now)?;
-        put_own(self.connection, sale.account, &own)?;
+        put_own(self.connection, account, &own)?;
         Ok(Voided {
-            account: sale.account,
-            amount: sale.amount,
+            account,
+            amount,
             balance_after: own.balance,
             entry,
             replayed: false,
         })
     }
 
-    fn voidable(&self, of: Uuid, now: Moment) -> Result<(u64, Sale), LedgerError> {
+    fn voidable(&self, of: Uuid, now: Moment) -> Result<Voidable, LedgerError> {
         let no_such_sale = || LedgerError::NoSuchSale { of };
         let seq = self.find(of)?.ok_or_else(no_such_sale)?;
         let (header, body) = self.entry(seq)?.read()?;
@@ -89,42 +137,63 @@ impl Page<'_> {
                 today,
             });
         }
-        match self.voided_by(of, seq)? {
-            Some(seq) => Err(LedgerError::VoidedBefore { seq }),
-            None => Ok((seq, sale)),
+        let mut voidable = Voidable {
+            seq,
+            pieces: sale.lines.iter().map(|line| line.quantity).collect(),
+            left: sale.amount,
+            sale,
+        };
+        let mut last = seq;
+        for (seq, void) in self.voids_of(of, seq)? {
+            let account = void.account;
+            let left = voidable.left.checked_sub(void.amount);
+            voidable.left = left.ok_or(LedgerError::Range { account })?;
+            for line in &void.lines {
+                let index = usize::try_from(line.line).unwrap_or(usize::MAX);
+                if let Some(pieces) = voidable.pieces.get_mut(index) {
+                    *pieces = pieces.saturating_sub(line.quantity);
+                }
+            }
+            last = seq;
         }
+        if voidable.left <= Money::ZERO {
+            return Err(LedgerError::VoidedBefore { seq: last });
+        }
+        Ok(voidable)
     }
 
-    /// A void comes after its sale on the same day, so there is little to look through.
-    fn voided_by(&self, of: Uuid, after: u64) -> Result<Option<u64>, LedgerError> {
+    /// Voids come after their sale on the same day, so there is little to look through.
+    fn voids_of(&self, of: Uuid, after: u64) -> Result<Vec<(u64, Void)>, LedgerError> {
         let mut statement = prepare(
             self.connection,
             "SELECT seq, header, body FROM entry
              WHERE seq > ?1 AND instr(body, ?2) > 0 ORDER BY seq",
         )?;
         let mut rows = statement.query((after.cast_signed(), of.to_string()))?;
+        let mut voids = Vec::new();
         while let Some(row) = rows.next()? {
-            let texts = EntryTexts {
-                header: row.get(1)?,
-                body: row.get(2)?,
-            };
-            if matches!(texts.read(), Ok((_, EntryBody::Void(void))) if void.of == of) {
-                return Ok(Some(row.get::<_, i64>(0)?.cast_unsigned()));
+            let (seq, texts) = read_texts(row)?;
+            if let Ok((_, EntryBody::Void(void))) = texts.read()
+                && void.of == of
+            {
+                voids.push((seq, void));
             }
         }
-        Ok(None)
+        Ok(voids)
     }
 
     fn repeat_void(&self, request: &VoidRequest, seq: u64) -> Result<Voided, LedgerError> {
         let (_, body) = self.entry(seq)?.read()?;
         match body {
-            EntryBody::Void(void) if void.of == request.of => Ok(Voided {
-                account: void.account,
-                amount: void.amount,
-                balance_after: void.balance_after,
-                entry: self.reference(seq, request.id),
-                replayed: true,
-            }),
+            EntryBody::Void(void) if void.of == request.of && void.lines == request.lines => {
+                Ok(Voided {
+                    account: void.account,
+                    amount: void.amount,
+                    balance_after: void.balance_after,
+                    entry: self.reference(seq, request.id),
+                    replayed: true,
+                })
+            }
             EntryBody::Void(_)
             | EntryBody::Sale(_)
             | EntryBody::Decline(_)

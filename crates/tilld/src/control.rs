@@ -372,7 +372,9 @@ impl Control {
     }
 
     async fn void(&self, id: Uuid) -> Result<Answer, ErrorAnswer> {
-        let done = take_back(&self.ledger, id).await.map_err(ledger_error)?;
+        let done = take_back(&self.ledger, id, Vec::new())
+            .await
+            .map_err(ledger_error)?;
         let answer = void_answer(id, &done.voided);
         self.tell(Event::Voided(done)).await?;
         Ok(Answer::Void(Box::new(answer)))
@@ -418,7 +420,7 @@ fn condition(status: &LedgerStatus) -> Condition {
 
 fn first_bad(finding: &Finding) -> Option<FirstBad> {
     match finding {
-        Finding::Broken { seq } => Some(FirstBad {
+        Finding::Broken { seq } | Finding::Hole { seq } => Some(FirstBad {
             seq: *seq,
             what: finding.to_string(),
         }),

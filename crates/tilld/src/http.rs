@@ -293,7 +293,7 @@ async fn void(
     State(server): State<PageServer>,
     Posted(void): Posted<VoidSale>,
 ) -> Result<StatusCode, Problem> {
-    match take_back(&server.ledger, void.id).await {
+    match take_back(&server.ledger, void.id, Vec::new()).await {
         Ok(done) => {
             server.tell(Event::Voided(done)).await?;
             Ok(StatusCode::NO_CONTENT)

@@ -106,7 +106,14 @@ async fn sync_reads_and_acknowledges_beside_the_sales() {
     assert_eq!(applied.records, 1);
     let id = till.new_id();
     let voided = ledger
-        .void(VoidRequest { id, of: sale }, now)
+        .void(
+            VoidRequest {
+                id,
+                of: sale,
+                lines: Vec::new(),
+            },
+            now,
+        )
         .await
         .unwrap();
     assert_eq!(voided.balance_after, kr(600));

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed call is a failed test")]
 
+mod day_report;
 mod handle;
+mod hard_cases;
 mod model;
 mod offline_balance;
 mod record;
+mod siblings;
 mod sync;
 mod world;

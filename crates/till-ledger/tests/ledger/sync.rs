@@ -50,7 +50,7 @@ fn a_batch_has_at_least_one_entry_however_large() {
 }
 
 #[test]
-fn a_foreign_watermark_is_not_believed() {
+fn sy_09_a_watermark_with_a_foreign_hash_is_not_believed() {
     let mut till = Till::with(|_| {});
     till.sell(kr(1));
     let now = till.now;

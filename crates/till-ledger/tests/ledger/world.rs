@@ -209,7 +209,14 @@ impl Till {
     pub(crate) fn void(&mut self, of: Uuid) -> Result<Voided, LedgerError> {
         let id = self.new_id();
         let now = self.now;
-        self.store().void(VoidRequest { id, of }, now)
+        self.store().void(
+            VoidRequest {
+                id,
+                of,
+                lines: Vec::new(),
+            },
+            now,
+        )
     }
 
     pub(crate) fn balance(&mut self) -> Money {
