@@ -11,16 +11,18 @@ use sync_proto::{
     TillId,
 };
 
+use crate::branches::{Line, Place, begin_branch, move_branch, place};
 use crate::error::LedgerError;
 use crate::flags::{Origin, raise_flag};
 use crate::store::{HubLedger, hub_position};
-use crate::tills::{TillAccess, Watermark, move_watermark, note_report, watermark};
+use crate::tills::{TillAccess, Watermark, move_watermark, note_report, till_by_name, watermark};
+use crate::top_up_rules::TopUpRules;
 
 mod intake;
 mod sales;
 mod voids;
 
-use intake::Intake;
+use intake::{Intake, Reading};
 
 impl HubLedger {
     /// Stores and books what a till has sent, or says why nothing of it was stored.
@@ -30,21 +32,35 @@ impl HubLedger {
         batch: &Batch,
         now: Timestamp,
     ) -> Result<Result<BatchAnswer, BatchRefusal>, LedgerError> {
+        self.ingest_main(access, batch, Reading::Whole, now)
+    }
+
+    /// Stores what a till has sent without reading it, so that an entry which this program cannot
+    /// live with keeps no other back.
+    pub fn ingest_raw(
+        &mut self,
+        access: &TillAccess,
+        batch: &Batch,
+        now: Timestamp,
+    ) -> Result<Result<BatchAnswer, BatchRefusal>, LedgerError> {
+        self.ingest_main(access, batch, Reading::Nothing, now)
+    }
+
+    fn ingest_main(
+        &mut self,
+        access: &TillAccess,
+        batch: &Batch,
+        reading: Reading,
+        now: Timestamp,
+    ) -> Result<Result<BatchAnswer, BatchRefusal>, LedgerError> {
         let rules = self.top_up_rules.clone();
         let db = self.change()?;
         if batch.till != access.till {
             return Ok(Err(BatchRefusal::NotEnrolled));
         }
-        let Some(mark) = watermark(&db, &batch.till, batch.epoch)? else {
-            return Ok(Err(BatchRefusal::NotEnrolled));
-        };
-        // No ledger ever gets that long, and numbers beyond it cannot be stored.
-        if i64::try_from(batch.first_seq.saturating_add(batch.entries.len() as u64)).is_err() {
-            return Ok(Err(BatchRefusal::BadChain));
-        }
-        let hashes = match batch.verify(&mark.key) {
-            Ok(hashes) => hashes,
-            Err(error) => return Ok(Err(refusal(&error))),
+        let (mark, hashes) = match check(&db, batch)? {
+            Ok(checked) => checked,
+            Err(refusal) => return Ok(Err(refusal)),
         };
         let known = match known_entries(&db, batch, &hashes, &mark)? {
             Ok(known) => known,
@@ -54,38 +70,132 @@ impl HubLedger {
                 return Ok(Err(refusal));
             }
         };
-        let mut results: Vec<EntryResult> = batch.entries[..known]
-            .iter()
-            .map(|entry| EntryResult {
-                seq: entry.seq,
-                fate: EntryFate::Duplicate,
-            })
-            .collect();
-        let (fresh, hashes) = (&batch.entries[known..], &hashes[known..]);
-        let mut intake = Intake::begin(&db, access, batch.epoch, now)?;
-        results.extend(intake.take_all(fresh, hashes)?);
-        intake.finish(&rules)?;
-        let accepted = match fresh.last() {
-            Some(_) => batch.head,
-            None => Head {
+        let delivery = Delivery {
+            access,
+            batch,
+            hashes: &hashes,
+            line: Line::Main,
+            reading,
+            known,
+        };
+        let mut answer = delivery.store(&db, &rules, now)?;
+        if known == hashes.len() {
+            answer.accepted = Head {
                 seq: mark.seq,
                 hash: mark.hash,
-            },
-        };
-        if !fresh.is_empty() {
-            move_watermark(&db, &batch.till, batch.epoch, accepted.seq, accepted.hash)?;
+            };
         }
         note_report(&db, &batch.till, &batch.report, now)?;
-        let (hub_epoch, _) = hub_position(&db)?;
         db.commit()?;
-        Ok(Ok(BatchAnswer {
+        Ok(Ok(answer))
+    }
+
+    /// Stores and books entries of any epoch of a till, without its token: the signature over their
+    /// head is enough. What the main chain has no room for is kept in a branch.
+    pub fn ingest_branch(
+        &mut self,
+        batch: &Batch,
+        now: Timestamp,
+    ) -> Result<Result<BatchAnswer, BatchRefusal>, LedgerError> {
+        let rules = self.top_up_rules.clone();
+        let db = self.change()?;
+        let Some(access) = till_by_name(&db, &batch.till)? else {
+            return Ok(Err(BatchRefusal::NotEnrolled));
+        };
+        let (mark, hashes) = match check(&db, batch)? {
+            Ok(checked) => checked,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let (line, known) = match place(&db, batch, &hashes, &mark)? {
+            Place::On { line, known } => (line, known),
+            Place::Off { from, known } => {
+                let branch = begin_branch(&db, &access, batch.epoch, &from, now)?;
+                (Line::Branch(branch), known)
+            }
+            // Nothing can stand before the first entry but the beginning.
+            Place::Nowhere { .. } if batch.first_seq == 1 => {
+                return Ok(Err(BatchRefusal::BadChain));
+            }
+            Place::Nowhere { expected } => return Ok(Err(BatchRefusal::Gap { expected })),
+        };
+        let delivery = Delivery {
+            access: &access,
+            batch,
+            hashes: &hashes,
+            line,
+            reading: Reading::Whole,
+            known,
+        };
+        let answer = delivery.store(&db, &rules, now)?;
+        db.commit()?;
+        Ok(Ok(answer))
+    }
+}
+
+/// What the hub has of the batch's epoch, and the hashes of its entries, when they hold together.
+fn check(
+    db: &Connection,
+    batch: &Batch,
+) -> Result<Result<(Watermark, Vec<EntryHash>), BatchRefusal>, LedgerError> {
+    let Some(mark) = watermark(db, &batch.till, batch.epoch)? else {
+        return Ok(Err(BatchRefusal::NotEnrolled));
+    };
+    // No ledger ever gets that long, and numbers beyond it cannot be stored.
+    if i64::try_from(batch.first_seq.saturating_add(batch.entries.len() as u64)).is_err() {
+        return Ok(Err(BatchRefusal::BadChain));
+    }
+    Ok(match batch.verify(&mark.key) {
+        Ok(hashes) => Ok((mark, hashes)),
+        Err(error) => Err(refusal(&error)),
+    })
+}
+
+/// A checked batch, the chain that it belongs to, and how many of its entries are there already.
+struct Delivery<'a> {
+    access: &'a TillAccess,
+    batch: &'a Batch,
+    hashes: &'a [EntryHash],
+    line: Line,
+    reading: Reading,
+    known: usize,
+}
+
+impl Delivery<'_> {
+    /// Books what is new and moves the end of the chain.
+    fn store(
+        &self,
+        db: &Connection,
+        rules: &TopUpRules,
+        now: Timestamp,
+    ) -> Result<BatchAnswer, LedgerError> {
+        let Delivery { batch, line, .. } = *self;
+        let (known, fresh) = batch.entries.split_at(self.known);
+        let duplicates = known.iter().map(|entry| EntryResult {
+            seq: entry.seq,
+            fate: EntryFate::Duplicate,
+        });
+        let mut results: Vec<EntryResult> = duplicates.collect();
+        let mut intake = Intake::begin(db, self.access, batch.epoch, line, now)?;
+        intake.reading = self.reading;
+        intake.holes = &batch.holes;
+        results.extend(intake.take_all(fresh, &self.hashes[self.known..])?);
+        intake.finish(rules)?;
+        if !fresh.is_empty() {
+            let Head { seq, hash } = batch.head;
+            match line {
+                Line::Main => move_watermark(db, &batch.till, batch.epoch, seq, hash)?,
+                Line::Branch(branch) => move_branch(db, branch, &batch.head)?,
+            }
+        }
+        let (hub_epoch, _) = hub_position(db)?;
+        Ok(BatchAnswer {
             hub_epoch,
-            accepted,
+            accepted: batch.head,
             // No backup of the hub has been verified by this program, so nothing may be pruned.
             durable_through: 0,
             results,
             hub_time: now.to_string(),
-        }))
+        })
     }
 }
 
@@ -196,14 +306,8 @@ fn note_fork(
         return Ok(());
     };
     let known = db
-        .prepare_cached(
-            "SELECT 1 FROM flag WHERE code = 'fork' AND till = ?1 AND epoch = ?2 AND seq = ?3",
-        )?
-        .exists((
-            batch.till.as_str(),
-            batch.epoch.0.cast_signed(),
-            batch.head.seq.cast_signed(),
-        ))?;
+        .prepare_cached("SELECT 1 FROM flag WHERE code = 'fork' AND till = ?1 AND epoch = ?2")?
+        .exists((batch.till.as_str(), batch.epoch.0.cast_signed()))?;
     if known {
         return Ok(());
     }
@@ -214,8 +318,9 @@ fn note_fork(
         seq: Some(batch.head.seq),
     };
     let detail = format!(
-        "the till sent other entries under numbers that are stored already (agreed through \
-         {agreed_through}); its disk was copied or restored: enrol it anew"
+        "the till sent other entries up to {} under numbers that are stored already (epoch {}, agreed \
+         through {agreed_through}); its disk was copied or restored: enrol it anew",
+        batch.head.seq, batch.epoch
     );
     raise_flag(db, "fork", &origin, None, None, &detail, now)
 }

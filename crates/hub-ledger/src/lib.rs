@@ -17,6 +17,7 @@
 
 mod accounts;
 mod bookings;
+mod branches;
 mod ceilings;
 mod chips;
 mod deposits;

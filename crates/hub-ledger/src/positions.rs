@@ -13,10 +13,11 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 use sync_proto::{
-    AuthoriseRequest, Epoch, FeedPosition, FeedRecords, FeedRefusal, TillId, TillPosition,
+    AuthoriseRequest, Epoch, FeedPosition, FeedRecords, FeedRefusal, Head, TillId, TillPosition,
 };
 
 use crate::accounts::find_account;
+use crate::branches::left_main_at;
 use crate::ceilings::{ceiling_of, reissue, touch_all_accounts};
 use crate::error::LedgerError;
 use crate::feed::{account_change, account_version, touch_account};
@@ -260,6 +261,19 @@ fn check_position(
     if position.head_seq <= mark.seq && stored(position.head_seq)? != Some(position.head_hash)
         || position.acked_seq <= mark.seq && !agrees_on_acked
     {
+        return refused(FeedRefusal::Fork { agreed_through });
+    }
+    let heads = [
+        Head {
+            seq: position.head_seq,
+            hash: position.head_hash,
+        },
+        Head {
+            seq: position.acked_seq,
+            hash: position.acked_hash,
+        },
+    ];
+    if let Some(agreed_through) = left_main_at(db, &till.till, position.epoch, &heads)? {
         return refused(FeedRefusal::Fork { agreed_through });
     }
     if position.head_seq < mark.seq {

@@ -6,8 +6,8 @@ use canteen::{AccountId, BusinessDay, ChipId, Limits, Money, TopUpOutcome};
 use jiff::Timestamp;
 use sync_proto::{
     Batch, BatchAnswer, BatchRefusal, Decline, EnrolRequest, EntryBody, EntryHash, EntryHeader,
-    EntryTexts, Epoch, FeedPosition, Head, HeadSignature, NumberedEntry, PROTO, Sale, SaleLine,
-    TillId, TillKey, TillPosition, TillReport, Void,
+    EntryTexts, Epoch, FeedPosition, Head, HeadSignature, Hole, NumberedEntry, PROTO, Sale,
+    SaleLine, TillId, TillKey, TillPosition, TillReport, Void,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -207,6 +207,7 @@ impl Bed {
         TestTill {
             access: self.ledger.till_by_token(token).unwrap().unwrap(),
             seed,
+            copy: 0,
             feed: FeedPosition::default(),
             entries: Vec::new(),
             hashes: vec![EntryHash::genesis(&id, Epoch(1), &request.public_key)],
@@ -327,6 +328,8 @@ pub(crate) struct TestTill {
     /// What it writes into its entries.
     pub(crate) feed: FeedPosition,
     seed: u8,
+    /// Tells the ids of copies from each other.
+    copy: u64,
     entries: Vec<EntryTexts>,
     hashes: Vec<EntryHash>,
 }
@@ -342,6 +345,31 @@ impl Stranger {
 impl TestTill {
     pub(crate) fn stranger() -> Stranger {
         Stranger(TillKey::from_seed(&[99; 32]))
+    }
+
+    /// From now on it draws ids of its own, as a machine with a copied disk does.
+    pub(crate) fn become_a_copy(&mut self) {
+        self.copy = self.copy * 2 + 1;
+    }
+
+    /// Forgets what it has written after an entry, as a restored disk does.
+    pub(crate) fn cut_back_to(&mut self, seq: u64) {
+        self.entries.truncate(seq as usize);
+        self.hashes.truncate(seq as usize + 1);
+    }
+
+    /// Says that it cannot read an entry any more.
+    pub(crate) fn hole(&self, seq: u64) -> Hole {
+        Hole {
+            seq,
+            hash: self.hashes[seq as usize],
+            reason: "its check sum is wrong".to_owned(),
+        }
+    }
+
+    /// What it has written under a number.
+    pub(crate) fn texts(&self, seq: u64) -> EntryTexts {
+        self.entries[seq as usize - 1].clone()
     }
 
     pub(crate) fn last_seq(&self) -> u64 {
@@ -390,7 +418,11 @@ impl TestTill {
 
     fn entry_header(&self, kind: &str, at: Timestamp) -> EntryHeader {
         EntryHeader {
-            id: Uuid::from_u128(u128::from(self.seed) << 64 | u128::from(self.last_seq() + 1)),
+            id: Uuid::from_u128(
+                u128::from(self.seed) << 96
+                    | u128::from(self.copy) << 64
+                    | u128::from(self.last_seq() + 1),
+            ),
             ts: at.to_string(),
             bt: 1,
             boot: Uuid::nil(),

@@ -160,6 +160,11 @@ impl HubLedger {
     /// counting until it is retired.
     pub fn revoke_till(&mut self, till: &TillId, now: Timestamp) -> Result<(), LedgerError> {
         let db = self.change()?;
+        db.execute(
+            "INSERT INTO revoked_token (token_hash, till)
+             SELECT token_hash, id FROM till WHERE id = ?1 AND token_hash IS NOT NULL",
+            [till.as_str()],
+        )?;
         let changed = db.execute(
             "UPDATE till SET revoked_at = ?2, token_hash = NULL WHERE id = ?1",
             (till.as_str(), millis(now)),
@@ -206,6 +211,14 @@ impl HubReader {
         }))
     }
 
+    /// Whether an operator took this token away from the till.
+    pub fn is_revoked(&self, till: &TillId, token: Fingerprint) -> Result<bool, LedgerError> {
+        Ok(self
+            .db
+            .prepare_cached("SELECT 1 FROM revoked_token WHERE token_hash = ?1 AND till = ?2")?
+            .exists((token.0, till.as_str()))?)
+    }
+
     /// All tills within reach.
     pub fn list_tills(&self, reach: Reach) -> Result<Vec<TillRow>, LedgerError> {
         let mut statement = self.db.prepare_cached(
@@ -245,6 +258,27 @@ impl HubReader {
             .find(|row| row.id == *till);
         Ok(found.ok_or_else(|| Refusal::not_found("till", till))?)
     }
+}
+
+/// A till that is known by its name alone.
+pub(crate) fn till_by_name(
+    db: &Connection,
+    till: &TillId,
+) -> Result<Option<TillAccess>, LedgerError> {
+    Ok(db
+        .prepare_cached(
+            "SELECT t.canteen, c.tenant FROM till t JOIN canteen c ON c.id = t.canteen
+             WHERE t.id = ?1",
+        )?
+        .query_row([till.as_str()], |row| {
+            Ok(TillAccess {
+                till: till.clone(),
+                canteen: CanteenId(row.get(0)?),
+                tenant: TenantId(row.get(1)?),
+                seen_at: None,
+            })
+        })
+        .optional()?)
 }
 
 /// The watermark of an epoch, and the key that signs its heads.

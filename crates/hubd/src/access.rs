@@ -6,7 +6,7 @@ use axum::http::{Method, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hub_ledger::{Fingerprint, Reach, TillAccess};
-use sync_proto::BatchRefusal;
+use sync_proto::{BatchRefusal, TillId};
 
 use crate::problem::Problem;
 use crate::server::Hub;
@@ -36,18 +36,30 @@ impl FromRequestParts<Hub> for Till {
             .books
             .read(move |books| books.till_by_token(fingerprint))
             .await?;
-        let access = access.ok_or_else(not_enrolled)?;
-        let params = RawPathParams::from_request_parts(parts, hub).await;
-        let named = params.is_ok_and(|params| {
-            params
-                .iter()
-                .any(|pair| pair == ("till", access.till.as_str()))
-        });
-        if !named {
-            return Err(not_enrolled());
+        let named = till_in_path(parts, hub).await.ok_or_else(not_enrolled)?;
+        if let Some(access) = access {
+            return if access.till == named {
+                Ok(Till(access))
+            } else {
+                Err(not_enrolled())
+            };
         }
-        Ok(Till(access))
+        let revoked = hub
+            .books
+            .read(move |books| books.is_revoked(&named, fingerprint))
+            .await?;
+        Err(if revoked {
+            BatchRefusal::Revoked.into()
+        } else {
+            not_enrolled()
+        })
     }
+}
+
+async fn till_in_path(parts: &mut Parts, hub: &Hub) -> Option<TillId> {
+    let params = RawPathParams::from_request_parts(parts, hub).await.ok()?;
+    let (_, name) = params.iter().find(|(key, _)| *key == "till")?;
+    name.parse().ok()
 }
 
 /// An operator who has shown a token.

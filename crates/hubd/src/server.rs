@@ -90,10 +90,14 @@ fn router(hub: Hub) -> Router {
         .with_state(hub)
 }
 
-/// Unpacking takes memory, so only tills that have shown their token may send packed bodies.
+/// Unpacking takes memory, so only batches of entries may be packed; they have bounds.
 async fn unpack_batches_only(request: Request, next: Next) -> Response {
     let packed = request.headers().contains_key(header::CONTENT_ENCODING);
-    if packed && !request.uri().path().ends_with("/batches") {
+    let path = request.uri().path();
+    let batch = ["/batches", "/branch", "/raw"]
+        .iter()
+        .any(|end| path.ends_with(end));
+    if packed && !batch {
         return Problem::new("packed", "only batches may have a Content-Encoding").into_response();
     }
     next.run(request).await

@@ -218,8 +218,32 @@ async fn a_code_is_used_once_and_a_revoked_till_is_shut_out() {
     site.post("/v1/tills/kasse-1/revoke", Value::Null).await;
     let path = "/v1/tills/kasse-1/feed?hub_epoch=7&cursor=0";
     let refused = site.send(Method::GET, path, &till.token, &[], None).await;
-    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(site.balance(payer.0).await, 57_00);
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert!(refused.headers().contains_key(ANSWER_SIGNATURE));
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "revoked");
+    // Another machine takes its place; the first one is told the same, and what it has sold comes.
+    let (_, made) = site
+        .post("/v1/tills/kasse-1/enrolment-code", Value::Null)
+        .await;
+    let code = made["enrolment_code"].as_str().unwrap();
+    site.till("kasse-1", code, 9).await;
+    till.sell(payer, &[(1, "Banan", 3_00)]);
+    let batch = serde_json::to_string(&till.batch(1)).unwrap();
+    let send = async |to: &str, token: &str| {
+        let path = format!("/v1/tills/kasse-1/{to}");
+        let body = Some(batch.clone());
+        let response = site.send(Method::POST, &path, token, &[], body).await;
+        (response.status(), response.json::<Value>().await.unwrap())
+    };
+    let (status, problem) = send("batches", &till.token).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::FORBIDDEN, &json!("revoked"))
+    );
+    let (status, answer) = send("branch", "").await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(answer["accepted"]["seq"], 2);
+    assert_eq!(site.balance(payer.0).await, 54_00);
 }
 
 #[tokio::test]
@@ -285,7 +309,17 @@ async fn bodies_may_be_packed_but_not_without_bounds() {
     assert!(bomb.len() < 16_384);
     assert_eq!(send(bomb).await, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(send(cut).await, StatusCode::BAD_REQUEST);
-    assert_eq!(send(packed).await, StatusCode::OK);
+    assert_eq!(send(packed.clone()).await, StatusCode::OK);
+    let branch = site
+        .client
+        .post(format!("{}/v1/tills/kasse-1/branch", site.url))
+        .header("content-type", "application/json")
+        .header("content-encoding", "zstd")
+        .body(packed)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(branch.status(), StatusCode::OK);
     let answer = site
         .client
         .get(format!("{}/v1/tills/kasse-1/snapshot", site.url))

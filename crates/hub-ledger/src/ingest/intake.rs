@@ -6,11 +6,13 @@ use canteen::{AccountId, BusinessDay};
 use jiff::Timestamp;
 use rusqlite::Connection;
 use sync_proto::{
-    EntryBody, EntryError, EntryFate, EntryHash, EntryHeader, EntryResult, Epoch, NumberedEntry,
+    EntryBody, EntryError, EntryFate, EntryHash, EntryHeader, EntryResult, EntryTexts, Epoch, Hole,
+    NumberedEntry,
 };
 
 use crate::accounts::find_account;
 use crate::bookings::{BookingId, OwnAccount, own_account};
+use crate::branches::{Line, entry_by_id, has_branches, id_of, index_entry};
 use crate::ceilings::{acknowledge, reissue_and_tell};
 use crate::error::LedgerError;
 use crate::feed::touch_account;
@@ -26,6 +28,12 @@ pub(super) struct Intake<'a> {
     pub(super) db: &'a Connection,
     pub(super) access: &'a TillAccess,
     pub(super) epoch: Epoch,
+    pub(super) line: Line,
+    pub(super) reading: Reading,
+    /// The places of entries that the till has lost.
+    pub(super) holes: &'a [Hole],
+    /// Whether entries may have come before under other numbers.
+    pub(super) looks_up_ids: bool,
     pub(super) sales: AccountId,
     pub(super) today: BusinessDay,
     pub(super) now: Timestamp,
@@ -38,9 +46,20 @@ pub(super) struct Intake<'a> {
     pub(super) acknowledged: u64,
 }
 
+/// How much of the entries is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// All that is known here.
+    Whole,
+    /// Nothing.
+    Nothing,
+}
+
 /// What became of an entry, before it is told to the till.
 pub(super) enum Fate {
     Noted,
+    /// It came before, in another chain.
+    Known,
     Booked {
         booking: BookingId,
         account: Option<AccountId>,
@@ -57,12 +76,17 @@ impl<'a> Intake<'a> {
         db: &'a Connection,
         access: &'a TillAccess,
         epoch: Epoch,
+        line: Line,
         now: Timestamp,
     ) -> Result<Intake<'a>, LedgerError> {
         Ok(Intake {
             db,
             access,
             epoch,
+            line,
+            reading: Reading::Whole,
+            holes: &[],
+            looks_up_ids: has_branches(db, &access.till)?,
             sales: own_account(db, access.tenant, OwnAccount::TillSales(&access.till), now)?,
             today: BusinessDay::of(now),
             now,
@@ -85,23 +109,16 @@ impl<'a> Intake<'a> {
             .db
             .prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM journal")?
             .query_row([], |row| row.get(0))?;
-        self.db
-            .prepare_cached(
-                "INSERT INTO batch (till, epoch, first_seq, entries, first_id, received_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute((
-                self.access.till.as_str(),
-                self.epoch.0.cast_signed(),
-                first.seq.cast_signed(),
-                i64::try_from(entries.len()).unwrap_or(i64::MAX),
-                first_id,
-                millis(self.now),
-            ))?;
+        self.write_batch(first.seq, entries.len(), first_id)?;
         let mut results = Vec::with_capacity(entries.len());
         for ((entry, hash), id) in entries.iter().zip(hashes).zip(first_id..) {
             let fate = self.take(entry)?;
             self.write_journal(id, entry, hash, &fate)?;
+            if self.looks_up_ids
+                && let Some(named) = id_of(&entry.texts.header)
+            {
+                index_entry(self.db, &self.access.till, named, id)?;
+            }
             results.push(EntryResult {
                 seq: entry.seq,
                 fate: self.report(id, entry.seq, fate)?,
@@ -110,7 +127,107 @@ impl<'a> Intake<'a> {
         Ok(results)
     }
 
+    /// Notes where the entries stand.
+    fn write_batch(
+        &self,
+        first_seq: u64,
+        entries: usize,
+        first_id: i64,
+    ) -> Result<(), LedgerError> {
+        let entries = i64::try_from(entries).unwrap_or(i64::MAX);
+        let received_at = millis(self.now);
+        match self.line {
+            Line::Main => self
+                .db
+                .prepare_cached(
+                    "INSERT INTO batch (till, epoch, first_seq, entries, first_id, received_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute((
+                    self.access.till.as_str(),
+                    self.epoch.0.cast_signed(),
+                    first_seq.cast_signed(),
+                    entries,
+                    first_id,
+                    received_at,
+                ))?,
+            Line::Branch(branch) => self
+                .db
+                .prepare_cached(
+                    "INSERT INTO branch_batch (branch, first_seq, entries, first_id, received_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute((
+                    branch,
+                    first_seq.cast_signed(),
+                    entries,
+                    first_id,
+                    received_at,
+                ))?,
+        };
+        Ok(())
+    }
+
+    /// The till has lost the texts of an entry, and its hash is all that there is.
+    fn take_hole(&self, hole: &Hole) -> Result<Fate, LedgerError> {
+        let detail = format!(
+            "the till cannot read its entry {} any more: {}",
+            hole.seq, hole.reason
+        );
+        let origin = self.origin(hole.seq);
+        raise_flag(self.db, "hole", &origin, None, None, &detail, self.now)?;
+        Ok(Fate::Quarantined {
+            code: "hole",
+            detail,
+        })
+    }
+
+    fn origin(&self, seq: u64) -> Origin<'a> {
+        Origin {
+            tenant: self.access.tenant,
+            till: Some(self.access.till.as_str()),
+            epoch: Some(self.epoch),
+            seq: Some(seq),
+        }
+    }
+
+    /// What is to be done with an entry whose id came before.
+    fn recognise(&self, texts: &EntryTexts) -> Result<Option<Fate>, LedgerError> {
+        let Some(id) = id_of(&texts.header) else {
+            return Ok(None);
+        };
+        let Some(journal) = entry_by_id(self.db, &self.access.till, id)? else {
+            return Ok(None);
+        };
+        let same = self
+            .db
+            .prepare_cached("SELECT header = ?2 AND body = ?3 FROM journal WHERE id = ?1")?
+            .query_row((journal, &texts.header, &texts.body), |row| row.get(0))?;
+        if same {
+            return Ok(Some(Fate::Known));
+        }
+        Ok(Some(Fate::Quarantined {
+            code: "id_collision",
+            detail: format!("another entry came before under the id {id}"),
+        }))
+    }
+
     fn take(&mut self, entry: &NumberedEntry) -> Result<Fate, LedgerError> {
+        let lost = entry.texts.is_empty();
+        if let Some(hole) = self.holes.iter().find(|hole| hole.seq == entry.seq && lost) {
+            return self.take_hole(hole);
+        }
+        if self.looks_up_ids
+            && let Some(fate) = self.recognise(&entry.texts)?
+        {
+            return Ok(fate);
+        }
+        if self.reading == Reading::Nothing {
+            return Ok(Fate::Quarantined {
+                code: "raw",
+                detail: "the till could not bring it in otherwise; it was not read".to_owned(),
+            });
+        }
         let (header, body) = match entry.texts.read() {
             Ok(read) => read,
             Err(error) => return Ok(unreadable(&error)),
@@ -126,10 +243,12 @@ impl<'a> Intake<'a> {
             | EntryBody::ClockEvent(_) => Ok(Fate::Noted),
         }?;
         match &fate {
-            Fate::Noted | Fate::Booked { .. } if header.fc.hub_epoch == self.hub_epoch => {
+            Fate::Noted | Fate::Booked { .. }
+                if header.fc.hub_epoch == self.hub_epoch && self.line == Line::Main =>
+            {
                 self.acknowledged = self.acknowledged.max(header.fc.cursor);
             }
-            Fate::Noted | Fate::Booked { .. } | Fate::Quarantined { .. } => {}
+            Fate::Noted | Fate::Known | Fate::Booked { .. } | Fate::Quarantined { .. } => {}
         }
         Ok(fate)
     }
@@ -143,7 +262,7 @@ impl<'a> Intake<'a> {
     ) -> Result<(), LedgerError> {
         let booking = match fate {
             Fate::Booked { booking, .. } => Some(booking.0),
-            Fate::Noted | Fate::Quarantined { .. } => None,
+            Fate::Noted | Fate::Known | Fate::Quarantined { .. } => None,
         };
         self.db
             .prepare_cached(
@@ -163,14 +282,10 @@ impl<'a> Intake<'a> {
 
     /// Keeps what the operator should see and tells the till.
     fn report(&self, journal: i64, seq: u64, fate: Fate) -> Result<EntryFate, LedgerError> {
-        let origin = Origin {
-            tenant: self.access.tenant,
-            till: Some(self.access.till.as_str()),
-            epoch: Some(self.epoch),
-            seq: Some(seq),
-        };
+        let origin = self.origin(seq);
         match fate {
             Fate::Noted => Ok(EntryFate::Booked),
+            Fate::Known => Ok(EntryFate::Duplicate),
             Fate::Booked { flags, .. } if flags.is_empty() => Ok(EntryFate::Booked),
             Fate::Booked {
                 booking,

@@ -7,6 +7,7 @@ use sync_proto::{Decline, EntryHeader, Sale, StatusOf};
 use super::intake::{Fate, Intake};
 use crate::accounts::{AccountRow, find_account, write_spent};
 use crate::bookings::{BookingKind, Movement, OwnAccount, book, own_account};
+use crate::branches::Line;
 use crate::ceilings::count_gross;
 use crate::chips::find_chip;
 use crate::error::LedgerError;
@@ -66,8 +67,10 @@ impl Intake<'_> {
                 format!("account {} is not open in this canteen", sale.account),
             )),
             Some(account) => {
-                let till = &self.access.till;
-                count_gross(self.db, till, self.epoch, account.id, sale.amount, moved.id)?;
+                if self.line == Line::Main {
+                    let till = &self.access.till;
+                    count_gross(self.db, till, self.epoch, account.id, sale.amount, moved.id)?;
+                }
                 self.touched.insert(account.id.0, ());
                 if from == account.id {
                     flags.extend(self.count_sale(header, sale, account, moved.balance_after)?);

@@ -8,6 +8,7 @@ use super::intake::{Fate, Intake};
 use super::journal_id;
 use crate::accounts::{find_account, write_spent};
 use crate::bookings::{BookingId, BookingKind, Movement, OwnAccount, book, own_account};
+use crate::branches::entry_by_id;
 use crate::error::LedgerError;
 
 impl Intake<'_> {
@@ -99,7 +100,12 @@ impl Intake<'_> {
 
     /// The sale that a void takes back, if this till has sold it.
     fn sold(&self, void: &Void) -> Result<Option<Sold>, LedgerError> {
-        let Some(id) = journal_id(self.db, &self.access.till, self.epoch, void.of_seq)? else {
+        let till = &self.access.till;
+        let id = match self.looks_up_ids {
+            true => entry_by_id(self.db, till, void.of)?,
+            false => journal_id(self.db, till, self.epoch, void.of_seq)?,
+        };
+        let Some(id) = id else {
             return Ok(None);
         };
         let row: Option<(i64, i64, i64, i64, String)> = self

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod chips;
+mod entries;
 mod money_in;
 mod oversight;
 mod products;
@@ -30,6 +31,8 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
     OpenApiRouter::with_openapi(Api::openapi())
         .routes(routes!(till_link::enrol))
         .routes(routes!(till_link::push))
+        .routes(routes!(entries::branch))
+        .routes(routes!(entries::raw))
         .routes(routes!(till_link::feed))
         .routes(routes!(till_link::snapshot))
         .routes(routes!(till_link::authorise))

@@ -11,12 +11,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use sync_proto::{
     AuthoriseRequest, Batch, BatchAnswer, EnrolAnswer, EnrolRequest, EntryHash, FeedPage,
-    FeedPosition, IdentityError, PROTO, TillPosition,
+    FeedPosition, IdentityError, TillPosition,
 };
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 use utoipa::IntoParams;
 
+use super::entries::check_proto;
 use crate::access::Till;
 use crate::body::{Body, Query};
 use crate::problem::Problem;
@@ -64,12 +65,7 @@ pub(crate) async fn push(
     Till(access): Till,
     Body(batch): Body<Batch>,
 ) -> Result<Json<BatchAnswer>, Problem> {
-    if batch.proto != PROTO {
-        return Err(Problem::invalid(
-            "proto",
-            format!("this hub speaks version {PROTO}"),
-        ));
-    }
+    check_proto(&batch)?;
     let till = access.till.clone();
     let (entries, unsent) = (batch.entries.len(), batch.report.unsent);
     let answer = hub
