@@ -19,13 +19,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::auth::Keyring;
 use crate::outlet::Outlet;
 use crate::{EventSink, Reader, ReaderListing, ReaderName};
 use worker::PcscReader;
 
 /// Opens every contactless reader that pcscd lists, or only those whose name contains `only`
-/// (without the index that pcscd appends, in either case).
-pub fn spawn(only: Option<String>, sink: EventSink) -> PcscService {
+/// (without the index that pcscd appends, in either case). Chips prove themselves by the keys on
+/// `keyring`.
+pub fn spawn(only: Option<String>, keyring: Keyring, sink: EventSink) -> PcscService {
     let own_name = match &only {
         Some(pattern) => format!("pcsc:{pattern}"),
         None => "pcsc".to_owned(),
@@ -34,6 +36,7 @@ pub fn spawn(only: Option<String>, sink: EventSink) -> PcscService {
         outlet: Arc::new(Outlet::new(sink)),
         own_name: ReaderName(own_name.into()),
         only,
+        keyring,
         stopped: AtomicBool::new(false),
         readers: Mutex::default(),
         heartbeat: Mutex::new(Instant::now()),
@@ -86,6 +89,7 @@ struct Service {
     /// Under this name the service itself is told of while it has no reader.
     own_name: ReaderName,
     only: Option<String>,
+    keyring: Keyring,
     stopped: AtomicBool,
     readers: Mutex<BTreeMap<ReaderName, Arc<PcscReader>>>,
     /// When the watcher was last seen at work.

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use chip_keys::SiteKeys;
+
+use crate::auth::Keyring;
 use crate::pcsc::{self, PcscService};
 use crate::serial::{self, Protocol};
 use crate::{
@@ -13,6 +16,7 @@ use crate::{
 /// The readers of a till, opened together; dropping them stops their threads.
 pub struct Readers {
     sink: EventSink,
+    keyring: Keyring,
     services: Vec<PcscService>,
     lines: Vec<serial::SerialReader>,
 }
@@ -23,14 +27,15 @@ impl Readers {
     pub fn open(configs: impl IntoIterator<Item = ReaderConfig>, sink: EventSink) -> Readers {
         let mut readers = Readers {
             sink,
+            keyring: Keyring::default(),
             services: Vec::new(),
             lines: Vec::new(),
         };
         for config in configs {
-            let sink = Arc::clone(&readers.sink);
+            let (sink, keyring) = (Arc::clone(&readers.sink), readers.keyring.clone());
             let (protocol, path) = match config {
                 ReaderConfig::Pcsc { only } => {
-                    readers.services.push(pcsc::spawn(only, sink));
+                    readers.services.push(pcsc::spawn(only, keyring, sink));
                     continue;
                 }
                 ReaderConfig::Serial { path } => (Protocol::Own, path),
@@ -38,9 +43,16 @@ impl Readers {
                 ReaderConfig::Rdm6300 { path } => (Protocol::Rdm6300, path),
                 ReaderConfig::Twn4 { path, em4100 } => (Protocol::Twn4 { em4100 }, path),
             };
-            readers.lines.push(serial::open(protocol, path, sink));
+            readers
+                .lines
+                .push(serial::open(protocol, path, keyring, sink));
         }
         readers
+    }
+
+    /// The keys by which chips prove themselves from now on; none when empty.
+    pub fn put_keys(&self, keys: Vec<SiteKeys>) {
+        self.keyring.put(keys);
     }
 
     /// Every reader that is configured or connected, with its state.

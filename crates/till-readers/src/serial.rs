@@ -9,6 +9,7 @@ mod field;
 mod line;
 mod own;
 mod pn532;
+mod proof;
 mod rdm6300;
 mod twn4;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use crate::auth::Keyring;
 use crate::{EventSink, Reader, ReaderListing, ReaderName, Signal};
 pub use conversation::{Conversation, Happening};
 use line::Line;
@@ -58,13 +60,18 @@ impl Protocol {
         }
     }
 
-    /// The till's side of it, for a line that has just been opened.
+    /// The till's side of it, for a line that has just been opened, without keys for any chip.
     pub fn conversation(self, now: Instant) -> Box<dyn Conversation> {
+        self.proving_conversation(Keyring::default(), now)
+    }
+
+    /// The till's side of it, where chips prove themselves by the keys on the ring.
+    pub fn proving_conversation(self, keyring: Keyring, now: Instant) -> Box<dyn Conversation> {
         match self {
-            Protocol::Own => Box::new(own::OwnConversation::new(random(), now)),
-            Protocol::Pn532 => Box::new(pn532::Pn532::new(now)),
+            Protocol::Own => Box::new(own::OwnConversation::new(random(), keyring, now)),
+            Protocol::Pn532 => Box::new(pn532::Pn532::new(keyring, now)),
             Protocol::Rdm6300 => Box::new(rdm6300::Rdm6300::new(now)),
-            Protocol::Twn4 { em4100 } => Box::new(twn4::Twn4::new(em4100, now)),
+            Protocol::Twn4 { em4100 } => Box::new(twn4::Twn4::new(em4100, keyring, now)),
         }
     }
 }
@@ -77,8 +84,8 @@ pub struct SerialReader {
 }
 
 /// Opens a serial line and keeps opening it. Never fails and never waits.
-pub fn open(protocol: Protocol, path: PathBuf, sink: EventSink) -> SerialReader {
-    let line = Arc::new(Line::new(protocol, path, sink));
+pub fn open(protocol: Protocol, path: PathBuf, keyring: Keyring, sink: EventSink) -> SerialReader {
+    let line = Arc::new(Line::new(protocol, path, keyring, sink));
     let thread = thread::Builder::new()
         .name(format!("{}-reader", protocol.scheme()))
         .spawn({
@@ -93,8 +100,13 @@ pub fn open(protocol: Protocol, path: PathBuf, sink: EventSink) -> SerialReader 
 }
 
 /// As [`open`], for one reader alone.
-pub fn spawn(protocol: Protocol, path: PathBuf, sink: EventSink) -> Arc<dyn Reader> {
-    Arc::new(open(protocol, path, sink))
+pub fn spawn(
+    protocol: Protocol,
+    path: PathBuf,
+    keyring: Keyring,
+    sink: EventSink,
+) -> Arc<dyn Reader> {
+    Arc::new(open(protocol, path, keyring, sink))
 }
 
 impl SerialReader {

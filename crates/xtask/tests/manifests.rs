@@ -33,6 +33,7 @@ const PLACES: &[(&str, Place)] = &[
     ("hub-payments", Floor(2)),
     ("hub-portal", Floor(2)),
     ("sync-proto", Floor(1)),
+    ("chip-keys", Floor(1)),
     ("canteen", Floor(0)),
     ("firmware-proto", Floor(0)),
     ("simulation", Aside),

@@ -1,7 +1,9 @@
 //! Commands to the chip and what its status words mean (NTAG 424 DNA data sheet, section 10;
 //! native DESFire commands wrapped in ISO/IEC 7816-4, where 91xx carries the native status).
 
-use super::{Application, Exchange, ProofError, Step};
+use chip_keys::Application;
+
+use super::{Exchange, ProofError, Step};
 
 /// Selects the site's application on the chip.
 pub(super) fn select(

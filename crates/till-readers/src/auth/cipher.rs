@@ -7,7 +7,7 @@ use cmac::{Cmac, Mac};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::key::ChipKey;
+use chip_keys::ChipKey;
 
 /// A block of AES, a random number of a side, an initialisation vector.
 pub(super) type Block = [u8; 16];

@@ -4,8 +4,8 @@ use zeroize::Zeroizing;
 
 use super::apdu::{self, ADDITIONAL_FRAME, DONE, MORE};
 use super::cipher::{self, Block, ZERO_IV};
-use super::key::ChipKey;
 use super::{Exchange, ProofError, Step};
+use chip_keys::ChipKey;
 
 /// Both sides show that they know the key; gives the session's key. `rnd_a` must never have been
 /// used before.

@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 use super::apdu::{self, ADDITIONAL_FRAME, DONE, MORE};
 use super::cipher::{self, Block, ZERO_IV};
-use super::key::ChipKey;
 use super::{Exchange, ProofError, Step};
+use chip_keys::ChipKey;
 
 /// What a mutual authentication leaves on both sides.
 pub(super) struct Session {

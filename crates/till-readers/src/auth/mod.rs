@@ -16,24 +16,26 @@ mod apdu;
 mod cipher;
 mod ev1;
 mod ev2;
-mod key;
-mod site_keys;
+mod identify;
 pub mod ultralight;
 #[cfg(test)]
 mod vectors;
 #[cfg(test)]
-mod virtual_card;
+pub(crate) mod virtual_card;
 
 use std::fmt;
 
-use canteen::{ChipId, ChipIdError};
+use canteen::{ChipId, ChipIdError, KeyVersion};
+use chip_keys::{ChipKey, KeySet, SiteKeys};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::ChipFault;
 
-pub use key::ChipKey;
-pub use site_keys::{Application, KeySet, KeyVersion, ReadingKeys, SiteKeys, SiteKeysError};
+pub use identify::Keyring;
+#[cfg(test)]
+pub(crate) use identify::tests as tests_of_identify;
+pub(crate) use identify::{Proving, Shown, Turn, identify};
 
 /// Sends one command to the chip and waits for its whole answer, status included.
 pub type Exchange<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, ChipFault> + 'a;
@@ -242,6 +244,7 @@ const READING_KEY: u8 = 3;
 mod tests {
     use std::collections::BTreeMap;
 
+    use chip_keys::{Application, ReadingKeys};
     use proptest::prelude::*;
 
     use super::virtual_card::{self, VirtualCard};

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::cipher::{self, Block, ZERO_IV};
 use super::ev2::MAC_LABEL;
-use super::key::ChipKey;
 use super::{Exchange, ProofError, Step};
+use chip_keys::ChipKey;
 
 /// Which of the chip's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

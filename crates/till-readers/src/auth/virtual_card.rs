@@ -9,15 +9,17 @@ use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use crate::ChipFault;
 
 #[derive(Clone)]
-pub(super) struct VirtualCard {
-    pub(super) select: Vec<u8>,
+pub(crate) struct VirtualCard {
+    pub(crate) select: Vec<u8>,
     pub(super) uid: Vec<u8>,
-    pub(super) keys: Vec<[u8; 16]>,
+    pub(crate) keys: Vec<[u8; 16]>,
     /// The last random number; every challenge is one more.
     pub(super) random: u128,
     pub(super) transaction: [u8; 4],
     /// How often the card refused a reader.
     pub(super) refused: usize,
+    /// Knows the older authentication only.
+    pub(crate) is_ev1: bool,
     state: State,
 }
 
@@ -43,7 +45,7 @@ enum State {
 }
 
 impl VirtualCard {
-    pub(super) fn new(uid: &[u8], keys: Vec<[u8; 16]>) -> VirtualCard {
+    pub(crate) fn new(uid: &[u8], keys: Vec<[u8; 16]>) -> VirtualCard {
         VirtualCard {
             select: vec![0, 0xA4, 4, 0, 7, 0xD2, 0x76, 0, 0, 0x85, 1, 1, 0],
             uid: uid.to_vec(),
@@ -51,6 +53,7 @@ impl VirtualCard {
             random: 0x1111_2222_3333_4444_5555_6666_7777_8888,
             transaction: [0xDF, 0x05, 0x55, 0x22],
             refused: 0,
+            is_ev1: false,
             state: State::Idle,
         }
     }
@@ -60,7 +63,7 @@ impl VirtualCard {
         |command| Ok(self.handle(command))
     }
 
-    pub(super) fn handle(&mut self, command: &[u8]) -> Vec<u8> {
+    pub(crate) fn handle(&mut self, command: &[u8]) -> Vec<u8> {
         if command == self.select {
             self.state = State::Selected;
             return vec![if command[0] == 0 { 0x90 } else { 0x91 }, 0x00];
@@ -76,6 +79,7 @@ impl VirtualCard {
                 self.state = State::Idle;
                 vec![0x6D, 0x00]
             }
+            (0x71, ..) if self.is_ev1 => self.refuse(0x1C),
             (0x71, [number, 0], _) => self.challenge(*number, false),
             (0xAA, [number], _) => self.challenge(*number, true),
             (0xAF, token, State::ChallengedEv2 { key, rnd_b }) => {

@@ -2,9 +2,11 @@
 
 use std::ffi::CStr;
 
-use canteen::ChipId;
-use pcsc::{Card, Context, Disposition, Error, Protocols, ShareMode};
+use canteen::ChipIdentity;
+use chip_keys::SiteKeys;
+use pcsc::{Card, Context, Disposition, Error, Protocols, ShareMode, Transaction};
 
+use crate::auth::{self, Shown};
 use crate::{ChipFault, Signal};
 
 /// Why a command brought nothing, and whether another try may.
@@ -27,14 +29,62 @@ pub(super) enum Next {
     RetryAnew,
 }
 
-/// Asks the chip on `reader` for its UID, alone with it.
-pub(super) fn read_uid(
+/// Finds out who the chip on `reader` is, alone with it.
+pub(super) fn identify(
     context: &Context,
     reader: &CStr,
+    keys: &[SiteKeys],
     after: Disposition,
-) -> Result<ChipId, Trouble> {
-    let answer = exchange(context, reader, &READ_UID, after).map_err(Trouble::of)?;
-    uid_in(&answer)
+) -> Result<ChipIdentity, Trouble> {
+    let mut card = context
+        .connect(reader, ShareMode::Shared, Protocols::ANY)
+        .map_err(Trouble::of)?;
+    // Only chips with an operating system of their own are sent commands: what a reader makes of
+    // one for a storage chip differs from maker to maker.
+    let takes_apdus = !keys.is_empty() && has_system(&card);
+    let told = alone(&mut card, |transaction| {
+        let uid = uid_in(&transmit(transaction, &READ_UID).map_err(Trouble::of)?)?;
+        let shown = Shown { uid, takes_apdus };
+        identify_alone(transaction, keys, &shown)
+    });
+    leave(card, after);
+    told
+}
+
+/// As in [`identify`], within the transaction.
+fn identify_alone(
+    transaction: &Transaction<'_>,
+    keys: &[SiteKeys],
+    shown: &Shown,
+) -> Result<ChipIdentity, Trouble> {
+    let mut trouble = None;
+    let mut exchange = |command: &[u8]| match transmit(transaction, command) {
+        // A chip that is torn away leaves an empty answer, or one without its status.
+        Ok(answer) if answer.len() < STATUS => Err(ChipFault::HoldStill),
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            let met = trouble.insert(Trouble::of(error));
+            Err(met.fault.clone())
+        }
+    };
+    auth::identify(&mut exchange, keys, shown, &mut auth::os_random).map_err(|fault| {
+        let next = match fault {
+            ChipFault::Identity(_) => Next::Stop,
+            _ => Next::Retry,
+        };
+        trouble.unwrap_or(Trouble { fault, next })
+    })
+}
+
+/// Whether the answer to reset is not that of a storage chip (PC/SC part 3, 3.1.3.2.3.2).
+fn has_system(card: &Card) -> bool {
+    let Ok(status) = card.status2_owned() else {
+        return false;
+    };
+    !status
+        .atr()
+        .windows(STORAGE_CHIP.len())
+        .any(|part| part == STORAGE_CHIP)
 }
 
 /// Shows a signal on an ACR122U, which needs a chip in its field for it.
@@ -55,28 +105,40 @@ fn exchange(
     after: Disposition,
 ) -> Result<Vec<u8>, Error> {
     let mut card = context.connect(reader, ShareMode::Shared, Protocols::ANY)?;
-    let answer = transmit_alone(&mut card, command);
-    // A card that is merely dropped is reset, and a random UID would change by that.
-    if let Err((card, error)) = card.disconnect(after) {
-        tracing::debug!(%error, "Could not disconnect from a chip");
-        drop(card);
-    }
+    let answer = alone(&mut card, |transaction| transmit(transaction, command));
+    leave(card, after);
     answer
 }
 
-fn transmit_alone(card: &mut Card, command: &[u8]) -> Result<Vec<u8>, Error> {
+/// Talks to a chip while no other program may.
+fn alone<T, E: From<Error>>(
+    card: &mut Card,
+    talk: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+) -> Result<T, E> {
     let transaction = card.transaction()?;
-    let mut room = [0; LONGEST_ANSWER];
-    let answer = transaction.transmit(command, &mut room).map(<[u8]>::to_vec);
+    let told = talk(&transaction);
     if let Err((transaction, error)) = transaction.end(Disposition::LeaveCard) {
         tracing::debug!(%error, "Could not end a transaction");
         drop(transaction);
     }
-    answer
+    told
+}
+
+fn transmit(transaction: &Transaction<'_>, command: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut room = [0; LONGEST_ANSWER];
+    transaction.transmit(command, &mut room).map(<[u8]>::to_vec)
+}
+
+/// A card that is merely dropped is reset, and a random UID would change by that.
+fn leave(card: Card, after: Disposition) {
+    if let Err((card, error)) = card.disconnect(after) {
+        tracing::debug!(%error, "Could not disconnect from a chip");
+        drop(card);
+    }
 }
 
 /// The UID in the answer to [`READ_UID`]; a chip that is torn away leaves short and empty ones.
-fn uid_in(answer: &[u8]) -> Result<ChipId, Trouble> {
+fn uid_in(answer: &[u8]) -> Result<Vec<u8>, Trouble> {
     let weak = Trouble {
         fault: ChipFault::HoldStill,
         next: Next::Retry,
@@ -86,16 +148,19 @@ fn uid_in(answer: &[u8]) -> Result<ChipId, Trouble> {
     };
     match u16::from_be_bytes(*status) {
         0x9000 if uid.is_empty() => Err(weak),
-        0x9000 => ChipId::from_uid(uid).map_err(|error| Trouble {
-            fault: error.into(),
-            next: Next::Stop,
-        }),
+        0x9000 => Ok(uid.to_vec()),
         // "Operation failed" and "wrong length" of PC/SC part 3: seen with chips at the edge.
         0x6300 | 0x6282 | 0x6700 => Err(weak),
         status => Err(Trouble {
             fault: ChipFault::Unsupported { status },
             next: Next::Stop,
         }),
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble::of(error)
     }
 }
 
@@ -128,6 +193,10 @@ const READ_UID: [u8; 5] = [0xFF, 0xCA, 0x00, 0x00, 0x00];
 const ACR122_APPROVED: [u8; 9] = [0xFF, 0x00, 0x40, 0x0E, 0x04, 0x01, 0x00, 0x01, 0x01];
 /// Red, with two beeps of 200 ms.
 const ACR122_DECLINED: [u8; 9] = [0xFF, 0x00, 0x40, 0x0D, 0x04, 0x02, 0x02, 0x02, 0x01];
+/// The registered application of PC/SC in a storage chip's answer to reset.
+const STORAGE_CHIP: [u8; 5] = [0xA0, 0x00, 0x00, 0x03, 0x06];
+/// The status word's length.
+const STATUS: usize = 2;
 /// A short answer of ISO/IEC 7816-4 with its status word.
 const LONGEST_ANSWER: usize = 258;
 
@@ -139,8 +208,21 @@ mod tests {
 
     #[track_caller]
     fn check(answer: &[u8], expect: Result<&str, (ChipFault, Next)>) {
+        let claim = |uid| {
+            Shown {
+                uid,
+                takes_apdus: false,
+            }
+            .claim()
+        };
         let read = uid_in(answer)
-            .map(|chip| chip.to_string())
+            .and_then(|uid| {
+                claim(uid).map_err(|fault| Trouble {
+                    fault,
+                    next: Next::Stop,
+                })
+            })
+            .map(|identity| identity.chip().expect("a claim").to_string())
             .map_err(|trouble| (trouble.fault, trouble.next));
         assert_eq!(read, expect.map(str::to_owned), "{answer:02X?}");
     }

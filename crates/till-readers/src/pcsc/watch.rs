@@ -136,7 +136,12 @@ impl Watcher<'_> {
         let name = ReaderName(format!("pcsc:{}", listed.to_string_lossy()).into());
         self.service.outlet.announce(&name);
         let outlet = Arc::clone(&self.service.outlet);
-        let reader = PcscReader::start(name.clone(), listed.clone(), outlet);
+        let reader = PcscReader::start(
+            name.clone(),
+            listed.clone(),
+            self.service.keyring.clone(),
+            outlet,
+        );
         self.service.readers().insert(name, Arc::clone(&reader));
         self.readers.insert(listed, reader);
     }

@@ -12,6 +12,7 @@ use pcsc::{Context, Disposition, Scope};
 use super::command::{self, Next};
 use super::names;
 use super::stay::Field;
+use crate::auth::Keyring;
 use crate::outlet::Outlet;
 use crate::{ChipFault, Presence, Reader, ReaderEvent, ReaderName, Signal};
 
@@ -20,6 +21,7 @@ pub(super) struct PcscReader {
     name: ReaderName,
     /// What pcscd calls it.
     listed: CString,
+    keyring: Keyring,
     outlet: Arc<Outlet>,
     /// The chip in its field.
     pub(super) field: Field,
@@ -73,11 +75,17 @@ impl Reader for PcscReader {
 
 impl PcscReader {
     /// Starts the reader's thread.
-    pub(super) fn start(name: ReaderName, listed: CString, outlet: Arc<Outlet>) -> Arc<PcscReader> {
+    pub(super) fn start(
+        name: ReaderName,
+        listed: CString,
+        keyring: Keyring,
+        outlet: Arc<Outlet>,
+    ) -> Arc<PcscReader> {
         let (field, inbox) = (Field::default(), Mutex::default());
         let reader = Arc::new(PcscReader {
             name,
             listed,
+            keyring,
             outlet,
             field,
             inbox,
@@ -206,8 +214,8 @@ impl PcscReader {
                 fault = ChipFault::ReaderFaulty;
                 continue;
             };
-            match command::read_uid(connected, &self.listed, after) {
-                Ok(chip) => return Ok(ChipIdentity::Bare(chip)),
+            match command::identify(connected, &self.listed, &self.keyring.now(), after) {
+                Ok(identity) => return Ok(identity),
                 Err(trouble) => {
                     tracing::debug!(reader = %self.name, ?trouble, attempt, "Chip not read");
                     fault = trouble.fault;

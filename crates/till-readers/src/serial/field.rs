@@ -6,7 +6,16 @@ use std::time::{Duration, Instant};
 use canteen::{ChipId, ChipIdentity};
 
 use super::conversation::Happening;
+use crate::auth::Shown;
 use crate::{ChipFault, Presence};
+
+/// What one look into the field found, before anything is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Seen {
+    Nothing,
+    Chip(Shown),
+    Unusable(ChipFault),
+}
 
 /// What one look into the field showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +26,11 @@ pub(super) enum Sight {
 }
 
 impl Sight {
-    /// What the chips that one look found are together.
-    pub(super) fn of(mut found: Vec<Result<ChipId, ChipFault>>) -> Sight {
-        match (found.pop(), found.is_empty()) {
-            (None, _) => Sight::Empty,
-            (Some(Ok(chip)), true) => Sight::Chip(ChipIdentity::Bare(chip)),
-            (Some(Err(fault)), true) => Sight::Unusable(fault),
-            (Some(_), false) => Sight::Unusable(ChipFault::Several),
+    /// A chip that told who it is, or something that cannot be used.
+    pub(super) fn of(identity: Result<ChipIdentity, ChipFault>) -> Sight {
+        match identity {
+            Ok(identity) => Sight::Chip(identity),
+            Err(fault) => Sight::Unusable(fault),
         }
     }
 }
@@ -122,6 +129,16 @@ impl Field {
     pub(super) fn handle_time(&mut self, now: Instant) {
         let is_over = |read: &Read| now.saturating_duration_since(read.asked_at) > READ_TIME;
         self.answer_reads(&Err(ChipFault::ReaderFaulty), is_over);
+    }
+
+    /// Whether somebody asked, before that, who is there.
+    pub(super) fn is_asked(&self, before: Instant) -> bool {
+        self.reads.iter().any(|read| read.asked_at <= before)
+    }
+
+    /// Whether nothing is known to be there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.stay.is_none()
     }
 
     /// Nothing more can be said of the field.

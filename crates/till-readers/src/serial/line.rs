@@ -10,6 +10,7 @@ use serialport::{ClearBuffer, SerialPort, TTYPort};
 
 use super::Protocol;
 use super::conversation::{Conversation, Happening};
+use crate::auth::Keyring;
 use crate::outlet::Outlet;
 use crate::{
     ChipFault, EventSink, ReaderEvent, ReaderFault, ReaderListing, ReaderName, ReaderState, Signal,
@@ -20,6 +21,7 @@ pub(super) struct Line {
     protocol: Protocol,
     path: PathBuf,
     name: ReaderName,
+    keyring: Keyring,
     outlet: Outlet,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
@@ -33,7 +35,12 @@ struct Inbox {
 }
 
 impl Line {
-    pub(super) fn new(protocol: Protocol, path: PathBuf, sink: EventSink) -> Line {
+    pub(super) fn new(
+        protocol: Protocol,
+        path: PathBuf,
+        keyring: Keyring,
+        sink: EventSink,
+    ) -> Line {
         let name = ReaderName(format!("{}:{}", protocol.scheme(), path.display()).into());
         let outlet = Outlet::new(sink);
         outlet.announce(&name);
@@ -41,6 +48,7 @@ impl Line {
             protocol,
             path,
             name,
+            keyring,
             outlet,
             inbox: Mutex::default(),
             arrived: Condvar::new(),
@@ -128,7 +136,9 @@ impl Line {
 
     /// Talks until the line or the reader fails; says whether the reader ever answered.
     fn talk(&self, port: &mut (impl Read + Write)) -> (bool, ReaderFault) {
-        let mut conversation = self.protocol.conversation(Instant::now());
+        let mut conversation = self
+            .protocol
+            .proving_conversation(self.keyring.clone(), Instant::now());
         let conversation = conversation.as_mut();
         let mut worked = false;
         let fault = loop {

@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use canteen::{ChipId, ChipIdentity};
+use canteen::ChipIdentity;
 use firmware_proto::frame::{Decoder, Frame, MAX_WIRE, VERSION};
 use firmware_proto::message::{
     self, Chip, FieldState, FromDevice, FromHost, Identity, Nack, NackReason, Pattern, Technology,
-    capability,
+    capability, chip_flag,
 };
 
 use super::conversation::{Conversation, Happening};
+use crate::auth::{Keyring, Proving, Shown, Turn};
 use crate::{ChipFault, Presence, ReaderFault, Signal};
 
 /// One conversation, from the opening of a line to its end.
@@ -26,6 +27,9 @@ pub(super) struct OwnConversation {
     confirmations: VecDeque<u16>,
     last_event: u16,
     present: Option<Present>,
+    keyring: Keyring,
+    /// The first one is under way; a chip may come and be asked for at once.
+    proofs: VecDeque<Proof>,
     next_ping: Instant,
     lost_pings: u32,
     happened: VecDeque<Happening>,
@@ -37,6 +41,25 @@ struct Present {
     /// The number of the reader's event.
     tag: u16,
     presence: Presence,
+}
+
+/// A chip that proves itself before anything is told of it.
+struct Proof {
+    proving: Proving,
+    /// The number of the reader's event that told of the chip.
+    tag: u16,
+    purpose: Purpose,
+    /// What it is sent now.
+    command: Vec<u8>,
+}
+
+/// Why it proves itself.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// It came into the field.
+    Came { seen_at: Instant },
+    /// Somebody asked who is there.
+    Read(Read),
 }
 
 #[derive(Clone, Copy)]
@@ -58,12 +81,14 @@ enum Question {
     Hello,
     Ping,
     Read(Read),
+    /// The command of the proof under way.
+    Apdu,
     Show(Signal),
 }
 
 impl OwnConversation {
     /// A conversation over a line that has just been opened; `nonce` should be random.
-    pub(super) fn new(nonce: u32, now: Instant) -> OwnConversation {
+    pub(super) fn new(nonce: u32, keyring: Keyring, now: Instant) -> OwnConversation {
         OwnConversation {
             decoder: Decoder::new(),
             nonce,
@@ -75,6 +100,8 @@ impl OwnConversation {
             confirmations: VecDeque::new(),
             last_event: 0,
             present: None,
+            keyring,
+            proofs: VecDeque::new(),
             next_ping: now,
             lost_pings: 0,
             happened: VecDeque::new(),
@@ -109,6 +136,7 @@ impl Conversation for OwnConversation {
     fn handle_end(&mut self) {
         self.end_presence();
         self.refuse_reads(|_| true);
+        self.proofs.clear();
     }
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
@@ -118,13 +146,13 @@ impl Conversation for OwnConversation {
         }
         self.refuse_reads(|read| now.saturating_duration_since(read.asked_at) > READ_TIME);
         if let Some(asked) = &self.asked {
-            if now.saturating_duration_since(asked.sent_at) < ANSWER_TIME {
+            if now.saturating_duration_since(asked.sent_at) < asked.question.answer_time() {
                 return None;
             }
             if asked.times < asked.question.times() {
                 return self.send_again(now);
             }
-            self.give_up();
+            self.give_up(now);
         }
         let question = self.next_question(now)?;
         self.seq = self.seq.wrapping_add(1);
@@ -160,6 +188,13 @@ impl OwnConversation {
             },
             Question::Ping => FromHost::Ping { echo: nonce },
             Question::Read(_) => FromHost::Read,
+            Question::Apdu => {
+                let proof = self.proofs.front()?;
+                FromHost::Apdu {
+                    event: proof.tag,
+                    bytes: &proof.command,
+                }
+            }
             Question::Show(signal) => {
                 let (pattern, milliseconds) = pattern(signal);
                 FromHost::Feedback {
@@ -172,9 +207,13 @@ impl OwnConversation {
     }
 
     fn next_question(&mut self, now: Instant) -> Option<Question> {
-        let Some(reader) = &self.reader else {
+        if self.reader.is_none() {
             return self.fault.is_none().then_some(Question::Hello);
-        };
+        }
+        if self.poll_proof(now) {
+            return Some(Question::Apdu);
+        }
+        let reader = self.reader.as_ref()?;
         let shows = reader.capabilities & (capability::LIGHT | capability::BEEPER) != 0;
         if let Some(read) = self.reads.pop_front() {
             return Some(Question::Read(read));
@@ -190,7 +229,7 @@ impl OwnConversation {
     }
 
     /// The question was asked often enough.
-    fn give_up(&mut self) {
+    fn give_up(&mut self, now: Instant) {
         let Some(asked) = self.asked.take() else {
             return;
         };
@@ -203,6 +242,7 @@ impl OwnConversation {
                 }
             }
             Question::Read(read) => self.refuse(read),
+            Question::Apdu => self.finish_proof(Err(ChipFault::HoldStill), now),
             // The sale stands without light and sound.
             Question::Show(_) => {}
         }
@@ -236,7 +276,7 @@ impl OwnConversation {
             FromDevice::Field { state, event, chip } => {
                 if let Some(Question::Read(read)) = self.take_answered(frame.seq, message::FIELD) {
                     self.lost_pings = 0;
-                    self.answer_read(read, state, chip);
+                    self.handle_looked(read, state, event, chip);
                     self.handle_field_state(state, event);
                 }
             }
@@ -246,17 +286,22 @@ impl OwnConversation {
             FromDevice::Tag { event, age, chip } => {
                 if self.is_new(event) {
                     self.end_presence();
+                    self.give_up_proofs(|proof| proof.tag != event, now);
                     self.handle_tag(event, age, &chip, now);
                 }
             }
             FromDevice::Left { event, tag, .. } => {
-                if self.is_new(event) && self.present.as_ref().is_some_and(|now| now.tag == tag) {
-                    self.end_presence();
+                if self.is_new(event) {
+                    if self.present.as_ref().is_some_and(|now| now.tag == tag) {
+                        self.end_presence();
+                    }
+                    self.give_up_proofs(|proof| proof.tag == tag, now);
                 }
             }
             FromDevice::Multi { event, age, state } => {
                 if self.is_new(event) {
                     self.end_presence();
+                    self.give_up_proofs(|_| true, now);
                     if let Some(seen_at) = seen_at(age, now) {
                         let fault = field_fault(state);
                         self.happened
@@ -264,8 +309,18 @@ impl OwnConversation {
                     }
                 }
             }
+            FromDevice::Apdu { bytes, .. } => {
+                if self
+                    .take_answered(frame.seq, message::APDU_ANSWER)
+                    .is_some()
+                    && let Some(proof) = self.proofs.front_mut()
+                {
+                    self.lost_pings = 0;
+                    proof.proving.handle_answer(bytes.to_vec());
+                }
+            }
             // Asked for by nobody here.
-            FromDevice::Apdu { .. } | FromDevice::Booting => {}
+            FromDevice::Booting => {}
         }
     }
 
@@ -286,8 +341,10 @@ impl OwnConversation {
         let Some(asked) = self.asked.take_if(|asked| asked.seq == seq) else {
             return;
         };
-        if let Question::Read(read) = asked.question {
-            self.refuse(read);
+        match asked.question {
+            Question::Read(read) => self.refuse(read),
+            Question::Apdu => self.handle_refused_proof(nack.reason, now),
+            Question::Hello | Question::Ping | Question::Show(_) => {}
         }
         match (asked.question, nack.reason) {
             (Question::Hello, NackReason::Version { min, max }) => {
@@ -302,7 +359,7 @@ impl OwnConversation {
                 *self = OwnConversation {
                     happened,
                     signal,
-                    ..OwnConversation::new(!self.nonce, now)
+                    ..OwnConversation::new(!self.nonce, self.keyring.clone(), now)
                 };
             }
             (_, reason) => tracing::debug!(?reason, kind = nack.kind, "Reader refused"),
@@ -326,19 +383,128 @@ impl OwnConversation {
         let Some(seen_at) = seen_at(age, now) else {
             return;
         };
-        match identity(chip) {
-            Ok(identity) => {
+        self.tell_when_proven(chip, tag, Purpose::Came { seen_at });
+    }
+
+    /// Tells who a chip is, at once or when it has proven itself.
+    fn tell_when_proven(&mut self, chip: &Chip, tag: u16, purpose: Purpose) {
+        let shown = match self.shown(chip) {
+            Ok(shown) => shown,
+            Err(fault) => return self.tell(Err(fault), tag, purpose),
+        };
+        let keys = self.keyring.now();
+        if !shown.may_prove(&keys) {
+            return self.tell(shown.claim(), tag, purpose);
+        }
+        if tag == NO_EVENT {
+            // It lay there before the reader was greeted, and cannot be spoken to.
+            return self.tell(Err(ChipFault::HoldStill), tag, purpose);
+        }
+        self.proofs.push_back(Proof {
+            proving: Proving::new(keys, shown),
+            tag,
+            purpose,
+            command: Vec::new(),
+        });
+    }
+
+    /// Whether the chip that proves itself is to be sent something.
+    fn poll_proof(&mut self, now: Instant) -> bool {
+        let Some(proof) = self.proofs.front_mut() else {
+            return false;
+        };
+        match proof.proving.turn() {
+            Turn::Send(command) => {
+                proof.command = command;
+                true
+            }
+            Turn::Done(told) => {
+                self.finish_proof(told, now);
+                false
+            }
+        }
+    }
+
+    fn finish_proof(&mut self, told: Result<ChipIdentity, ChipFault>, now: Instant) {
+        let Some(Proof { tag, purpose, .. }) = self.proofs.pop_front() else {
+            return;
+        };
+        let is_late = |seen_at| now.saturating_duration_since(seen_at) > OLDEST_TAP;
+        match purpose {
+            // Whoever held it may be gone.
+            Purpose::Came { seen_at } if is_late(seen_at) => {
+                self.tell(Err(ChipFault::HoldStill), tag, purpose);
+            }
+            Purpose::Came { .. } | Purpose::Read(_) => self.tell(told, tag, purpose),
+        }
+    }
+
+    /// The chips are no longer there.
+    fn give_up_proofs(&mut self, is_over: impl Fn(&Proof) -> bool, now: Instant) {
+        for proof in self.take_proofs(is_over) {
+            self.proofs.push_front(proof);
+            self.finish_proof(Err(ChipFault::HoldStill), now);
+        }
+    }
+
+    /// What is on its way to a chip whose proof is taken answers nothing any more.
+    fn take_proofs(&mut self, is_over: impl Fn(&Proof) -> bool) -> VecDeque<Proof> {
+        if self.proofs.front().is_some_and(&is_over) {
+            self.asked
+                .take_if(|asked| matches!(asked.question, Question::Apdu));
+        }
+        let (over, going_on): (VecDeque<Proof>, VecDeque<Proof>) =
+            self.proofs.drain(..).partition(is_over);
+        self.proofs = going_on;
+        over
+    }
+
+    fn handle_refused_proof(&mut self, reason: NackReason, now: Instant) {
+        match (reason, self.proofs.front()) {
+            (NackReason::NotSupported | NackReason::UnknownKind, Some(proof)) => {
+                let claim = proof.proving.shown().claim();
+                self.finish_proof(claim, now);
+            }
+            _ => self.finish_proof(Err(ChipFault::HoldStill), now),
+        }
+    }
+
+    fn tell(&mut self, told: Result<ChipIdentity, ChipFault>, tag: u16, purpose: Purpose) {
+        let happening = match (purpose, told) {
+            (Purpose::Read(Read { token, .. }), identity) => {
+                Happening::ReadAgain { token, identity }
+            }
+            (Purpose::Came { seen_at }, Ok(identity)) => {
                 let presence = Presence::next();
                 self.present = Some(Present { tag, presence });
-                self.happened.push_back(Happening::Came {
+                Happening::Came {
                     presence,
                     identity,
                     seen_at,
-                });
+                }
             }
-            Err(fault) => self
-                .happened
-                .push_back(Happening::Unreadable { fault, seen_at }),
+            (Purpose::Came { seen_at }, Err(fault)) => Happening::Unreadable { fault, seen_at },
+        };
+        self.happened.push_back(happening);
+    }
+
+    /// Only type A has identifiers that are known to stay: those of type B are drawn anew, and
+    /// others are no chips of a canteen.
+    fn shown(&self, chip: &Chip) -> Result<Shown, ChipFault> {
+        let lets_through = self
+            .reader
+            .as_ref()
+            .is_some_and(|reader| reader.capabilities & capability::APDU != 0);
+        match chip.technology {
+            Technology::Iso14443A => Ok(Shown {
+                uid: chip.uid.as_slice().to_vec(),
+                takes_apdus: lets_through && chip.flags & chip_flag::TAKES_COMMANDS != 0,
+            }),
+            Technology::Iso14443B
+            | Technology::Felica
+            | Technology::Iso15693
+            | Technology::Em4100
+            | Technology::Other(_) => Err(ChipFault::Technology),
         }
     }
 
@@ -359,15 +525,12 @@ impl OwnConversation {
         asked.map(|asked| asked.question)
     }
 
-    fn answer_read(&mut self, read: Read, state: FieldState, chip: Option<Chip>) {
-        let identity = match chip {
-            Some(chip) => identity(&chip),
-            None => Err(field_fault(state)),
-        };
-        self.happened.push_back(Happening::ReadAgain {
-            token: read.token,
-            identity,
-        });
+    fn handle_looked(&mut self, read: Read, state: FieldState, event: u16, chip: Option<Chip>) {
+        let purpose = Purpose::Read(read);
+        match chip {
+            Some(chip) => self.tell_when_proven(&chip, event, purpose),
+            None => self.tell(Err(field_fault(state)), event, purpose),
+        }
     }
 
     fn refuse(&mut self, read: Read) {
@@ -389,6 +552,15 @@ impl OwnConversation {
             self.asked = None;
             self.refuse(read);
         }
+        let late = self.take_proofs(|proof| match &proof.purpose {
+            Purpose::Read(read) => is_over(read),
+            Purpose::Came { .. } => false,
+        });
+        for proof in late {
+            if let Purpose::Read(read) = proof.purpose {
+                self.refuse(read);
+            }
+        }
         let (over, waiting): (VecDeque<Read>, VecDeque<Read>) =
             self.reads.drain(..).partition(is_over);
         self.reads = waiting;
@@ -407,7 +579,15 @@ impl Question {
     fn times(self) -> u32 {
         match self {
             Question::Hello | Question::Read(_) | Question::Show(_) => 3,
-            Question::Ping => 1,
+            // A chip that heard a step of a proof twice would refuse the second.
+            Question::Ping | Question::Apdu => 1,
+        }
+    }
+
+    fn answer_time(self) -> Duration {
+        match self {
+            Question::Apdu => APDU_TIME,
+            Question::Hello | Question::Ping | Question::Read(_) | Question::Show(_) => ANSWER_TIME,
         }
     }
 
@@ -417,21 +597,9 @@ impl Question {
             Question::Hello => message::HELLO_ANSWER,
             Question::Ping => message::PONG,
             Question::Read(_) => message::FIELD,
+            Question::Apdu => message::APDU_ANSWER,
             Question::Show(_) => message::FEEDBACK_SHOWN,
         }
-    }
-}
-
-/// Only type A has identifiers that are known to stay: those of type B are drawn anew, and others
-/// are no chips of a canteen.
-fn identity(chip: &Chip) -> Result<ChipIdentity, ChipFault> {
-    match chip.technology {
-        Technology::Iso14443A => Ok(ChipIdentity::Bare(ChipId::from_uid(chip.uid.as_slice())?)),
-        Technology::Iso14443B
-        | Technology::Felica
-        | Technology::Iso15693
-        | Technology::Em4100
-        | Technology::Other(_) => Err(ChipFault::Technology),
     }
 }
 
@@ -471,6 +639,10 @@ fn encode(message: &FromHost<'_>, seq: u8) -> Option<Vec<u8>> {
 }
 
 const ANSWER_TIME: Duration = Duration::from_millis(250);
+/// A chip may take its time over a step of a proof.
+const APDU_TIME: Duration = Duration::from_secs(1);
+/// In place of an event's number: the chip was not told of.
+const NO_EVENT: u16 = 0;
 const PING_PERIOD: Duration = Duration::from_secs(1);
 const PINGS_TO_LOSE: u32 = 3;
 const OLDEST_TAP: Duration = Duration::from_secs(1);
@@ -485,13 +657,18 @@ mod tests {
     use firmware_proto::message::Bytes;
 
     use super::*;
+    use crate::auth::tests_of_identify::{card, site};
+    use crate::auth::virtual_card::VirtualCard;
     use crate::serial::field::words;
+    use chip_keys::Application;
 
     /// A till and a reader, joined by a line that a test can damage; time is counted, not waited.
     struct Bench {
         till: OwnConversation,
         reader: Device,
         field: Field,
+        /// What answers commands in the field.
+        card: Option<VirtualCard>,
         shown: Vec<Pattern>,
         start: Instant,
         elapsed: u32,
@@ -501,7 +678,7 @@ mod tests {
         told: Vec<Happening>,
     }
 
-    struct Radio<'a>(Field, &'a mut Vec<Pattern>);
+    struct Radio<'a>(Field, &'a mut Vec<Pattern>, Option<&'a mut VirtualCard>);
 
     impl Hardware for Radio<'_> {
         fn scan(&mut self) -> Field {
@@ -510,8 +687,10 @@ mod tests {
         fn show(&mut self, pattern: Pattern, _: u16) {
             self.1.push(pattern);
         }
-        fn exchange(&mut self, _: &[u8], _: &mut [u8]) -> Option<usize> {
-            None
+        fn exchange(&mut self, command: &[u8], answer: &mut [u8]) -> Option<usize> {
+            let said = self.2.as_mut()?.handle(command);
+            answer.get_mut(..said.len())?.copy_from_slice(&said);
+            Some(said.len())
         }
         fn enter_boot(&mut self) -> bool {
             false
@@ -522,9 +701,10 @@ mod tests {
         fn new() -> Bench {
             let start = Instant::now() + Duration::from_secs(3600);
             Bench {
-                till: OwnConversation::new(42, start),
+                till: OwnConversation::new(42, Keyring::default(), start),
                 reader: device(1),
                 field: Field::Empty,
+                card: None,
                 shown: Vec::new(),
                 start,
                 elapsed: 0,
@@ -565,7 +745,7 @@ mod tests {
                 if self.elapsed.is_multiple_of(50) {
                     self.reader.handle_field(self.field, self.elapsed);
                 }
-                let mut radio = Radio(self.field, &mut self.shown);
+                let mut radio = Radio(self.field, &mut self.shown, self.card.as_mut());
                 let mut wire = [0; MAX_WIRE];
                 for byte in self.to_reader.drain(..) {
                     let answer = self
@@ -613,12 +793,16 @@ mod tests {
     }
 
     fn device(boot_id: u32) -> Device {
+        device_that_can(boot_id, capability::LIGHT | capability::APDU)
+    }
+
+    fn device_that_can(boot_id: u32, capabilities: u32) -> Device {
         Device::new(Identity {
             version: 0,
             firmware: [1, 0, 0],
             hardware: 1,
             serial: [0; 12],
-            capabilities: capability::LIGHT,
+            capabilities,
             boot_id,
             max_payload: 0,
         })
@@ -866,6 +1050,97 @@ mod tests {
         bench.run_over(1500, |_, to_till| to_till.clear());
         bench.run(1500);
         assert_eq!(bench.told(), "came 72BF9961, left");
+    }
+
+    /// A till with keys, and a reader that lets a chip of the site prove itself.
+    fn proving_bench() -> Bench {
+        let mut bench = Bench::new();
+        let keyring = Keyring::default();
+        keyring.put(vec![site(Application::ntag_424())]);
+        bench.till = OwnConversation::new(42, keyring, bench.start);
+        bench.card = Some(card());
+        bench.run(100);
+        assert_eq!(bench.told(), "opened 1.0.0");
+        bench
+    }
+
+    /// The site's chip, showing a random UID.
+    fn hidden_chip() -> Field {
+        let Field::One(chip) = chip(Technology::Iso14443A, &[8, 1, 2, 3]) else {
+            panic!("one chip")
+        };
+        Field::One(Chip {
+            flags: chip_flag::TAKES_COMMANDS,
+            ..chip
+        })
+    }
+
+    #[test]
+    fn a_chip_that_proves_itself_is_told_by_its_real_uid() {
+        let mut bench = proving_bench();
+        bench.field = hidden_chip();
+        bench.run(500);
+        assert_eq!(bench.told(), "came 04958CAA5C5E80 proven");
+        bench.read_again(1);
+        bench.run(300);
+        assert_eq!(bench.told(), "again 1 04958CAA5C5E80 proven");
+        bench.field = Field::Empty;
+        bench.run(500);
+        assert_eq!(bench.told(), "left");
+    }
+
+    #[test]
+    fn a_chip_that_does_not_know_its_key_has_failed() {
+        let mut bench = proving_bench();
+        bench.card.as_mut().unwrap().keys[3] = [0x77; 16];
+        bench.field = hidden_chip();
+        bench.run(500);
+        assert_eq!(bench.told(), "came failed");
+        bench.card = Some(card());
+        bench.read_again(1);
+        bench.run(300);
+        assert_eq!(bench.told(), "again 1 04958CAA5C5E80 proven");
+    }
+
+    #[test]
+    fn a_chip_that_leaves_while_it_proves_itself_was_not_held_still() {
+        let mut bench = proving_bench();
+        bench.field = hidden_chip();
+        bench.card = None;
+        bench.run(500);
+        assert_eq!(bench.told(), "unreadable HoldStill");
+        bench.read_again(1);
+        bench.run(300);
+        assert_eq!(bench.told(), "again 1 HoldStill");
+    }
+
+    #[test]
+    fn a_step_of_a_proof_is_never_sent_twice() {
+        let mut bench = proving_bench();
+        bench.field = hidden_chip();
+        let mut sent = 0;
+        bench.run_over(900, |to_reader, to_till| {
+            let is = |line: &[u8], kind| line.windows(2).any(|two| two == [VERSION, kind]);
+            sent += u32::from(is(to_reader, message::APDU));
+            if is(to_till, message::APDU_ANSWER) {
+                to_till.clear();
+            }
+        });
+        // Seen by the line twice, on its way and at its end.
+        assert_eq!(sent, 1);
+        bench.run(1500);
+        assert_eq!(bench.told(), "unreadable HoldStill");
+    }
+
+    #[test]
+    fn without_leave_to_send_commands_a_chip_is_who_it_claims_to_be() {
+        let mut bench = proving_bench();
+        bench.reader = device_that_can(2, capability::LIGHT);
+        bench.run(1500);
+        assert_eq!(bench.told(), "opened 1.0.0");
+        bench.field = hidden_chip();
+        bench.run(300);
+        assert_eq!(bench.told(), "unreadable Identity(Random)");
     }
 
     #[test]

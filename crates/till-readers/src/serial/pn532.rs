@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::conversation::{Conversation, Happening};
 use super::field::Field;
+use super::proof::Prover;
+use crate::auth::Keyring;
 use crate::{ReaderFault, Signal};
 use frame::{Decoder, Frame};
 
@@ -20,6 +22,7 @@ use frame::{Decoder, Frame};
 pub(super) struct Pn532 {
     decoder: Decoder,
     field: Field,
+    prover: Prover,
     asked: Option<Asked>,
     next: Command,
     /// Nothing is sent before that.
@@ -41,7 +44,7 @@ struct Asked {
     deadline: Instant,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Command {
     /// SAMConfiguration, with the bytes before it that wake the chip from its sleep after power-up.
     Wake,
@@ -51,15 +54,18 @@ enum Command {
     Retries,
     /// InListPassiveTarget.
     Look,
+    /// InDataExchange with the chip that was found.
+    Exchange(Vec<u8>),
     /// InRelease of all.
     Release,
 }
 
 impl Pn532 {
-    pub(super) fn new(now: Instant) -> Pn532 {
+    pub(super) fn new(keyring: Keyring, now: Instant) -> Pn532 {
         Pn532 {
             decoder: Decoder::default(),
             field: Field::new(),
+            prover: Prover::new(keyring),
             asked: None,
             next: Command::Wake,
             quiet_until: now,
@@ -82,7 +88,11 @@ impl Pn532 {
 
     /// The command has failed as often as it may. What the chip may still be doing is ended.
     fn give_up(&mut self, now: Instant) -> Vec<u8> {
-        self.asked = None;
+        let asked = self.asked.take();
+        if asked.is_some_and(|asked| matches!(asked.command, Command::Exchange(_))) {
+            self.prover.handle_answer(None, &mut self.field, now);
+            self.next = Command::Release;
+        }
         self.failures += 1;
         let silence = now.saturating_duration_since(self.last_answer);
         if self.failures >= FAILURES_TO_LOSE && silence >= TIME_TO_LOSE {
@@ -105,9 +115,12 @@ impl Pn532 {
             // Neither needs to be waited for any longer.
             Frame::Nack | Frame::Refusal => asked.deadline = now,
             Frame::Answer(code, data) => {
-                if asked.is_acknowledged && code == asked.command.answer() {
-                    let (command, begun_at) = (asked.command, asked.begun_at);
-                    self.asked = None;
+                if asked.is_acknowledged
+                    && code == asked.command.answer()
+                    && let Some(Asked {
+                        command, begun_at, ..
+                    }) = self.asked.take()
+                {
                     self.failures = 0;
                     self.last_answer = now;
                     self.handle_answer(command, &data, begun_at, now);
@@ -127,18 +140,33 @@ impl Pn532 {
             }
             Command::Retries | Command::Release => Command::Look,
             Command::Look => {
-                let sight = target::sight(data);
                 let has_chips = data.first().is_some_and(|count| *count > 0);
-                self.field.handle_look(sight, begun_at, now);
+                self.prover
+                    .handle_seen(target::seen(data), &mut self.field, begun_at, now);
                 if has_chips {
-                    Command::Release
+                    self.next_exchange(now)
                 } else {
                     Command::Look
                 }
             }
+            Command::Exchange(_) => {
+                self.prover
+                    .handle_answer(target::exchanged(data), &mut self.field, now);
+                self.next_exchange(now)
+            }
         };
         if self.next == Command::Look && !self.field.is_unsettled() {
             self.quiet_until = now + PAUSE;
+        }
+    }
+}
+
+impl Pn532 {
+    /// What the chip that was found is sent next; in the end it is released.
+    fn next_exchange(&mut self, now: Instant) -> Command {
+        match self.prover.poll_command(&mut self.field, now) {
+            Some(command) => Command::Exchange(command),
+            None => Command::Release,
         }
     }
 }
@@ -184,13 +212,13 @@ impl Conversation for Pn532 {
             if now < asked.deadline {
                 return None;
             }
-            if asked.times < TIMES {
+            if asked.times < asked.command.times() {
                 return self.send(now);
             }
             return Some(self.give_up(now));
         }
         self.asked = Some(Asked {
-            command: self.next,
+            command: self.next.clone(),
             begun_at: now,
             times: 0,
             is_acknowledged: false,
@@ -209,7 +237,8 @@ impl Conversation for Pn532 {
 }
 
 impl Command {
-    fn encode(self) -> Option<Vec<u8>> {
+    fn encode(&self) -> Option<Vec<u8>> {
+        let exchange;
         let command: &[u8] = match self {
             // Normal mode, no time limit, no interrupt line.
             Command::Wake => &[0x14, 0x01, 0x00, 0x00],
@@ -218,27 +247,50 @@ impl Command {
             Command::Retries => &[0x32, 0x05, 0xFF, 0x01, 0x02],
             // At most two, type A at 106 kbit/s.
             Command::Look => &[0x4A, 0x02, 0x00],
+            Command::Exchange(command) => {
+                exchange = [&[0x40, FIRST_TARGET], &command[..]].concat();
+                &exchange
+            }
             Command::Release => &[0x52, 0x00],
         };
         let frame = frame::encode(command)?;
         Some(match self {
             Command::Wake => [&WAKE_UP[..], &frame].concat(),
-            Command::Firmware | Command::Retries | Command::Look | Command::Release => frame,
+            Command::Firmware
+            | Command::Retries
+            | Command::Look
+            | Command::Exchange(_)
+            | Command::Release => frame,
         })
     }
 
+    /// How often it is sent. A chip that heard a step of a proof twice would refuse the second.
+    fn times(&self) -> u32 {
+        match self {
+            Command::Exchange(_) => 1,
+            Command::Wake
+            | Command::Firmware
+            | Command::Retries
+            | Command::Look
+            | Command::Release => TIMES,
+        }
+    }
+
     /// The code of its answer.
-    fn answer(self) -> u8 {
+    fn answer(&self) -> u8 {
         match self {
             Command::Wake => 0x15,
             Command::Firmware => 0x03,
             Command::Retries => 0x33,
             Command::Look => 0x4B,
+            Command::Exchange(_) => 0x41,
             Command::Release => 0x53,
         }
     }
 }
 
+/// The chip's number of the only target in its field.
+const FIRST_TARGET: u8 = 0x01;
 /// As libnfc sends it: two bytes to wake the UART, then time for the oscillator.
 const WAKE_UP: [u8; 16] = [0x55, 0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// The chip takes 15 ms; adapters and small computers take more.
@@ -257,7 +309,11 @@ const TIME_TO_LOSE: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
 pub(in crate::serial) mod tests {
+    use chip_keys::Application;
+
     use super::*;
+    use crate::auth::tests_of_identify::{card, site};
+    use crate::auth::virtual_card::VirtualCard;
     use crate::serial::field::words;
 
     pub(in crate::serial) fn hex(text: &str) -> Vec<u8> {
@@ -275,7 +331,7 @@ pub(in crate::serial) mod tests {
         fn new() -> Bench {
             let now = Instant::now();
             Bench {
-                till: Pn532::new(now),
+                till: Pn532::new(Keyring::default(), now),
                 now,
             }
         }
@@ -298,10 +354,14 @@ pub(in crate::serial) mod tests {
         /// The next bytes that the till sends, in 500 ms.
         #[track_caller]
         fn expect(&mut self, bytes: &str) {
+            assert_eq!(self.sent(), hex(bytes));
+        }
+
+        #[track_caller]
+        fn sent(&mut self) -> Vec<u8> {
             for _ in 0..100 {
                 if let Some(sent) = self.till.poll_transmit(self.now) {
-                    assert_eq!(sent, hex(bytes));
-                    return;
+                    return sent;
                 }
                 self.now += Duration::from_millis(5);
             }
@@ -466,6 +526,105 @@ pub(in crate::serial) mod tests {
         bench.say(&[ACK, "0000FF03FDD55300D800"]);
         bench.look(FOUR);
         assert_eq!(bench.told(), "again 7 72BF9961");
+    }
+
+    /// Through an opening where chips must prove themselves.
+    fn proving_bench() -> Bench {
+        let mut bench = Bench::open();
+        let keyring = Keyring::default();
+        keyring.put(vec![site(Application::ntag_424())]);
+        bench.till.prover = Prover::new(keyring);
+        bench
+    }
+
+    /// Passes what the till sends to a chip on, until it releases it.
+    #[track_caller]
+    fn exchange(bench: &mut Bench, card: &mut VirtualCard) -> usize {
+        for exchanges in 0.. {
+            let sent = bench.sent();
+            // Frame, D4, 40, the target's number, and a checksum with its end.
+            let [0, 0, 0xFF, _, _, 0xD4, 0x40, 1, command @ .., _, 0] = &sent[..] else {
+                assert_eq!(sent, hex("0000FF03FDD45200DA00"));
+                bench.say(&[ACK, "0000FF03FDD55300D800"]);
+                return exchanges;
+            };
+            let said = [&[0xD5, 0x41, 0][..], &card.handle(command)].concat();
+            let length = said.len() as u8;
+            let sum = said.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+            let frame = [
+                &[0, 0, 0xFF, length, length.wrapping_neg()][..],
+                &said,
+                &[sum.wrapping_neg(), 0],
+            ];
+            let frame: String = frame
+                .concat()
+                .iter()
+                .map(|byte| format!("{byte:02X}"))
+                .collect();
+            bench.say(&[ACK, &frame]);
+        }
+        unreachable!()
+    }
+
+    /// One chip that shows the random UID 083A5C11 and takes commands.
+    const HIDDEN: &str = "0000FF12EED54B010103442004083A5C11067577810280CF00";
+
+    #[test]
+    fn a_chip_that_proves_itself_is_told_by_its_real_uid() {
+        let (mut bench, mut card) = (proving_bench(), card());
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        assert_eq!(exchange(&mut bench, &mut card), 6);
+        assert_eq!(bench.told(), "came 04958CAA5C5E80 proven");
+        // It lies there, and is not asked again.
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        assert_eq!(exchange(&mut bench, &mut card), 0);
+        // Somebody asks who is there.
+        bench.till.handle_read_again(7, bench.now);
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        assert_eq!(exchange(&mut bench, &mut card), 6);
+        assert_eq!(bench.told(), "again 7 04958CAA5C5E80 proven");
+        bench.look(NONE);
+        bench.look(NONE);
+        assert_eq!(bench.told(), "left");
+    }
+
+    #[test]
+    fn a_chip_that_does_not_know_its_key_has_failed_and_is_not_asked_over_and_over() {
+        let (mut bench, mut card) = (proving_bench(), card());
+        card.keys[3] = [0x77; 16];
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        exchange(&mut bench, &mut card);
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        assert_eq!(exchange(&mut bench, &mut card), 0);
+        assert_eq!(bench.told(), "came failed");
+    }
+
+    #[test]
+    fn a_chip_that_leaves_while_it_proves_itself_was_not_held_still() {
+        let mut bench = proving_bench();
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        bench.sent();
+        // Time-out of the chip.
+        bench.say(&[ACK, "0000FF03FDD54101E900"]);
+        bench.expect("0000FF03FDD45200DA00");
+        assert_eq!(bench.told(), "unreadable HoldStill");
+    }
+
+    #[test]
+    fn a_step_of_a_proof_is_never_sent_twice() {
+        let mut bench = proving_bench();
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        bench.sent();
+        bench.expect("0000FF00FF00");
+        bench.expect("0000FF03FDD45200DA00");
+        assert_eq!(bench.told(), "unreadable HoldStill");
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! is taken for something seen now.
 //!
 //! SearchMultiTag counts chips of ISO/IEC 14443 type A. A firmware that does not have it is asked
-//! with SearchTag, which shows one of several chips. EM4100 chips are looked for only when the
+//! with SearchTag, which shows one of several chips. A chip that was found is selected, and what
+//! proves it goes through the reader as it is (ISO14443_4_TDX). EM4100 chips are looked for only when the
 //! configuration says so, since anybody can copy them.
 
 mod answer;
@@ -17,10 +18,14 @@ mod line;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use canteen::ChipIdentity;
+
 use super::conversation::{Conversation, Happening};
-use super::field::{Field, Sight};
-use crate::{ReaderFault, Signal};
-use answer::{Answer, Found};
+use super::field::{Field, Seen, Sight};
+use super::proof::Prover;
+use crate::auth::{Keyring, Shown};
+use crate::{ChipFault, ReaderFault, Signal};
+use answer::{Answer, Found, Tag};
 use line::{Check, Decoder};
 
 /// A conversation with the reader.
@@ -28,6 +33,9 @@ pub(super) struct Twn4 {
     em4100: bool,
     decoder: Decoder,
     field: Field,
+    prover: Prover,
+    /// What the chip that proves itself is sent next.
+    talk: Option<Command>,
     /// As found out from the answer to the version.
     check: Option<Check>,
     tries: u32,
@@ -60,7 +68,7 @@ struct Asked {
     deadline: Instant,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Command {
     /// Only the end of a line: ends what another program may have begun.
     LineEnd,
@@ -76,6 +84,12 @@ enum Command {
     Several,
     /// SearchTag.
     Single,
+    /// ISO14443A_SelectTag, by the UID that it shows.
+    Select(Vec<u8>),
+    /// ISO14443A_GetSAK of the selected chip.
+    Sak,
+    /// ISO14443_4_TDX with the selected chip.
+    Exchange(Vec<u8>),
     LightOn(u8),
     LightOff(u8),
     /// Hertz and milliseconds.
@@ -83,11 +97,13 @@ enum Command {
 }
 
 impl Twn4 {
-    pub(super) fn new(em4100: bool, now: Instant) -> Twn4 {
+    pub(super) fn new(em4100: bool, keyring: Keyring, now: Instant) -> Twn4 {
         let mut twn4 = Twn4 {
             em4100,
             decoder: Decoder::default(),
             field: Field::new(),
+            prover: Prover::new(keyring),
+            talk: None,
             check: None,
             tries: 0,
             counts: true,
@@ -130,6 +146,9 @@ impl Twn4 {
         if let Some(command) = self.setup.pop_front() {
             return Some(command);
         }
+        if let Some(command) = self.talk.take() {
+            return Some(command);
+        }
         if let Some(search) = self
             .look
             .as_mut()
@@ -146,7 +165,8 @@ impl Twn4 {
 
     fn begin_look(&mut self, now: Instant) -> Command {
         let (first, second) = match (self.counts, self.em4100) {
-            (true, true) => (Command::Several, Some(Command::Single)),
+            // In this order, so that a chip that is found is still in the reader's field.
+            (true, true) => (Command::Single, Some(Command::Several)),
             (true, false) => (Command::Several, None),
             (false, _) => (Command::Single, None),
         };
@@ -159,8 +179,8 @@ impl Twn4 {
     }
 
     fn send(&mut self, command: Command, now: Instant) -> Vec<u8> {
-        let check = match command {
-            Command::Version(check) => check,
+        let check = match &command {
+            Command::Version(check) => *check,
             _ => self.check.unwrap_or(Check::None),
         };
         if command == Command::LineEnd {
@@ -168,7 +188,10 @@ impl Twn4 {
         } else {
             self.decoder = Decoder::default();
             let deadline = now + command.answer_time();
-            self.asked = Some(Asked { command, deadline });
+            self.asked = Some(Asked {
+                command: command.clone(),
+                deadline,
+            });
         }
         line::encode(&command.bytes(), check)
     }
@@ -187,6 +210,9 @@ impl Twn4 {
             Command::Types { .. } | Command::Lights => self.setup.push_front(command),
             // The sale stands without light and sound.
             Command::LightOn(_) | Command::LightOff(_) | Command::Beep(..) => {}
+            Command::Select(_) | Command::Sak | Command::Exchange(_) => {
+                self.prover.handle_answer(None, &mut self.field, now);
+            }
             Command::LineEnd | Command::Several | Command::Single => {}
         }
         self.failures += 1;
@@ -197,11 +223,11 @@ impl Twn4 {
     }
 
     fn handle_line(&mut self, line: &[u8], now: Instant) {
-        let Some(asked) = &mut self.asked else { return };
-        let command = asked.command;
+        let Some(asked) = &self.asked else { return };
+        let command = asked.command.clone();
         let is_understood = match command {
             Command::Version(_) => self.handle_version(line),
-            _ => self.handle_answer(command, line, now),
+            _ => self.handle_answer(&command, line, now),
         };
         if is_understood {
             self.asked = None;
@@ -231,7 +257,7 @@ impl Twn4 {
     }
 
     /// Whether the line is an answer to the command.
-    fn handle_answer(&mut self, command: Command, line: &[u8], now: Instant) -> bool {
+    fn handle_answer(&mut self, command: &Command, line: &[u8], now: Instant) -> bool {
         let said = line::checked(line, self.check.unwrap_or(Check::None));
         let Some(said) = said.and_then(Answer::read) else {
             return false;
@@ -250,6 +276,28 @@ impl Twn4 {
                 let types = self.types();
                 self.setup.push_back(types);
                 true
+            }
+            (Command::Select(_), Answer::Done(results)) => match answer::is_done(results) {
+                Some(true) => self.talk_on(Command::Sak),
+                Some(false) => self.handle_said(None, now),
+                None => false,
+            },
+            (Command::Sak, Answer::Done(results)) => match answer::takes_apdus(results) {
+                Some(true) => self.next_exchange(now),
+                Some(false) => self.handle_storage_chip(now),
+                None => false,
+            },
+            (Command::Exchange(_), Answer::Done(results)) => match answer::exchanged(results) {
+                Some(said) => self.handle_said(said, now),
+                None => false,
+            },
+            // Such a firmware lets nothing through.
+            (Command::Select(_) | Command::Sak | Command::Exchange(_), Answer::Unknown) => {
+                tracing::warn!("Reader firmware lets no chip prove itself; update it");
+                self.handle_storage_chip(now)
+            }
+            (Command::Select(_) | Command::Sak | Command::Exchange(_), Answer::Refused(_)) => {
+                self.handle_said(None, now)
             }
             (_, Answer::Done(_)) => true,
             (_, Answer::Unknown | Answer::Refused(_)) => {
@@ -273,9 +321,53 @@ impl Twn4 {
             && let Some(look) = self.look.take()
         {
             self.next_look = now + PAUSE;
-            self.field
-                .handle_look(Sight::of(look.found), look.begun_at, now);
+            self.handle_tags(look.found, look.begun_at, now);
         }
+        true
+    }
+
+    fn handle_tags(&mut self, mut found: Found, begun_at: Instant, now: Instant) {
+        let seen = match (found.pop(), found.is_empty()) {
+            (None, _) => Seen::Nothing,
+            (Some(_), false) => Seen::Unusable(ChipFault::Several),
+            // Whether it takes commands is asked only when there is anything to prove by.
+            (Some(Tag::TypeA(uid)), true) => Seen::Chip(Shown {
+                uid,
+                takes_apdus: true,
+            }),
+            (Some(Tag::Other(chip)), true) => {
+                self.prover.forget();
+                let sight = Sight::of(chip.map(ChipIdentity::Bare));
+                return self.field.handle_look(sight, begun_at, now);
+            }
+        };
+        self.prover
+            .handle_seen(seen, &mut self.field, begun_at, now);
+        // A chip that SearchTag found is selected.
+        self.talk = self.prover.uid().map(|uid| match self.counts {
+            true => Command::Select(uid.to_vec()),
+            false => Command::Sak,
+        });
+    }
+
+    fn talk_on(&mut self, command: Command) -> bool {
+        self.talk = Some(command);
+        true
+    }
+
+    fn next_exchange(&mut self, now: Instant) -> bool {
+        let command = self.prover.poll_command(&mut self.field, now);
+        self.talk = command.map(Command::Exchange);
+        true
+    }
+
+    fn handle_said(&mut self, said: Option<Vec<u8>>, now: Instant) -> bool {
+        self.prover.handle_answer(said, &mut self.field, now);
+        self.next_exchange(now)
+    }
+
+    fn handle_storage_chip(&mut self, now: Instant) -> bool {
+        self.prover.handle_storage_chip(&mut self.field, now);
         true
     }
 }
@@ -323,7 +415,7 @@ impl Conversation for Twn4 {
         }
         if let Some(asked) = &self.asked {
             if now >= asked.deadline {
-                let command = asked.command;
+                let command = asked.command.clone();
                 self.asked = None;
                 self.give_up(command, now);
             }
@@ -344,8 +436,8 @@ impl Conversation for Twn4 {
 
 impl Command {
     /// The function's number, then what belongs to it; numbers have their lowest byte first.
-    fn bytes(self) -> Vec<u8> {
-        match self {
+    fn bytes(&self) -> Vec<u8> {
+        match *self {
             Command::LineEnd => vec![],
             Command::Version(_) => vec![0x00, 0x04, 0xFF],
             Command::Types { em4100, iso14443a } => {
@@ -357,6 +449,9 @@ impl Command {
             Command::Lights => vec![0x04, 0x00, RED | GREEN, 0x00, 0x00],
             Command::Several => vec![0x12, 0x08, 0xFF],
             Command::Single => vec![0x05, 0x00, 0x10],
+            Command::Select(ref uid) => sized(&[0x12, 0x09], uid, &[]),
+            Command::Sak => vec![0x12, 0x05],
+            Command::Exchange(ref command) => sized(&[0x12, 0x03], command, &[0xFF]),
             Command::LightOn(pins) => vec![0x04, 0x02, pins],
             Command::LightOff(pins) => vec![0x04, 0x03, pins],
             Command::Beep(hertz, milliseconds) => {
@@ -367,12 +462,19 @@ impl Command {
         }
     }
 
-    fn answer_time(self) -> Duration {
+    fn answer_time(&self) -> Duration {
         match self {
             Command::Version(_) => VERSION_TIME,
             _ => ANSWER_TIME,
         }
     }
+}
+
+/// A function with an array of bytes, and what comes after it.
+///
+/// The longest array is a command of a proof, which is shorter than a short APDU.
+fn sized(function: &[u8], array: &[u8], rest: &[u8]) -> Vec<u8> {
+    [function, &[array.len() as u8], array, rest].concat()
 }
 
 /// The pins of the lights (twn4.sys.h: REDLED is GPIO0, GREENLED is GPIO1).
@@ -396,8 +498,13 @@ const TIME_TO_LOSE: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
 mod tests {
+    use chip_keys::Application;
+
     use super::*;
+    use crate::auth::tests_of_identify::{card, site};
+    use crate::auth::virtual_card::VirtualCard;
     use crate::serial::field::words;
+    use crate::serial::pn532::tests::hex;
 
     /// A till, and a time that passes when told.
     struct Bench {
@@ -409,7 +516,7 @@ mod tests {
         fn new(em4100: bool) -> Bench {
             let now = Instant::now();
             Bench {
-                till: Twn4::new(em4100, now),
+                till: Twn4::new(em4100, Keyring::default(), now),
                 now,
             }
         }
@@ -436,8 +543,8 @@ mod tests {
             bench.check("05020100000000000000", "00");
             bench.check("0400030000", "00");
             for _ in 0..2 {
-                bench.check(LOOK, NONE);
                 bench.check("050010", NONE);
+                bench.check(LOOK, NONE);
             }
             bench
         }
@@ -445,10 +552,14 @@ mod tests {
         /// The next line that the till sends, in a second.
         #[track_caller]
         fn expect(&mut self, line: &str) {
+            assert_eq!(self.sent(), format!("{line}\r"));
+        }
+
+        #[track_caller]
+        fn sent(&mut self) -> String {
             for _ in 0..200 {
                 if let Some(sent) = self.till.poll_transmit(self.now) {
-                    assert_eq!(sent.escape_ascii().to_string(), format!("{line}\\r"));
-                    return;
+                    return String::from_utf8(sent).expect("ASCII");
                 }
                 self.now += Duration::from_millis(5);
             }
@@ -605,13 +716,111 @@ mod tests {
             (FOUR, "0001402805010063E9AE"),
             (FOUR, NONE),
         ] {
-            bench.check(LOOK, high);
             bench.check("050010", low);
+            bench.check(LOOK, high);
         }
         assert_eq!(
             bench.told(),
             "opened TWN4, came 0063E9AE, left, unreadable Several, came 72BF9961"
         );
+    }
+
+    /// Through an opening where chips must prove themselves.
+    fn proving_bench() -> Bench {
+        let mut bench = Bench::open();
+        let keyring = Keyring::default();
+        keyring.put(vec![site(Application::ntag_424())]);
+        bench.till.prover = Prover::new(keyring);
+        bench
+    }
+
+    /// Passes what the till sends to a chip on, so many times.
+    #[track_caller]
+    fn exchange(bench: &mut Bench, card: &mut VirtualCard, times: usize) {
+        for _ in 0..times {
+            let sent = hex(bench.sent().trim_end());
+            let [0x12, 0x03, length, command @ .., 0xFF] = &sent[..] else {
+                panic!("nothing for the chip: {sent:02X?}")
+            };
+            assert_eq!(usize::from(*length), command.len());
+            let said = card.handle(command);
+            let answer = [&[0, 1, said.len() as u8], &said[..]].concat();
+            let answer: String = answer.iter().map(|byte| format!("{byte:02X}")).collect();
+            bench.say(&format!("{answer}\r"));
+        }
+    }
+
+    /// One chip that shows a random UID.
+    const HIDDEN: &str = "0001010504083A5C11";
+    const SELECT: &str = "120904083A5C11";
+    const SAK: &str = "1205";
+
+    #[test]
+    fn a_chip_that_proves_itself_is_told_by_its_real_uid() {
+        let (mut bench, mut card) = (proving_bench(), card());
+        bench.check(LOOK, HIDDEN);
+        bench.check(SELECT, "0001");
+        bench.check(SAK, "000120");
+        exchange(&mut bench, &mut card, 6);
+        assert_eq!(bench.told(), "came 04958CAA5C5E80 proven");
+        // It lies there, and is not asked again until somebody asks who is there.
+        bench.check(LOOK, HIDDEN);
+        bench.till.handle_read_again(7, bench.now);
+        bench.check(LOOK, HIDDEN);
+        bench.check(SELECT, "0001");
+        bench.check(SAK, "000120");
+        exchange(&mut bench, &mut card, 6);
+        assert_eq!(bench.told(), "again 7 04958CAA5C5E80 proven");
+        bench.check(LOOK, NONE);
+        bench.check(LOOK, NONE);
+        assert_eq!(bench.told(), "left");
+    }
+
+    #[test]
+    fn a_chip_that_does_not_know_its_key_has_failed() {
+        let (mut bench, mut card) = (proving_bench(), card());
+        card.keys[1] = [0x77; 16];
+        bench.check(LOOK, HIDDEN);
+        bench.check(SELECT, "0001");
+        bench.check(SAK, "000120");
+        exchange(&mut bench, &mut card, 3);
+        bench.check(LOOK, HIDDEN);
+        assert_eq!(bench.told(), "came failed");
+    }
+
+    #[test]
+    fn a_storage_chip_is_asked_for_its_kind_once() {
+        let mut bench = proving_bench();
+        bench.check(LOOK, SEVEN);
+        bench.check("12090704A1B2C3D4E5F6", "0001");
+        bench.check(SAK, "000100");
+        bench.check(LOOK, SEVEN);
+        bench.check(LOOK, SEVEN);
+        assert_eq!(bench.told(), "came 04A1B2C3D4E5F6");
+    }
+
+    #[test]
+    fn a_chip_that_leaves_while_it_proves_itself_was_not_held_still() {
+        let mut bench = proving_bench();
+        for answers in [&["0000"][..], &["0001", "000120", "0000"]] {
+            bench.check(LOOK, HIDDEN);
+            for answer in answers {
+                bench.sent();
+                bench.say(&format!("{answer}\r"));
+            }
+            assert_eq!(bench.told(), "unreadable HoldStill");
+            bench.check(LOOK, NONE);
+            bench.check(LOOK, NONE);
+        }
+    }
+
+    #[test]
+    fn a_firmware_that_lets_nothing_through_leaves_chips_to_their_uid() {
+        let mut bench = proving_bench();
+        bench.check(LOOK, SEVEN);
+        bench.check("12090704A1B2C3D4E5F6", "01");
+        bench.check(LOOK, SEVEN);
+        assert_eq!(bench.told(), "came 04A1B2C3D4E5F6");
     }
 
     #[test]
@@ -620,11 +829,11 @@ mod tests {
         // Nor is the other search of the same look.
         let mut bench = Bench::open_with_em4100();
         for _ in 0..3 {
-            bench.check(LOOK, "05");
+            bench.check("050010", "05");
         }
         assert_eq!(bench.told(), "opened TWN4");
-        bench.check(LOOK, FOUR);
         bench.check("050010", NONE);
+        bench.check(LOOK, FOUR);
         assert_eq!(bench.told(), "came 72BF9961");
     }
 

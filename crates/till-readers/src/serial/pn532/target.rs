@@ -1,9 +1,8 @@
 //! What the PN532 answers, beyond its frames (NXP UM0701-02, 7.2.2 and 7.3.5).
 
-use canteen::ChipId;
-
 use crate::ChipFault;
-use crate::serial::field::Sight;
+use crate::auth::Shown;
+use crate::serial::field::Seen;
 
 /// The answer to GetFirmwareVersion in words.
 pub(super) fn firmware(answer: &[u8]) -> String {
@@ -15,38 +14,63 @@ pub(super) fn firmware(answer: &[u8]) -> String {
 }
 
 /// The answer to InListPassiveTarget for type A at 106 kbit/s.
-pub(super) fn sight(answer: &[u8]) -> Sight {
+pub(super) fn seen(answer: &[u8]) -> Seen {
     match answer {
-        [0, ..] => Sight::Empty,
-        [1, target @ ..] => match uid(target) {
-            Some(uid) => Sight::of(vec![ChipId::from_uid(uid).map_err(ChipFault::from)]),
-            None => Sight::Unusable(ChipFault::HoldStill),
+        [0, ..] => Seen::Nothing,
+        [1, target @ ..] => match shown(target) {
+            Some(shown) => Seen::Chip(shown),
+            None => Seen::Unusable(ChipFault::HoldStill),
         },
-        [_, ..] => Sight::Unusable(ChipFault::Several),
-        [] => Sight::Unusable(ChipFault::HoldStill),
+        [_, ..] => Seen::Unusable(ChipFault::Several),
+        [] => Seen::Unusable(ChipFault::HoldStill),
+    }
+}
+
+/// The answer to InDataExchange: a status, then what the chip said.
+pub(super) fn exchanged(answer: &[u8]) -> Option<Vec<u8>> {
+    match answer {
+        // The upper bits tell of further parts, of which no answer here has any.
+        [status, said @ ..] if status & STATUS_ERROR == 0 && !said.is_empty() => {
+            Some(said.to_vec())
+        }
+        [..] => None,
     }
 }
 
 /// Number of the target, SENS_RES (2), SEL_RES, length of the UID, the UID; what follows is the
 /// answer to select of ISO/IEC 14443-4.
-fn uid(target: &[u8]) -> Option<&[u8]> {
-    let (&length, rest) = target.get(4..)?.split_first()?;
-    rest.get(..usize::from(length))
+fn shown(target: &[u8]) -> Option<Shown> {
+    let &[_, _, _, select, length, ref rest @ ..] = target else {
+        return None;
+    };
+    Some(Shown {
+        uid: rest.get(..usize::from(length))?.to_vec(),
+        takes_apdus: select & TAKES_APDUS != 0,
+    })
 }
+
+/// Bit 5 of SEL_RES (ISO/IEC 14443-3, 6.5.3.4): the chip speaks ISO/IEC 14443-4.
+const TAKES_APDUS: u8 = 0x20;
+const STATUS_ERROR: u8 = 0x3F;
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::serial::field::who;
     use crate::serial::pn532::tests::hex;
 
     #[track_caller]
     fn check(answer: &str, expect: &str) {
-        let shown = match sight(&hex(answer)) {
-            Sight::Empty => "empty".to_owned(),
-            Sight::Chip(identity) => crate::serial::field::who(identity),
-            Sight::Unusable(fault) => format!("{fault:?}"),
+        let shown = match seen(&hex(answer)) {
+            Seen::Nothing => "empty".to_owned(),
+            Seen::Chip(shown) => match shown.claim() {
+                Ok(identity) if shown.takes_apdus => format!("{} apdus", who(identity)),
+                Ok(identity) => who(identity),
+                Err(fault) => format!("{fault:?}"),
+            },
+            Seen::Unusable(fault) => format!("{fault:?}"),
         };
         assert_eq!(shown, expect, "{answer}");
     }
@@ -62,7 +86,10 @@ mod tests {
 
     #[test]
     fn an_answer_to_select_is_no_part_of_the_uid() {
-        check("01010344200704A1B2C3D4E5F6067577810280", "04A1B2C3D4E5F6");
+        check(
+            "01010344200704A1B2C3D4E5F6067577810280",
+            "04A1B2C3D4E5F6 apdus",
+        );
     }
 
     #[test]
@@ -79,6 +106,14 @@ mod tests {
     }
 
     #[test]
+    fn what_the_chip_said_comes_after_a_good_status() {
+        assert_eq!(exchanged(&hex("009000")), Some(hex("9000")));
+        for failed in ["", "00", "01", "019000", "139000"] {
+            assert_eq!(exchanged(&hex(failed)), None, "{failed}");
+        }
+    }
+
+    #[test]
     fn the_kind_of_chip_is_told() {
         assert_eq!(firmware(&hex("32010607")), "PN532 1.6");
         assert_eq!(firmware(&hex("33020507")), "PN5xx (33) 2.5");
@@ -88,7 +123,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_answer_is_taken(answer in prop::collection::vec(any::<u8>(), 0..300)) {
-            sight(&answer);
+            seen(&answer);
+            exchanged(&answer);
             firmware(&answer);
         }
     }

@@ -5,8 +5,45 @@ use canteen::{ChipId, ChipIdError};
 use crate::ChipFault;
 use crate::serial::em4100;
 
-/// Chips that one search found, or why each of them cannot be used.
-pub(super) type Found = Vec<Result<ChipId, ChipFault>>;
+/// Chips that one search found.
+pub(super) type Found = Vec<Tag>;
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Tag {
+    /// Of ISO/IEC 14443 type A, with the UID that it shows.
+    TypeA(Vec<u8>),
+    /// Of a kind that proves nothing: its number, or why it cannot be used.
+    Other(Result<ChipId, ChipFault>),
+}
+
+/// Whether something was done: the result of SelectTag.
+pub(super) fn is_done(results: &[u8]) -> Option<bool> {
+    match results {
+        [done @ (0 | 1)] => Some(*done == 1),
+        [..] => None,
+    }
+}
+
+/// The result of GetSAK: whether the chip speaks ISO/IEC 14443-4; `None` when it is damaged.
+pub(super) fn takes_apdus(results: &[u8]) -> Option<bool> {
+    match *results {
+        [0] => Some(false),
+        [1, select] => Some(select & TAKES_APDUS != 0),
+        [..] => None,
+    }
+}
+
+/// The result of ISO14443_4_TDX: what the chip said, if anything; `None` when it is damaged.
+pub(super) fn exchanged(results: &[u8]) -> Option<Option<Vec<u8>>> {
+    match *results {
+        [0] => Some(None),
+        [1, length, ref said @ ..] if usize::from(length) == said.len() => {
+            Some(Some(said.to_vec()))
+        }
+        [..] => None,
+    }
+}
 
 /// The answer to a command, without its checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +89,7 @@ pub(super) fn several(results: &[u8]) -> Option<Found> {
     let mut found = Vec::new();
     while let Some((&length, after)) = rest.split_first() {
         let (uid, after) = after.split_at_checked(usize::from(length))?;
-        found.push(usable(ChipId::from_uid(uid)));
+        found.push(Tag::TypeA(uid.to_vec()));
         rest = after;
     }
     (found.len() == count).then_some(found)
@@ -69,9 +106,9 @@ pub(super) fn single(results: &[u8]) -> Option<Found> {
         return None;
     }
     Some(vec![match (kind, id) {
-        (ISO14443A, uid) => usable(ChipId::from_uid(uid)),
-        (EM4102, &[a, b, c, d, e]) => usable(em4100::identity([a, b, c, d, e])),
-        _ => Err(ChipFault::Technology),
+        (ISO14443A, uid) => Tag::TypeA(uid.to_vec()),
+        (EM4102, &[a, b, c, d, e]) => Tag::Other(usable(em4100::identity([a, b, c, d, e]))),
+        _ => Tag::Other(Err(ChipFault::Technology)),
     }])
 }
 
@@ -79,6 +116,8 @@ fn usable(chip: Result<ChipId, ChipIdError>) -> Result<ChipId, ChipFault> {
     Ok(chip?)
 }
 
+/// Bit 5 of SAK (ISO/IEC 14443-3, 6.5.3.4): the chip speaks ISO/IEC 14443-4.
+const TAKES_APDUS: u8 = 0x20;
 const EM4102: u8 = 0x40;
 const ISO14443A: u8 = 0x80;
 
@@ -90,9 +129,15 @@ mod tests {
     use crate::serial::pn532::tests::hex;
 
     fn words(found: Option<Found>) -> String {
-        let word = |chip: Result<ChipId, ChipFault>| match chip {
-            Ok(chip) => chip.to_string(),
-            Err(fault) => format!("{fault:?}"),
+        let word = |tag: Tag| {
+            let chip = match tag {
+                Tag::TypeA(uid) => usable(ChipId::from_uid(&uid)),
+                Tag::Other(chip) => chip,
+            };
+            match chip {
+                Ok(chip) => chip.to_string(),
+                Err(fault) => format!("{fault:?}"),
+            }
         };
         match found {
             Some(found) => found.into_iter().map(word).collect::<Vec<_>>().join(" "),
@@ -181,6 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_chip_says_is_taken_whole_or_not_at_all() {
+        assert_eq!(exchanged(&[1, 2, 0x90, 0]), Some(Some(vec![0x90, 0])));
+        assert_eq!(exchanged(&[0]), Some(None));
+        for damaged in [&[][..], &[1], &[1, 3, 0x90, 0], &[1, 1, 0x90, 0], &[2]] {
+            assert_eq!(exchanged(damaged), None, "{damaged:02X?}");
+        }
+        assert_eq!(
+            (is_done(&[1]), is_done(&[0]), is_done(&[])),
+            (Some(true), Some(false), None)
+        );
+        assert_eq!(takes_apdus(&[1, 0x20]), Some(true));
+        assert_eq!(
+            (takes_apdus(&[1, 8]), takes_apdus(&[0])),
+            (Some(false), Some(false))
+        );
+        assert_eq!(takes_apdus(&[1]), None);
+    }
+
+    #[test]
     fn the_version_is_read() {
         let bytes = hex("0454574E34");
         assert_eq!(version(&bytes), Some("TWN4".to_owned()));
@@ -194,6 +258,9 @@ mod tests {
             several(&results);
             single(&results);
             version(&results);
+            is_done(&results);
+            takes_apdus(&results);
+            exchanged(&results);
         }
     }
 }

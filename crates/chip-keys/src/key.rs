@@ -7,12 +7,13 @@ use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::cipher::{self, Block};
-
 /// An AES-128 key of a chip or of a site: wiped when dropped, compared in constant time, never
 /// printed.
 #[derive(Clone)]
 pub struct ChipKey(Block);
+
+/// A block of AES.
+type Block = [u8; 16];
 
 impl ChipKey {
     /// Takes the key's 16 bytes; wiping the caller's copy is the caller's part.
@@ -31,17 +32,23 @@ impl ChipKey {
         let [first, last] = diversification_blocks(input, &subkeys(&aes))?;
         let mut key = Zeroizing::new(first);
         aes.encrypt_block((&mut *key).into());
-        *key = cipher::xor(&key, &last);
+        *key = xor(&key, &last);
         aes.encrypt_block((&mut *key).into());
         Some(ChipKey::new(*key))
     }
 
     /// The key that chips carry when they leave the factory: known to everyone.
-    pub(super) fn is_factory_key(&self) -> bool {
-        *self == ChipKey([0; 16])
+    pub fn factory() -> ChipKey {
+        ChipKey([0; 16])
     }
 
-    pub(super) fn as_bytes(&self) -> &Block {
+    /// Whether everyone knows it.
+    pub fn is_factory_key(&self) -> bool {
+        *self == ChipKey::factory()
+    }
+
+    /// The secret itself, for a cipher or a sealed letter and nothing else.
+    pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
@@ -87,7 +94,7 @@ fn diversification_blocks(input: &[u8], [k1, k2]: &[Block; 2]) -> Option<[Block;
     let [first, last] = *padded.as_chunks::<16>().0 else {
         return None;
     };
-    Some([first, cipher::xor(&last, if full { k1 } else { k2 })])
+    Some([first, xor(&last, if full { k1 } else { k2 })])
 }
 
 /// The subkeys K1 and K2 of CMAC (RFC 4493, section 2.3).
@@ -103,14 +110,27 @@ fn doubled(value: u128) -> u128 {
     (value << 1) ^ ((value >> 127) * 0x87)
 }
 
+fn xor(a: &Block, b: &Block) -> Block {
+    std::array::from_fn(|i| a[i] ^ b[i])
+}
+
 /// AN10922's constant for AES-128.
 const DIVERSIFY_AES_128: u8 = 0x01;
-pub(super) const LONGEST_INPUT: usize = 31;
+pub(crate) const LONGEST_INPUT: usize = 31;
 
 #[cfg(test)]
 mod tests {
+    use cmac::{Cmac, Mac};
+
     use super::*;
-    use crate::auth::vectors::hex;
+    use crate::hex;
+
+    fn plain_cmac(key: &str, parts: &[&[u8]]) -> Block {
+        let key: Block = hex(key);
+        let mut mac = <Cmac<Aes128> as KeyInit>::new((&key).into());
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    }
 
     fn check(master: &str, input: &str, expect: &str) {
         let key = ChipKey::new(hex(master)).diversified(&hex::<Vec<u8>>(input));
@@ -130,21 +150,19 @@ mod tests {
     fn a_short_input_is_filled_to_two_blocks_too() {
         let (master, input) = ("F3F9377698707B688EAF84ABE39E3791", "04DEADBEEFFEED");
         check(master, input, "0BB408BAFF98B6EE9F2E1585777F6A51");
-        let plain = cipher::cmac(
-            &ChipKey::new(hex(master)),
-            &[&hex::<Vec<u8>>("0104DEADBEEFFEED")],
-        );
-        assert_eq!(*plain, hex::<Block>("721E2C01E81AF85D815633969CEA2607"));
+        let plain = plain_cmac(master, &[&hex::<Vec<u8>>("0104DEADBEEFFEED")]);
+        assert_eq!(plain, hex::<Block>("721E2C01E81AF85D815633969CEA2607"));
     }
 
     #[test]
     fn an_input_that_needs_two_blocks_anyway_gives_plain_cmac() {
-        let master = ChipKey::new(hex("00112233445566778899AABBCCDDEEFF"));
+        let bytes = "00112233445566778899AABBCCDDEEFF";
+        let master = ChipKey::new(hex(bytes));
         for length in 1..=LONGEST_INPUT {
             let input: Vec<u8> = (0x40..).take(length).collect();
-            let plain = cipher::cmac(&master, &[&[DIVERSIFY_AES_128], &input]);
+            let plain = plain_cmac(bytes, &[&[DIVERSIFY_AES_128], &input]);
             let key = master.diversified(&input).expect("diversified");
-            assert_eq!(key.0 == *plain, length >= 16, "{length} bytes");
+            assert_eq!(key.0 == plain, length >= 16, "{length} bytes");
         }
     }
 

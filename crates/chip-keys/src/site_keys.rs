@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use canteen::ChipId;
+use canteen::{ChipId, KeyVersion};
 use thiserror::Error;
 
-use super::key::{ChipKey, LONGEST_INPUT};
+use crate::key::{ChipKey, LONGEST_INPUT};
 
 /// Where on the chip the site's keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,18 +23,13 @@ impl Application {
     }
 
     /// The bytes that take part in a chip's diversified key.
-    fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
             Application::Named(name) => name,
             Application::Numbered(number) => number,
         }
     }
 }
-
-/// Tells a site's successive sets of keys apart; the byte that is also stored with a key on the
-/// chip when it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyVersion(pub u8);
 
 /// One version of a site's keys.
 #[derive(Debug, Clone)]
@@ -104,16 +99,18 @@ impl SiteKeys {
         })
     }
 
-    pub(super) fn application(&self) -> &Application {
+    /// Where on the chip they are.
+    pub fn application(&self) -> &Application {
         &self.application
     }
 
-    pub(super) fn newest_first(&self) -> impl Iterator<Item = &KeySet> {
+    /// All of them.
+    pub fn newest_first(&self) -> impl Iterator<Item = &KeySet> {
         self.sets.iter()
     }
 
     /// The key that proves this chip; `None` if the till was not given it.
-    pub(super) fn reading_key(&self, set: &KeySet, chip: &ChipId) -> Option<ChipKey> {
+    pub fn reading_key(&self, set: &KeySet, chip: &ChipId) -> Option<ChipKey> {
         match &set.reading_keys {
             ReadingKeys::Listed(keys) => keys.get(chip).cloned(),
             ReadingKeys::Master(master) => {
@@ -187,7 +184,7 @@ const LONGEST_UID: usize = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::vectors::hex;
+    use crate::hex;
 
     fn key(byte: u8) -> ChipKey {
         ChipKey::new([byte; 16])

@@ -1,0 +1,360 @@
+//! From what a reader sees of a chip to who it is: every reader comes through here.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use canteen::{ChipId, ChipIdentity};
+use chip_keys::{Application, SiteKeys};
+use zeroize::Zeroizing;
+
+use super::{Exchange, NoRandom, ProofError, Random, Step, os_random, prove, prove_desfire_ev1};
+use crate::ChipFault;
+
+/// The site's keys, as all readers of a till share them; one set for each kind of application
+/// that chips of the site carry. Empty until the till has been given any.
+#[derive(Debug, Clone, Default)]
+pub struct Keyring(Arc<RwLock<Arc<[SiteKeys]>>>);
+
+impl Keyring {
+    /// From the next chip on these keys count, and no others.
+    pub fn put(&self, keys: Vec<SiteKeys>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
+    }
+
+    /// The keys that count now.
+    pub fn now(&self) -> Arc<[SiteKeys]> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a reader sees of a chip of ISO/IEC 14443 type A before anything is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// The UID that it sends in the clear, which may be a random one.
+    pub(crate) uid: Vec<u8>,
+    /// Whether commands of ISO/IEC 7816-4 can be sent to it.
+    pub(crate) takes_apdus: bool,
+}
+
+impl Shown {
+    /// Who the chip says that it is.
+    pub(crate) fn claim(&self) -> Result<ChipIdentity, ChipFault> {
+        Ok(ChipIdentity::Bare(ChipId::from_uid(&self.uid)?))
+    }
+
+    /// Whether there is anything to prove by.
+    pub(crate) fn may_prove(&self, keys: &[SiteKeys]) -> bool {
+        self.takes_apdus && !keys.is_empty()
+    }
+
+    fn failed(&self) -> ChipIdentity {
+        ChipIdentity::Failed {
+            claimed: ChipId::from_uid(&self.uid).ok(),
+        }
+    }
+}
+
+/// Finds out who the chip is. A fault means that nothing is known and another try may help.
+///
+/// A chip without the site's application is no chip that proves itself, and its UID is taken for
+/// what it is. One that has the application and does not know the keys has failed, whatever UID
+/// it shows.
+pub(crate) fn identify(
+    exchange: &mut Exchange<'_>,
+    keys: &[SiteKeys],
+    shown: &Shown,
+    random: &mut Random<'_>,
+) -> Result<ChipIdentity, ChipFault> {
+    if !shown.may_prove(keys) {
+        return shown.claim();
+    }
+    for site in keys {
+        let proof = match prove(exchange, site, random) {
+            Err(ProofError::Refused {
+                step: Step::Challenge,
+                status: UNKNOWN_COMMAND,
+            }) => prove_older(exchange, site, shown, random),
+            proof => proof,
+        };
+        match proof {
+            Ok(proven) => {
+                return Ok(ChipIdentity::Proven {
+                    chip: proven.uid,
+                    key_version: proven.key_version,
+                });
+            }
+            Err(ProofError::NoApplication { .. }) => {}
+            Err(ProofError::Exchange(fault)) => return Err(fault),
+            Err(ProofError::Identity(error)) => return Err(error.into()),
+            // A chip torn away leaves answers cut short; a pausing one answers after a moment.
+            Err(ProofError::Malformed { .. } | ProofError::Pausing) => {
+                return Err(ChipFault::HoldStill);
+            }
+            Err(
+                error @ (ProofError::Random(_)
+                | ProofError::NoSuchKey
+                | ProofError::WrongKey
+                | ProofError::NotListed
+                | ProofError::Forged
+                | ProofError::Refused { .. }
+                | ProofError::Exhausted),
+            ) => {
+                tracing::debug!(%error, "Chip did not prove itself");
+                return Ok(shown.failed());
+            }
+        }
+    }
+    shown.claim()
+}
+
+/// A DESFire EV1 knows the older authentication only, and tells no UID behind a random one.
+fn prove_older(
+    exchange: &mut Exchange<'_>,
+    site: &SiteKeys,
+    shown: &Shown,
+    random: &mut Random<'_>,
+) -> Result<super::ProvenChip, ProofError> {
+    match (site.application(), ChipId::from_uid(&shown.uid)) {
+        (Application::Numbered(_), Ok(uid)) => prove_desfire_ev1(exchange, site, uid, random),
+        (Application::Numbered(_) | Application::Named(_), _) => Err(ProofError::Refused {
+            step: Step::Challenge,
+            status: UNKNOWN_COMMAND,
+        }),
+    }
+}
+
+/// [`identify`] for readers whose answers come later: says what to send next.
+///
+/// At each answer the talk is gone through anew from its beginning, with the answers and random
+/// numbers so far, which is a few microseconds' work and keeps one order of steps for all readers.
+pub(crate) struct Proving {
+    keys: Arc<[SiteKeys]>,
+    shown: Shown,
+    answers: Vec<Vec<u8>>,
+    numbers: Vec<Zeroizing<[u8; 16]>>,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Send this to the chip, and hand over its whole answer.
+    Send(Vec<u8>),
+    /// It is known who the chip is, or why not.
+    Done(Result<ChipIdentity, ChipFault>),
+}
+
+impl Proving {
+    pub(crate) fn new(keys: Arc<[SiteKeys]>, shown: Shown) -> Proving {
+        Proving {
+            keys,
+            shown,
+            answers: Vec::new(),
+            numbers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
+    /// Takes the chip's answer to what was to be sent last.
+    pub(crate) fn handle_answer(&mut self, answer: Vec<u8>) {
+        self.answers.push(answer);
+    }
+
+    pub(crate) fn turn(&mut self) -> Turn {
+        let mut answers = self.answers.iter();
+        let mut wanted = None;
+        let mut exchange = |command: &[u8]| match answers.next() {
+            Some(answer) => Ok(answer.clone()),
+            None => {
+                wanted = Some(command.to_vec());
+                Err(ChipFault::HoldStill)
+            }
+        };
+        let (numbers, mut used) = (&mut self.numbers, 0);
+        let mut random = || -> Result<[u8; 16], NoRandom> {
+            if used == numbers.len() {
+                numbers.push(Zeroizing::new(os_random()?));
+            }
+            used += 1;
+            Ok(*numbers[used - 1])
+        };
+        let outcome = identify(&mut exchange, &self.keys, &self.shown, &mut random);
+        match wanted {
+            Some(command) => Turn::Send(command),
+            None => Turn::Done(outcome),
+        }
+    }
+}
+
+impl std::fmt::Debug for Proving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proving")
+            .field("answers", &self.answers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// 911C: a DESFire does not know the command.
+const UNKNOWN_COMMAND: u16 = 0x911C;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use canteen::KeyVersion;
+    use chip_keys::{ChipKey, KeySet, ReadingKeys};
+
+    use super::*;
+    use crate::auth::virtual_card::VirtualCard;
+
+    pub(crate) const UID: [u8; 7] = [0x04, 0x95, 0x8C, 0xAA, 0x5C, 0x5E, 0x80];
+    const RANDOM_UID: [u8; 4] = [0x08, 0x3A, 0x5C, 0x11];
+
+    /// The keys of a site whose chips have the UID key 11… and the reading key 22….
+    pub(crate) fn site(application: Application) -> SiteKeys {
+        let chip = ChipId::from_uid(&UID).expect("a chip");
+        let listed = [(chip, ChipKey::new([0x22; 16]))].into();
+        let set = KeySet {
+            version: KeyVersion(1),
+            uid_key: ChipKey::new([0x11; 16]),
+            reading_keys: ReadingKeys::Listed(listed),
+        };
+        SiteKeys::new(application, b"", vec![set]).expect("keys")
+    }
+
+    /// A chip of that site.
+    pub(crate) fn card() -> VirtualCard {
+        VirtualCard::new(
+            &UID,
+            vec![[9; 16], [0x11; 16], [9; 16], [0x22; 16], [9; 16]],
+        )
+    }
+
+    fn shown(uid: &[u8]) -> Shown {
+        Shown {
+            uid: uid.to_vec(),
+            takes_apdus: true,
+        }
+    }
+
+    fn both() -> [SiteKeys; 2] {
+        [
+            site(Application::ntag_424()),
+            site(Application::Numbered([0x12, 0x34, 0x56])),
+        ]
+    }
+
+    fn proven() -> Result<ChipIdentity, ChipFault> {
+        Ok(ChipIdentity::Proven {
+            chip: ChipId::from_uid(&UID).expect("a chip"),
+            key_version: KeyVersion(1),
+        })
+    }
+
+    /// Who a chip is, when asked at once and when its answers come one by one.
+    #[track_caller]
+    fn check(
+        card: &VirtualCard,
+        shown: &Shown,
+        keys: &[SiteKeys],
+        expect: Result<ChipIdentity, ChipFault>,
+    ) {
+        let mut at_once = card.clone();
+        let told = identify(&mut at_once.exchange(), keys, shown, &mut os_random);
+        assert_eq!(told, expect);
+        let (mut card, mut proving) = (card.clone(), Proving::new(keys.into(), shown.clone()));
+        let told = loop {
+            match proving.turn() {
+                Turn::Send(command) => {
+                    assert_eq!(proving.turn(), Turn::Send(command.clone()), "asked twice");
+                    proving.handle_answer(card.handle(&command));
+                }
+                Turn::Done(told) => break told,
+            }
+        };
+        assert_eq!(told, expect);
+    }
+
+    #[test]
+    fn a_chip_of_the_site_is_proven_whatever_uid_it_shows() {
+        check(&card(), &shown(&RANDOM_UID), &both(), proven());
+        check(&card(), &shown(&UID), &both(), proven());
+    }
+
+    #[test]
+    fn a_chip_that_does_not_know_the_keys_has_failed() {
+        for key in [1, 3] {
+            let mut copy = card();
+            copy.keys[key] = [0x77; 16];
+            let failed = |claimed| Ok(ChipIdentity::Failed { claimed });
+            check(&copy, &shown(&RANDOM_UID), &both(), failed(None));
+            let claimed = ChipId::from_uid(&UID).ok();
+            check(&copy, &shown(&UID), &both(), failed(claimed));
+        }
+    }
+
+    #[test]
+    fn a_chip_without_the_application_is_who_it_claims_to_be() {
+        let mut other = card();
+        other.select = vec![0];
+        let claim = ChipIdentity::Bare(ChipId::from_uid(&UID).expect("a chip"));
+        check(&other, &shown(&UID), &both(), Ok(claim));
+        let random = Err(ChipFault::Identity(canteen::ChipIdError::Random));
+        check(&other, &shown(&RANDOM_UID), &both(), random);
+    }
+
+    #[test]
+    fn a_desfire_is_proven_by_its_numbered_application() {
+        let mut desfire = card();
+        desfire.select = vec![0x90, 0x5A, 0, 0, 3, 0x56, 0x34, 0x12, 0];
+        check(&desfire, &shown(&RANDOM_UID), &both(), proven());
+        desfire.is_ev1 = true;
+        check(&desfire, &shown(&UID), &both(), proven());
+        desfire.keys[3] = [0x77; 16];
+        let claimed = ChipId::from_uid(&UID).ok();
+        check(
+            &desfire,
+            &shown(&UID),
+            &both(),
+            Ok(ChipIdentity::Failed { claimed }),
+        );
+    }
+
+    #[test]
+    fn nothing_is_sent_without_keys_or_to_a_chip_that_takes_no_commands() {
+        let claim = shown(&UID).claim();
+        let mut silent = |command: &[u8]| -> Result<Vec<u8>, ChipFault> {
+            panic!("nothing may be sent, not {command:02X?}")
+        };
+        let told = identify(&mut silent, &[], &shown(&UID), &mut os_random);
+        assert_eq!(told, claim);
+        let storage = Shown {
+            takes_apdus: false,
+            ..shown(&UID)
+        };
+        let told = identify(&mut silent, &both(), &storage, &mut os_random);
+        assert_eq!(told, claim);
+    }
+
+    #[test]
+    fn a_torn_answer_is_no_failed_proof() {
+        for at in 0..6 {
+            let (mut card, mut step) = (card(), 0);
+            let mut exchange = |command: &[u8]| {
+                step += 1;
+                let answer = card.handle(command);
+                Ok(if step > at { Vec::new() } else { answer })
+            };
+            let told = identify(&mut exchange, &both(), &shown(&UID), &mut os_random);
+            assert_eq!(told, Err(ChipFault::HoldStill), "torn at {at}");
+        }
+    }
+
+    #[test]
+    fn keys_on_a_ring_count_for_all_who_hold_it() {
+        let ring = Keyring::default();
+        let other = ring.clone();
+        assert!(other.now().is_empty());
+        ring.put(both().into());
+        assert_eq!(other.now().len(), 2);
+    }
+}
