@@ -3,14 +3,15 @@
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use canteen::{ChipId, ChipIdentity};
 use till_readers::{
     ChipFault, LONGEST_ANSWER, Presence, ReaderConfig, ReaderEvent, ReaderFault, ReaderName,
     Readers, Signal,
 };
 
-use crate::hands::{Able, Hands};
+use crate::dice::Dice;
+use crate::hands::{Able, Hands, Shift};
 
 /// One thing that a reader must do.
 pub struct Behaviour {
@@ -36,13 +37,21 @@ pub const BEHAVIOURS: &[Behaviour] = &[
     behaviour("a flood of bytes is survived", Bench::flood),
     behaviour("slow bytes cost no tap", Bench::slow),
     behaviour("silence is noticed and overcome", Bench::silence),
-    behaviour("a broken connection is told and comes back", Bench::restart),
+    behaviour(
+        "an unplugged reader is told and comes back",
+        Bench::unplugged,
+    ),
+    behaviour("a service that ends is told and comes back", Bench::restart),
     behaviour(
         "a reader that another program holds is told",
         Bench::occupied,
     ),
     behaviour("a frozen service is told and comes back", Bench::frozen),
     behaviour("an approval is shown", Bench::signal),
+    behaviour(
+        "a working day of eight hours loses, doubles and swaps no tap",
+        Bench::workday,
+    ),
 ];
 
 const fn behaviour(
@@ -307,11 +316,24 @@ impl Bench {
         Ok(Able::Yes)
     }
 
+    fn unplugged(&mut self) -> anyhow::Result<Able> {
+        self.broken(|hands| hands.unplug(), |hands| hands.replug())
+    }
+
     fn restart(&mut self) -> anyhow::Result<Able> {
+        self.broken(|hands| hands.break_off(), |hands| hands.mend())
+    }
+
+    /// Loses the reader with a chip on it, twice.
+    fn broken(
+        &mut self,
+        lose: impl Fn(&mut dyn Hands) -> anyhow::Result<Able>,
+        find: impl Fn(&mut dyn Hands) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Able> {
         for _ in 0..2 {
             let laid = self.hands.lay(&UID_4)?;
             let (presence, _) = self.expect_chip(laid)?;
-            let able = self.hands.break_off()?;
+            let able = lose(&mut *self.hands)?;
             if able != Able::Yes {
                 self.hands.lift()?;
                 self.expect("left", left)?;
@@ -321,18 +343,42 @@ impl Bench {
                 self.expect("left", left)? == presence,
                 "another presence left"
             );
-            let fault = self.expect("faulty", faulty)?;
-            ensure!(is_lost_connection(&fault), "another fault: {fault}");
+            self.expect("lost", lost)?;
             ensure!(
                 self.ask_again()? == Err(ChipFault::ReaderFaulty),
                 "a chip of a lost reader"
             );
-            self.hands.mend()?;
+            find(&mut *self.hands)?;
             self.wait_until_well()?;
             let laid = self.hands.lay(&UID_7)?;
             self.expect_chip(laid)?;
             self.hands.lift()?;
             self.expect("left", left)?;
+        }
+        Ok(Able::Yes)
+    }
+
+    fn workday(&mut self) -> anyhow::Result<Able> {
+        let taps = match self.hands.workday()? {
+            Shift::Worked => return Ok(Able::Yes),
+            Shift::Impossible(reason) => return Ok(Able::No(reason)),
+            Shift::WithoutPauses { taps } => taps,
+        };
+        let mut dice = Dice::new(1);
+        for tap in 0..taps {
+            let chip = dice.chip(true);
+            let laid = self.hands.lay(chip.as_bytes())?;
+            let (presence, _) = self
+                .expect_chip(laid)
+                .with_context(|| format!("tap {tap}"))?;
+            if dice.below(4) == 0 {
+                ensure!(self.ask_again()? == Ok(chip), "another chip than was told");
+            }
+            self.hands.lift()?;
+            ensure!(
+                self.expect("left", left)? == presence,
+                "another presence left"
+            );
         }
         Ok(Able::Yes)
     }
@@ -588,11 +634,19 @@ fn faulty(event: &ReaderEvent) -> Option<ReaderFault> {
     }
 }
 
-fn is_lost_connection(fault: &ReaderFault) -> bool {
-    matches!(
-        fault,
-        ReaderFault::ServiceDown | ReaderFault::LineMissing { .. } | ReaderFault::LineFailed { .. }
-    )
+/// A reader that the list has lost, or whose line or service is told to be gone.
+fn lost(event: &ReaderEvent) -> Option<()> {
+    match event {
+        ReaderEvent::Removed { .. }
+        | ReaderEvent::Faulty {
+            fault:
+                ReaderFault::ServiceDown
+                | ReaderFault::LineMissing { .. }
+                | ReaderFault::LineFailed { .. },
+            ..
+        } => Some(()),
+        _ => None,
+    }
 }
 
 const UID_4: [u8; 4] = [0x72, 0xBF, 0x99, 0x61];

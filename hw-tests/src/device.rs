@@ -9,8 +9,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use firmware_proto::device::Field;
+use firmware_proto::message::{Bytes, Chip, Technology};
 use serde::Deserialize;
 use till_readers::ReaderConfig;
+use till_readers::serial::Protocol;
 
 /// The kinds of readers on a serial line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -41,6 +43,17 @@ impl DeviceKind {
         }
     }
 
+    /// What such a reader speaks.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            DeviceKind::Own => Protocol::Own,
+            DeviceKind::Pn532 => Protocol::Pn532,
+            DeviceKind::Rdm6300 => Protocol::Rdm6300,
+            DeviceKind::Twn4 => Protocol::Twn4 { em4100: true },
+            DeviceKind::Twn4Plain => Protocol::Twn4 { em4100: false },
+        }
+    }
+
     /// How the till opens such a reader.
     pub fn config(self, path: PathBuf) -> ReaderConfig {
         match self {
@@ -54,6 +67,19 @@ impl DeviceKind {
             },
         }
     }
+}
+
+/// A field with one chip in it, or with something that cannot be read.
+pub fn field_of(uid: &[u8]) -> Field {
+    let chip = Bytes::new(uid).map(|uid| Chip {
+        technology: Technology::Iso14443A,
+        flags: 0,
+        sak: 0x08,
+        atqa: 0x0004,
+        uid,
+        ats: Bytes::EMPTY,
+    });
+    chip.map_or(Field::Unreadable, Field::One)
 }
 
 /// A reader without a line.
@@ -97,17 +123,4 @@ fn with_wrong_digit(frame: &[u8]) -> Vec<u8> {
 /// Bytes as pairs of hex digits.
 fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
-}
-
-#[cfg(test)]
-fn a_chip(uid: &[u8]) -> Field {
-    use firmware_proto::message::{Bytes, Chip, Technology};
-    Field::One(Chip {
-        technology: Technology::Iso14443A,
-        flags: 0,
-        sak: 0x08,
-        atqa: 0x0004,
-        uid: Bytes::new(uid).unwrap(),
-        ats: Bytes::EMPTY,
-    })
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use canteen::ChipId;
@@ -13,8 +13,10 @@ use firmware_proto::device::Field;
 
 use crate::device::DeviceKind;
 use crate::pcscd::{self, PrivatePcscd, VirtualReader};
-use crate::pty_reader::{Damage, SimulatedReader};
+use crate::pty_reader::SimulatedReader;
 use crate::vpcd_card::{Answer, ChipScript, VirtualChip};
+use crate::wire::Damage;
+use crate::workday;
 
 /// What can be done at a rig. What answers with [`Able`] may not be possible there.
 pub trait Hands {
@@ -60,13 +62,27 @@ pub trait Hands {
     fn clear_line(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
-    /// Stops the service, or pulls the plug.
+    /// Pulls the reader's plug.
+    fn unplug(&mut self) -> anyhow::Result<Able> {
+        Ok(Able::No("a person is not asked to pull plugs"))
+    }
+    /// Undoes [`Hands::unplug`].
+    fn replug(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+    /// Stops the service in front of the reader.
     fn break_off(&mut self) -> anyhow::Result<Able> {
-        Ok(Able::No("the machine's own service is left alone"))
+        Ok(Able::No("no service of its own is in front of this reader"))
     }
     /// Undoes [`Hands::break_off`].
     fn mend(&mut self) -> anyhow::Result<()> {
         Ok(())
+    }
+    /// How eight hours of taps are worked at this reader.
+    fn workday(&mut self) -> anyhow::Result<Shift> {
+        Ok(Shift::Impossible(
+            "a person does not hold out for eight hours",
+        ))
     }
     /// Lays a chip (or makes the reader one) that no longer answers.
     fn fall_silent(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
@@ -104,6 +120,20 @@ pub trait Hands {
     }
 }
 
+/// How a working day is done at a rig.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shift {
+    /// It was worked in simulated time.
+    Worked,
+    /// Its taps are to be laid one after the other, without the pauses between them.
+    WithoutPauses {
+        /// How many there are.
+        taps: u32,
+    },
+    /// It cannot be done there, and why.
+    Impossible(&'static str),
+}
+
 /// Whether something can be done at a rig.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Able {
@@ -117,7 +147,7 @@ pub enum Able {
 #[derive(Debug)]
 pub struct VirtualPcscHands {
     pcscd: PrivatePcscd,
-    port: u16,
+    reader: VirtualReader,
     chip: Option<VirtualChip>,
     occupier: Option<Occupier>,
 }
@@ -172,18 +202,34 @@ impl VirtualPcscHands {
             driver,
             first_port,
         };
-        let pcscd = PrivatePcscd::start_at(socket, &[reader])?;
+        let pcscd = PrivatePcscd::start_at(socket, std::slice::from_ref(&reader))?;
         Ok(VirtualPcscHands {
             pcscd,
-            port: first_port,
+            reader,
             chip: None,
             occupier: None,
         })
     }
 
+    /// Lays a chip that behaves.
+    pub fn lay_chip(&mut self, uid: &[u8]) -> anyhow::Result<()> {
+        self.insert(ChipScript::new(uid)).map(drop)
+    }
+
+    /// Takes it away.
+    pub fn lift_chip(&mut self) {
+        self.chip = None;
+    }
+
+    /// When the chip last answered a command before that.
+    pub fn answered_before(&self, moment: Instant) -> Option<Instant> {
+        self.chip.as_ref()?.answered_before(moment)
+    }
+
     fn insert(&mut self, script: ChipScript) -> anyhow::Result<Able> {
         self.chip = None;
-        let chip = VirtualChip::insert(self.port, script).context("insert a virtual chip")?;
+        let chip =
+            VirtualChip::insert(self.reader.first_port, script).context("insert a virtual chip")?;
         self.chip = Some(chip);
         Ok(Able::Yes)
     }
@@ -232,6 +278,24 @@ impl Hands for VirtualPcscHands {
 
     fn slow_down(&mut self) -> anyhow::Result<Able> {
         Ok(Able::No(NO_LINE))
+    }
+
+    /// pcscd reads its readers once, when it starts: one that starts without them looks to the till
+    /// like one from which they were pulled.
+    fn unplug(&mut self) -> anyhow::Result<Able> {
+        self.chip = None;
+        self.pcscd.restart_with(&[])?;
+        Ok(Able::Yes)
+    }
+
+    fn replug(&mut self) -> anyhow::Result<()> {
+        let reader = self.reader.clone();
+        self.pcscd.restart_with(&[reader])
+    }
+
+    /// pcscd keeps real time.
+    fn workday(&mut self) -> anyhow::Result<Shift> {
+        Ok(Shift::WithoutPauses { taps: 800 })
     }
 
     fn break_off(&mut self) -> anyhow::Result<Able> {
@@ -389,14 +453,20 @@ impl Hands for VirtualSerialHands {
         Ok(())
     }
 
-    fn break_off(&mut self) -> anyhow::Result<Able> {
+    fn unplug(&mut self) -> anyhow::Result<Able> {
         self.reader.unplug();
         self.reader.set(Field::Empty);
         Ok(Able::Yes)
     }
 
-    fn mend(&mut self) -> anyhow::Result<()> {
+    fn replug(&mut self) -> anyhow::Result<()> {
         self.reader.plug()
+    }
+
+    fn workday(&mut self) -> anyhow::Result<Shift> {
+        let diary = workday::work(self.kind, 1)?;
+        println!("{diary}");
+        Ok(Shift::Worked)
     }
 
     fn fall_silent(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {

@@ -7,9 +7,14 @@
 
 pub mod behaviour;
 pub mod device;
+pub mod dice;
 pub mod hands;
+pub mod idle;
 pub mod pcscd;
 pub mod pty_reader;
 pub mod rig;
+pub mod stations;
 pub mod table;
 pub mod vpcd_card;
+pub mod wire;
+pub mod workday;

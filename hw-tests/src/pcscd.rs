@@ -96,7 +96,22 @@ impl PrivatePcscd {
         socket: PathBuf,
         readers: &[VirtualReader],
     ) -> anyhow::Result<PrivatePcscd> {
-        let config = dir.path().join("readers");
+        let mut pcscd = PrivatePcscd {
+            dir,
+            socket,
+            running: None,
+        };
+        pcscd.restart_with(readers)?;
+        Ok(pcscd)
+    }
+
+    /// As [`PrivatePcscd::restart`], with other readers.
+    pub fn restart_with(&mut self, readers: &[VirtualReader]) -> anyhow::Result<()> {
+        let config = self.dir.path().join("readers");
+        if config.exists() {
+            self.stop();
+            fs::remove_dir_all(&config)?;
+        }
         fs::create_dir(&config)?;
         for (number, reader) in readers.iter().enumerate() {
             // pcscd would end without a word about the reason.
@@ -107,13 +122,7 @@ impl PrivatePcscd {
             );
             fs::write(config.join(format!("reader-{number}")), reader.entry())?;
         }
-        let mut pcscd = PrivatePcscd {
-            dir,
-            socket,
-            running: None,
-        };
-        pcscd.restart()?;
-        Ok(pcscd)
+        self.restart()
     }
 
     /// What clients need in `PCSCLITE_CSOCK_NAME`; the same over all restarts.

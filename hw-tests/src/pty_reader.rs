@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use firmware_proto::device::Field;
-use firmware_proto::message::{Bytes, Chip, Technology};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
-use crate::device::{DeviceKind, SimulatedDevice};
+use crate::device::{DeviceKind, SimulatedDevice, field_of};
+use crate::wire::{Damage, Wire};
 
 /// A running simulated reader; dropping it unplugs it.
 #[derive(Debug)]
@@ -34,27 +34,11 @@ struct State {
     field: Field,
     /// It neither hears nor says anything.
     is_dead: bool,
-    /// Bytes that come before everything it says.
-    noise: Vec<u8>,
-    /// What happens to its next frames, and to how many.
-    damage: VecDeque<(Damage, u32)>,
-    is_slow: bool,
-    is_flooding: bool,
-    dice: u32,
     /// What it has said and not sent yet.
-    outgoing: VecDeque<u8>,
+    wire: Wire,
+    /// When it last sent something, the newest last.
+    sent_at: VecDeque<Instant>,
     stopped: bool,
-}
-
-/// What can happen to a frame on the line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Damage {
-    /// Its second half is lost.
-    Cut,
-    /// One bit or digit is wrong.
-    Garbled,
-    /// Other bytes come in the middle of it.
-    Interrupted,
 }
 
 impl SimulatedReader {
@@ -65,12 +49,8 @@ impl SimulatedReader {
             device: kind.device(),
             field: Field::Empty,
             is_dead: false,
-            noise: Vec::new(),
-            damage: VecDeque::new(),
-            is_slow: false,
-            is_flooding: false,
-            dice: 7,
-            outgoing: VecDeque::new(),
+            wire: Wire::new(),
+            sent_at: VecDeque::new(),
             stopped: false,
         }));
         let thread = thread::Builder::new()
@@ -90,15 +70,7 @@ impl SimulatedReader {
 
     /// Lays a chip into the field.
     pub fn lay(&self, uid: &[u8]) {
-        let chip = Bytes::new(uid).map(|uid| Chip {
-            technology: Technology::Iso14443A,
-            flags: 0,
-            sak: 0x08,
-            atqa: 0x0004,
-            uid,
-            ats: Bytes::EMPTY,
-        });
-        self.set(chip.map_or(Field::Unreadable, Field::One));
+        self.set(field_of(uid));
     }
 
     /// Fills the field with anything.
@@ -126,7 +98,7 @@ impl SimulatedReader {
         {
             let mut state = self.state();
             state.line = Some(owned(master.into_raw_fd()).into());
-            state.outgoing.clear();
+            state.wire.clear();
             state.device.power_up();
         }
         symlink(name, &self.link).context("name the line")
@@ -139,26 +111,33 @@ impl SimulatedReader {
 
     /// Has these bytes come before everything it says; none is the end of it.
     pub fn set_noise(&self, noise: &[u8]) {
-        self.state().noise = noise.to_vec();
+        self.state().wire.set_noise(noise);
     }
 
     /// Has this happen to the next frames; none is the end of all damage.
     pub fn damage(&self, damage: Damage, frames: u32) {
-        let mut state = self.state();
-        match frames {
-            0 => state.damage.clear(),
-            _ => state.damage.push_back((damage, frames)),
-        }
+        self.state().wire.damage(damage, frames);
     }
 
-    /// Has a byte take 5 ms, or none.
+    /// Has a byte take 3 ms, or none.
     pub fn set_slow(&self, is_slow: bool) {
-        self.state().is_slow = is_slow;
+        self.state().wire.set_slow(is_slow);
     }
 
     /// Has it send bytes without end between its frames, or stop that.
     pub fn set_flooding(&self, is_flooding: bool) {
-        self.state().is_flooding = is_flooding;
+        self.state().wire.set_flooding(is_flooding);
+    }
+
+    /// When it last sent something before that.
+    pub fn sent_before(&self, moment: Instant) -> Option<Instant> {
+        let state = self.state();
+        state
+            .sent_at
+            .iter()
+            .rev()
+            .find(|at| **at <= moment)
+            .copied()
     }
 
     /// Whether it has shown that a purchase was approved.
@@ -218,47 +197,9 @@ impl State {
             return Ok(());
         }
         for frame in self.device.turn(self.field, &room[..length], now) {
-            self.say(&frame);
-        }
-        if self.is_flooding {
-            self.flood();
+            self.wire.say(&*self.device, &frame);
         }
         self.send()
-    }
-
-    /// Puts a frame on its way, with the damage that is due.
-    fn say(&mut self, frame: &[u8]) {
-        self.outgoing.extend(&self.noise);
-        let (half, rest) = frame.split_at(frame.len() / 2);
-        match self.damage.front_mut() {
-            None => self.outgoing.extend(frame),
-            Some((damage, times)) => {
-                match damage {
-                    Damage::Cut => self.outgoing.extend(half),
-                    Damage::Garbled => self.outgoing.extend(self.device.garbled(frame)),
-                    Damage::Interrupted => {
-                        self.outgoing.extend(half);
-                        self.outgoing.extend(b"\xFE\x00#\x55");
-                        self.outgoing.extend(rest);
-                    }
-                }
-                *times -= 1;
-                if *times == 0 {
-                    self.damage.pop_front();
-                }
-            }
-        }
-    }
-
-    fn flood(&mut self) {
-        for _ in 0..FLOOD {
-            // A linear congruential generator; any bytes will do.
-            self.dice = self
-                .dice
-                .wrapping_mul(1_664_525)
-                .wrapping_add(1_013_904_223);
-            self.outgoing.push_back((self.dice >> 24) as u8);
-        }
     }
 
     /// Sends what is on its way, as fast as the line is.
@@ -266,9 +207,15 @@ impl State {
         let Some(line) = &mut self.line else {
             return Ok(());
         };
-        let most = if self.is_slow { SLOW } else { usize::MAX };
-        let length = self.outgoing.len().min(most);
-        let bytes: Vec<u8> = self.outgoing.drain(..length).collect();
+        let bytes = self.wire.arriving();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if self.sent_at.len() == MOST_SENT {
+            self.sent_at.pop_front();
+        }
+        // Before the till can have them.
+        self.sent_at.push_back(Instant::now());
         // What nobody takes is lost, as on a wire.
         line.write_all(&bytes)
     }
@@ -282,6 +229,5 @@ fn owned(raw: i32) -> OwnedFd {
 }
 
 const TURN: Duration = Duration::from_millis(10);
-/// Bytes a turn.
-const SLOW: usize = 2;
-const FLOOD: usize = 256;
+/// Enough to find the one that brought an event that is looked at a moment later.
+const MOST_SENT: usize = 64;

@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct VirtualChip {
     connection: TcpStream,
-    commands: Arc<Mutex<Vec<Vec<u8>>>>,
+    commands: Arc<Mutex<Vec<Answered>>>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// A command, and when it was answered.
+type Answered = (Instant, Vec<u8>);
 
 /// What a chip does with a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,10 +106,18 @@ impl VirtualChip {
 
     /// The commands that the chip was given, without those of the reader itself.
     pub fn commands(&self) -> Vec<Vec<u8>> {
-        self.commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands
+            .iter()
+            .map(|(_, command)| command.clone())
+            .collect()
+    }
+
+    /// When it last answered a command before that.
+    pub fn answered_before(&self, moment: Instant) -> Option<Instant> {
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = commands.iter().rev().map(|(at, _)| *at);
+        answered.into_iter().find(|at| *at <= moment)
     }
 
     /// Takes the chip away.
@@ -137,7 +148,7 @@ fn connect(port: u16) -> io::Result<TcpStream> {
 fn serve(
     mut connection: &TcpStream,
     mut script: ChipScript,
-    commands: &Mutex<Vec<Vec<u8>>>,
+    commands: &Mutex<Vec<Answered>>,
 ) -> io::Result<()> {
     loop {
         let message = hear(connection)?;
@@ -149,7 +160,7 @@ fn serve(
                 commands
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .push(message);
+                    .push((Instant::now(), message));
                 answer
             }
         };

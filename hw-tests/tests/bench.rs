@@ -57,31 +57,31 @@ fn the_virtual_pcsc_rig_shows_every_behaviour() {
 
 #[test]
 fn the_virtual_serial_rig_shows_every_behaviour() {
-    // Nobody can come between the till and a line that it holds.
-    check("virtual-serial", 2);
+    // Nobody can come between the till and a line that it holds, and no service is in front of it.
+    check("virtual-serial", 3);
 }
 
 #[test]
 fn the_virtual_pn532_rig_shows_every_behaviour() {
     // It has no light, either.
-    check("virtual-pn532", 3);
+    check("virtual-pn532", 4);
 }
 
 #[test]
 fn the_virtual_rdm6300_rig_shows_every_behaviour() {
     // It cannot be asked, shown anything, nor count.
-    check("virtual-rdm6300", 6);
+    check("virtual-rdm6300", 7);
 }
 
 #[test]
 fn the_virtual_twn4_rig_shows_every_behaviour() {
-    check("virtual-twn4", 2);
+    check("virtual-twn4", 3);
 }
 
 #[test]
 fn the_virtual_twn4_rig_without_checksums_shows_every_behaviour() {
     // Without a checksum nothing tells what is damaged.
-    check("virtual-twn4-plain", 3);
+    check("virtual-twn4-plain", 4);
 }
 
 #[test]

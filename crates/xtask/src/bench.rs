@@ -2,7 +2,8 @@
 //!
 //! How fast and how flat the ledger is, `till-ledger`'s own bench measures against the floor of the
 //! same disk. Here the real daemon is measured: from its start to the moment when it tells the
-//! service manager that it is ready, and its memory.
+//! service manager that it is ready, and its memory. The reader bench adds how long a tap takes to
+//! become an event, and what four readers cost at rest.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -31,7 +32,7 @@ struct Target {
     meaning: &'static str,
 }
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 14] = [
     target(
         "tap_p50_ratio",
         1.25,
@@ -52,6 +53,24 @@ const TARGETS: [Target; 8] = [
     ),
     target("start_ms", 50.0, "milliseconds from start to ready"),
     target("rss_mb", 40.0, "megabytes of memory"),
+    target(
+        "reader_pcsc_own_ms",
+        2.0,
+        "from the chip's answer to the event, PC/SC",
+    ),
+    target(
+        "reader_serial_own_ms",
+        2.0,
+        "from the reader's last byte to the event, own",
+    ),
+    target("reader_pn532_own_ms", 2.0, "the same, PN532"),
+    target("reader_rdm6300_own_ms", 2.0, "the same, RDM6300"),
+    target("reader_twn4_own_ms", 2.0, "the same, TWN4"),
+    target(
+        "readers_idle_percent",
+        1.0,
+        "of a core, idle with four readers",
+    ),
 ];
 
 const fn target(key: &'static str, at_most: f64, meaning: &'static str) -> Target {
@@ -69,6 +88,7 @@ pub(crate) fn run(options: &Bench) -> anyhow::Result<()> {
     fs::create_dir_all(&directory)?;
     let mut figures = measure_ledger(&directory)?;
     figures.extend(measure_till(&directory)?);
+    figures.extend(measure_readers(&directory)?);
     if let Some(json) = &options.json {
         let text = serde_json::to_string_pretty(&figures)? + "\n";
         fs::write(json, text).with_context(|| format!("failed to write {}", json.display()))?;
@@ -87,6 +107,36 @@ fn measure_ledger(directory: &Path) -> anyhow::Result<Map<String, Value>> {
     ensure!(status.success(), "the ledger's bench failed");
     let text = fs::read_to_string(&json)?;
     serde_json::from_str(&text).with_context(|| format!("{} is no JSON object", json.display()))
+}
+
+/// The reader bench's own figures: how long an event takes, and what readers cost at rest.
+fn measure_readers(directory: &Path) -> anyhow::Result<Map<String, Value>> {
+    let tilld = workspace::build(true)?.tilld;
+    let mut figures = Map::new();
+    for (file, option) in [("speed.json", "--speed"), ("idle.json", "--idle")] {
+        let json = directory.join(file);
+        let mut bench = workspace::cargo();
+        bench.args([
+            "run",
+            "--quiet",
+            "--release",
+            "--package",
+            "hw-tests",
+            "--bin",
+            "bench",
+        ]);
+        bench.args(["--", option]);
+        if option == "--idle" {
+            bench.arg(&tilld);
+        }
+        let status = bench.arg(&json).status().context("failed to run cargo")?;
+        ensure!(status.success(), "the reader bench failed");
+        let text = fs::read_to_string(&json)?;
+        let found: Map<String, Value> = serde_json::from_str(&text)
+            .with_context(|| format!("{} is no JSON object", json.display()))?;
+        figures.extend(found);
+    }
+    Ok(figures)
 }
 
 fn measure_till(directory: &Path) -> anyhow::Result<Map<String, Value>> {

@@ -1,5 +1,9 @@
-//! Runs the behaviours over rigs: `bench [--hands] RIG.toml…`, without files over all rigs;
-//! `bench --write-table` runs the virtual ones and writes what they showed into the README.
+//! Runs the behaviours over rigs: `bench [--hands] RIG.toml…`, without files over all rigs.
+//!
+//! `bench --write-table` runs the virtual ones and writes what they showed into the README;
+//! `bench --day TAPS` serves so many customers at four readers at once; `bench --speed [FILE]`
+//! takes the time from tap to event at each driver, `bench --idle TILLD [FILE]` how much of the
+//! processor a till takes with four readers, and both write their figures into FILE as JSON.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +12,25 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, ensure};
 use hw_tests::behaviour::{BEHAVIOURS, Bench};
 use hw_tests::hands::{Able, Hands, Person, VirtualPcscHands, VirtualSerialHands};
+use hw_tests::idle;
 use hw_tests::rig::{Rig, RigReader};
+use hw_tests::stations::{self, Station};
 use hw_tests::table;
 use till_readers::ReaderConfig;
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut files: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    if files == [Path::new("--write-table")] {
-        return write_table();
+    let words: Vec<&str> = files.iter().filter_map(|file| file.to_str()).collect();
+    match words[..] {
+        ["--write-table"] => return write_table(),
+        ["--day", taps] => return with_own_socket(|socket| day(socket, taps.parse()?)),
+        ["--speed"] => return with_own_socket(|socket| speed(socket, None)),
+        ["--speed", file] => return with_own_socket(|socket| speed(socket, Some(file))),
+        ["--idle", tilld] => return with_own_socket(|socket| idle(socket, tilld, None)),
+        ["--idle", tilld, file] => {
+            return with_own_socket(|socket| idle(socket, tilld, Some(file)));
+        }
+        _ => {}
     }
     let has_hands = files.iter().any(|file| file == Path::new("--hands"));
     files.retain(|file| file != Path::new("--hands"));
@@ -115,7 +130,74 @@ fn write_table() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The PC/SC library reads its socket's name once, from the environment that a process starts with.
+/// So many customers at four readers.
+fn day(socket: &Path, taps: usize) -> anyhow::Result<()> {
+    for seen in stations::serve(&Station::FOUR, socket, taps / Station::FOUR.len())? {
+        println!("{seen}");
+    }
+    Ok(())
+}
+
+/// One reader after the other, so that none waits for another's turn.
+fn speed(socket: &Path, file: Option<&str>) -> anyhow::Result<()> {
+    let mut figures = Vec::new();
+    for station in Station::EACH {
+        for seen in stations::serve(&[station], socket, SPEED_TAPS)? {
+            println!("{seen}");
+            let own = stations::at(&seen.own_times, 50).as_micros();
+            let whole = stations::at(&seen.waits, 50).as_micros();
+            figures.push((format!("reader_{}_own_ms", seen.name), own));
+            figures.push((format!("reader_{}_tap_ms", seen.name), whole));
+        }
+    }
+    write_figures(file, &figures)
+}
+
+fn idle(socket: &Path, tilld: &str, file: Option<&str>) -> anyhow::Result<()> {
+    let hundredths = idle::measure(Path::new(tilld), socket)?;
+    println!(
+        "idle with four readers: {}.{:02} % of a core",
+        hundredths / 100,
+        hundredths % 100
+    );
+    write_figures(
+        file,
+        &[("readers_idle_cpu_bp".to_owned(), u128::from(hundredths))],
+    )
+}
+
+/// Writes figures that are given in thousandths.
+fn write_figures(file: Option<&str>, figures: &[(String, u128)]) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let lines: Vec<String> = figures
+        .iter()
+        .map(|(key, figure)| format!("  \"{key}\": {}.{:03}", figure / 1000, figure % 1000))
+        .collect();
+    fs::write(file, format!("{{\n{}\n}}\n", lines.join(",\n")))
+        .with_context(|| format!("write {file}"))
+}
+
+/// The PC/SC library reads its socket's name once, from the environment that a process starts with:
+/// without one, this program runs itself again.
+fn with_own_socket(run: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    if let Some(socket) = std::env::var_os(SOCKET) {
+        run(Path::new(&socket))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let dir = tempfile::tempdir()?;
+    let status = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env(SOCKET, dir.path().join("pcscd.comm"))
+        .status()
+        .context("run the bench with a socket of its own")?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// As [`with_own_socket`], for one rig of several.
 fn run_with_own_socket(file: &Path) -> anyhow::Result<bool> {
     let dir = tempfile::tempdir()?;
     let status = Command::new(std::env::current_exe()?)
@@ -127,3 +209,4 @@ fn run_with_own_socket(file: &Path) -> anyhow::Result<bool> {
 }
 
 const SOCKET: &str = "PCSCLITE_CSOCK_NAME";
+const SPEED_TAPS: usize = 50;

@@ -167,7 +167,7 @@ const SECOND: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
 
 #[cfg(test)]
 mod tests {
-    use super::super::{a_chip, to_hex};
+    use super::super::{field_of, to_hex};
     use super::*;
 
     const WAKE: &[u8] = b"\x55\x55\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -220,7 +220,7 @@ mod tests {
         );
         check(
             &mut chip,
-            a_chip(&FOUR),
+            field_of(&FOUR),
             LOOK,
             "0000FF00FF00 0000FF0CF4D54B01010004080472BF9961A300",
         );
@@ -239,13 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn a_chip_that_is_not_released_is_not_found_again() {
+    fn field_of_that_is_not_released_is_not_found_again() {
         let mut chip = awake();
         for expect in [
             "0000FF00FF00 0000FF0CF4D54B01010004080472BF9961A300",
             "0000FF00FF00 0000FF03FDD54B00E000",
         ] {
-            check(&mut chip, a_chip(&FOUR), LOOK, expect);
+            check(&mut chip, field_of(&FOUR), LOOK, expect);
         }
     }
 

@@ -47,7 +47,7 @@ const PERIOD: u32 = 60;
 
 #[cfg(test)]
 mod tests {
-    use super::super::a_chip;
+    use super::super::field_of;
     use super::*;
 
     #[test]
@@ -68,7 +68,7 @@ mod tests {
         let mut said = 0;
         for now in (0..600).step_by(10) {
             said += reader
-                .turn(a_chip(&[0x00, 0x63, 0xE9, 0xAE]), &[], now)
+                .turn(field_of(&[0x00, 0x63, 0xE9, 0xAE]), &[], now)
                 .len();
         }
         assert_eq!(said, 10);

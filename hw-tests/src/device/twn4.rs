@@ -197,7 +197,7 @@ const CHIPS: [[u8; 7]; 3] = [
 
 #[cfg(test)]
 mod tests {
-    use super::super::a_chip;
+    use super::super::field_of;
     use super::*;
 
     /// What it says to a line, in 100 ms.
@@ -219,7 +219,7 @@ mod tests {
     fn lines_are_as_in_the_manual() {
         check(
             false,
-            a_chip(&[0x66, 0xCF, 0x4D, 0xC2]),
+            field_of(&[0x66, 0xCF, 0x4D, 0xC2]),
             "050010",
             "000180200466CF4DC2",
         );

@@ -322,7 +322,7 @@ const GET_ATR: u8 = 0x04;
 const ATR_TIME: Duration = Duration::from_secs(2);
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 const WRITE_TIME: Duration = Duration::from_secs(1);
-const ABSENCE_TIME: Duration = Duration::from_millis(500);
+const ABSENCE_TIME: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {

@@ -300,7 +300,7 @@ const DAMAGE_TIME: Duration = Duration::from_millis(30);
 /// For what is still on its way after a command was given up.
 const QUIET_TIME: Duration = Duration::from_millis(50);
 /// Between two looks into a field where nothing changes.
-const PAUSE: Duration = Duration::from_millis(60);
+const PAUSE: Duration = Duration::from_millis(20);
 /// After an abort the PN532 may lose one acknowledgement.
 const TIMES: u32 = 2;
 const FAILURES_TO_LOSE: u32 = 3;

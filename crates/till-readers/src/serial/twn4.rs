@@ -266,6 +266,15 @@ impl Twn4 {
             (Command::Several, Answer::Done(results)) => {
                 self.handle_found(answer::several(results), now)
             }
+            // It was told not to search for these: it has lost its power for a moment, and with it
+            // all that it was told. What it found may be one of several chips.
+            (Command::Single, Answer::Done(results))
+                if self.counts && answer::is_iso14443a(results) =>
+            {
+                self.look = None;
+                self.setup.extend([self.types(), Command::Lights]);
+                true
+            }
             (Command::Single, Answer::Done(results)) => {
                 self.handle_found(answer::single(results), now)
             }
@@ -490,7 +499,7 @@ const DAMAGE_TIME: Duration = Duration::from_millis(50);
 /// For what is still on its way after an answer was missed.
 const QUIET_TIME: Duration = Duration::from_millis(100);
 /// Between two looks into a field where nothing changes.
-const PAUSE: Duration = Duration::from_millis(60);
+const PAUSE: Duration = Duration::from_millis(20);
 const TRIES_TO_OPEN: u32 = 4;
 const FAILURES_TO_LOSE: u32 = 3;
 /// A line that is disturbed for a moment is no lost reader.

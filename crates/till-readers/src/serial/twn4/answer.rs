@@ -112,6 +112,11 @@ pub(super) fn single(results: &[u8]) -> Option<Found> {
     }])
 }
 
+/// Whether the result of SearchTag is a chip of ISO/IEC 14443 type A.
+pub(super) fn is_iso14443a(results: &[u8]) -> bool {
+    matches!(results, [1, ISO14443A, ..])
+}
+
 fn usable(chip: Result<ChipId, ChipIdError>) -> Result<ChipId, ChipFault> {
     Ok(chip?)
 }
