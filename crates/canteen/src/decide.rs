@@ -188,7 +188,11 @@ pub fn decide(
         };
     };
     let account = &holding.account;
-    match first_obstacle(holding, identity, purchase, rules) {
+    answer(account, first_obstacle(holding, identity, purchase, rules))
+}
+
+fn answer(account: &Account, obstacle: Result<(Money, Spent), DeclineReason>) -> Decision {
+    match obstacle {
         Ok((balance_after, spent_after)) => Decision::Approve {
             balance_after,
             spent_after,
@@ -236,6 +240,27 @@ fn first_obstacle(
     let balance_after = covered(account, purchase)?;
     allowed_offline(account, purchase, rules)?;
     Ok((balance_after, spent_after))
+}
+
+/// Decides about an order that no chip is read for, by a hub, whose data is always the newest.
+pub fn decide_order(account: &Account, amount: PurchaseAmount, on: BusinessDay) -> Decision {
+    let purchase = Purchase {
+        amount,
+        on,
+        contact: Contact {
+            online: true,
+            age: Duration::ZERO,
+        },
+    };
+    let may_pay = || {
+        if account.status != Status::Active {
+            return Err(DeclineReason::AccountBlocked);
+        }
+        let spent_after = within_limits(account, &purchase)?;
+        let balance_after = covered(account, &purchase)?;
+        Ok((balance_after, spent_after))
+    };
+    answer(account, may_pay())
 }
 
 fn fresh_enough(purchase: &Purchase, rules: &OfflineRules) -> Result<(), DeclineReason> {

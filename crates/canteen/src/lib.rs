@@ -24,6 +24,7 @@ pub use checkout::{
 pub use chip::{CardNumber, ChipId, ChipIdError, ChipNumber, ChipNumberError};
 pub use decide::{
     ChipHolding, Contact, Decision, DeclineReason, LimitFacts, OfflineRules, Purchase, decide,
+    decide_order,
 };
 pub use money::{Money, MoneyError, PurchaseAmount, PurchaseAmountError};
 pub use proof::{ChipIdentity, KeyVersion};

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 use sync_proto::StatusOf;
 
+use crate::closings::forget_closing;
 use crate::error::{LedgerError, Refusal};
 use crate::feed::{RecordKind, touch, touch_account};
 use crate::statuses::note_status_change;
@@ -186,15 +187,6 @@ impl HubLedger {
         self.change_status(id, Status::Active, now)
     }
 
-    /// Closes an empty account for good and erases the person.
-    pub fn close_account(&mut self, id: AccountId, now: Timestamp) -> Result<(), LedgerError> {
-        let balance = self.account(id)?.balance;
-        if balance != Money::ZERO {
-            return Err(Refusal::BalanceLeft { balance }.into());
-        }
-        self.change_status(id, Status::Closed, now)
-    }
-
     fn change_status(
         &mut self,
         id: AccountId,
@@ -203,25 +195,39 @@ impl HubLedger {
     ) -> Result<(), LedgerError> {
         let db = self.change()?;
         let account = read_account(&db, id)?;
-        if account.status == status {
-            return Ok(());
-        }
-        if account.status == Status::Closed {
-            return Err(Refusal::AccountClosed.into());
-        }
-        let blocked_at = (status != Status::Active).then(|| millis(now));
-        db.execute(
-            "UPDATE account SET status = ?2, blocked_at = ?3 WHERE id = ?1",
-            (id.0, status.code(), blocked_at),
-        )?;
-        let rv = touch_account(&db, account.canteen, id)?;
-        note_status_change(&db, StatusOf::Account(id), status, rv, now)?;
-        if status == Status::Closed {
-            db.execute("DELETE FROM holder WHERE account = ?1", [id.0])?;
-            touch(&db, account.canteen, RecordKind::Holder, &id.to_string())?;
+        set_status(&db, &account, status, now)?;
+        if status == Status::Active {
+            forget_closing(&db, id)?;
         }
         Ok(db.commit()?)
     }
+}
+
+pub(crate) fn set_status(
+    db: &Connection,
+    account: &AccountRow,
+    status: Status,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    if account.status == status {
+        return Ok(());
+    }
+    if account.status == Status::Closed {
+        return Err(Refusal::AccountClosed.into());
+    }
+    let id = account.id;
+    let blocked_at = (status != Status::Active).then(|| millis(now));
+    db.execute(
+        "UPDATE account SET status = ?2, blocked_at = ?3 WHERE id = ?1",
+        (id.0, status.code(), blocked_at),
+    )?;
+    let rv = touch_account(db, account.canteen, id)?;
+    note_status_change(db, StatusOf::Account(id), status, rv, now)?;
+    if status == Status::Closed {
+        db.execute("DELETE FROM holder WHERE account = ?1", [id.0])?;
+        touch(db, account.canteen, RecordKind::Holder, &id.to_string())?;
+    }
+    Ok(())
 }
 
 impl HubReader {
@@ -340,6 +346,22 @@ pub(crate) fn write_spent(
         spent.month().ore(),
     ))?;
     Ok(())
+}
+
+/// Takes what was taken back out of the counters of the limits.
+pub(crate) fn uncount(
+    db: &Connection,
+    account: &AccountRow,
+    amount: Money,
+    counted_on: BusinessDay,
+) -> Result<(), LedgerError> {
+    let less = amount
+        .checked_neg()
+        .and_then(|back| account.spent.plus(back, counted_on));
+    match less {
+        Some(spent) => write_spent(db, account.id, &spent),
+        None => Ok(()),
+    }
 }
 
 fn account_from(row: &Row<'_>) -> Result<AccountRow, LedgerError> {

@@ -30,6 +30,12 @@ pub enum BookingKind {
     Correction,
     /// What an account held when it came to this hub.
     Opening,
+    /// Money sent back to the holder.
+    Payout,
+    /// Money moved to another account, or from one.
+    Transfer,
+    /// A purchase in a web shop.
+    Order,
 }
 
 impl BookingKind {
@@ -42,10 +48,13 @@ impl BookingKind {
             BookingKind::TopUp => "top_up",
             BookingKind::Correction => "correction",
             BookingKind::Opening => "opening",
+            BookingKind::Payout => "payout",
+            BookingKind::Transfer => "transfer",
+            BookingKind::Order => "order",
         }
     }
 
-    fn from_code(code: &str) -> Option<BookingKind> {
+    pub(crate) fn from_code(code: &str) -> Option<BookingKind> {
         [
             BookingKind::Sale,
             BookingKind::Void,
@@ -53,6 +62,9 @@ impl BookingKind {
             BookingKind::TopUp,
             BookingKind::Correction,
             BookingKind::Opening,
+            BookingKind::Payout,
+            BookingKind::Transfer,
+            BookingKind::Order,
         ]
         .into_iter()
         .find(|kind| kind.code() == code)
@@ -101,6 +113,12 @@ pub(crate) enum OwnAccount<'a> {
     RefundExcess,
     /// What the operator pays for: sold long after a block.
     Loss,
+    /// Set aside until no till can spend it any more, or on its way to another holder.
+    Reserved,
+    /// Sent back to holders.
+    Payouts,
+    /// What web shops have sold.
+    Orders,
 }
 
 impl<'a> OwnAccount<'a> {
@@ -114,6 +132,9 @@ impl<'a> OwnAccount<'a> {
             OwnAccount::UnknownAccount => "suspense_unknown_account",
             OwnAccount::RefundExcess => "suspense_refund_excess",
             OwnAccount::Loss => "loss",
+            OwnAccount::Reserved => "reserved",
+            OwnAccount::Payouts => "payouts",
+            OwnAccount::Orders => "order_sales",
         }
     }
 
@@ -126,7 +147,10 @@ impl<'a> OwnAccount<'a> {
             | OwnAccount::Opening
             | OwnAccount::UnknownAccount
             | OwnAccount::RefundExcess
-            | OwnAccount::Loss => None,
+            | OwnAccount::Loss
+            | OwnAccount::Reserved
+            | OwnAccount::Payouts
+            | OwnAccount::Orders => None,
         }
     }
 }

@@ -27,6 +27,7 @@ use sync_proto::{Epoch, TillId};
 
 use crate::accounts::status_from;
 use crate::bookings::BookingId;
+use crate::debits::go_on;
 use crate::error::{LedgerError, Refusal};
 use crate::feed::{touch_account, touch_issued};
 use crate::flags::{Origin, raise_flag};
@@ -117,6 +118,7 @@ impl HubLedger {
             for (account, right) in rights {
                 at_risk = at_risk.saturating_add(right);
                 reissue_and_tell(&db, AccountId(account))?;
+                go_on(&db, AccountId(account), now)?;
             }
         }
         let at_risk = Money::from_ore(at_risk);
@@ -377,26 +379,21 @@ pub(crate) fn ceiling_of(
     }))
 }
 
-/// Refuses to take money away that tills may be spending at this moment.
-pub(crate) fn check_debit(
+/// Whether money can be taken away: what the tills may still sell stays within what is left and the
+/// overspend that the canteen accepts.
+pub(crate) fn leaves_enough(
     db: &Connection,
     account: AccountId,
     amount: Money,
-) -> Result<Result<(), Refusal>, LedgerError> {
+) -> Result<bool, LedgerError> {
     let Some(terms) = Terms::read(db, account)? else {
-        return Ok(Ok(()));
+        return Ok(true);
     };
-    let outstanding = outstanding(db, account)?;
-    if outstanding.ore() > terms.room().saturating_sub(amount.ore()) {
-        return Ok(Err(Refusal::RightsOutstanding {
-            outstanding,
-            overspend_max: Money::from_ore(terms.overspend_max),
-        }));
-    }
-    Ok(Ok(()))
+    let left = terms.room().saturating_sub(amount.ore());
+    Ok(outstanding(db, account)?.ore() <= left)
 }
 
-fn outstanding(db: &Connection, account: AccountId) -> Result<Money, LedgerError> {
+pub(crate) fn outstanding(db: &Connection, account: AccountId) -> Result<Money, LedgerError> {
     let ore = db
         .prepare_cached(
             "SELECT coalesce(sum(max(0, c.highest - c.gross)), 0) FROM ceiling c

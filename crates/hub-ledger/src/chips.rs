@@ -242,6 +242,25 @@ fn set_status(
     note_status_change(db, StatusOf::Chip(chip.number), status, rv, now)
 }
 
+/// Gives the chips in use of one account to another.
+pub(crate) fn move_chips(
+    db: &Connection,
+    from: AccountId,
+    to: AccountId,
+) -> Result<(), LedgerError> {
+    let moved: Vec<(i64, String)> = db
+        .prepare(
+            "UPDATE chip SET account = ?2 WHERE account = ?1 AND status <> 'closed'
+             RETURNING canteen, uid",
+        )?
+        .query_map((from.0, to.0), |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    for (canteen, uid) in moved {
+        touch(db, CanteenId(canteen), RecordKind::Chip, &uid)?;
+    }
+    Ok(())
+}
+
 fn chip_from(row: &Row<'_>) -> Result<ChipRow, LedgerError> {
     let unreadable = LedgerError::Unreadable { what: "chip" };
     let uid: String = row.get(2)?;

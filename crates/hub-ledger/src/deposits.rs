@@ -8,10 +8,9 @@ use crate::accounts::{AccountRow, may_be_paid_into, read_account};
 use crate::bookings::{
     BookingId, BookingKind, BookingRow, Movement, OwnAccount, book, own_account, read_booking,
 };
-use crate::ceilings::check_debit;
+use crate::debits::{Debit, DebitId, go_on, take_out, waits_for};
 use crate::error::{LedgerError, Refusal};
 use crate::feed::touch_account;
-use crate::flags::{Origin, raise_flag};
 use crate::store::HubLedger;
 use crate::tenancy::{TenantId, not_empty};
 use crate::tills::Fingerprint;
@@ -43,6 +42,8 @@ pub struct Receipt {
     pub booking: BookingRow,
     /// Whether it was booked by an earlier request of the same name.
     pub replayed: bool,
+    /// What the money waits under, when it is set aside because tills may be spending it.
+    pub pending: Option<DebitId>,
 }
 
 impl HubLedger {
@@ -54,7 +55,7 @@ impl HubLedger {
         key: &RequestKey,
         now: Timestamp,
     ) -> Result<Receipt, LedgerError> {
-        self.book_once(account, key, |db, account| {
+        self.book_once(account, key, now, |db, account| {
             if amount <= Money::ZERO || amount > DEPOSIT_MAX || !amount.is_whole_kroner() {
                 return Err(Refusal::DepositAmount {
                     amount,
@@ -63,15 +64,7 @@ impl HubLedger {
                 .into());
             }
             may_be_paid_into(db, account)??;
-            pay_in(
-                db,
-                account,
-                BookingKind::Deposit,
-                amount,
-                "Indbetaling",
-                None,
-                now,
-            )
+            pay_in(db, account, Paid::ByHand, amount, "Indbetaling", None, now)
         })
     }
 
@@ -83,7 +76,7 @@ impl HubLedger {
         key: &RequestKey,
         now: Timestamp,
     ) -> Result<Receipt, LedgerError> {
-        self.book_once(account, key, |db, account| {
+        self.book_once(account, key, now, |db, account| {
             let own = own_account(db, account.tenant, OwnAccount::Opening, now)?;
             shift(
                 db,
@@ -98,7 +91,8 @@ impl HubLedger {
     }
 
     /// Moves the balance up or down, with the reason on the statement. Money that tills may be
-    /// spending at this moment is taken out only by force, which is flagged.
+    /// spending at this moment is set aside until they have acknowledged that, or taken out by
+    /// force, which is flagged.
     pub fn correct(
         &mut self,
         account: AccountId,
@@ -108,98 +102,103 @@ impl HubLedger {
     ) -> Result<Receipt, LedgerError> {
         not_empty("the reason", &correction.reason)?;
         let text = format!("Korrektion: {}", correction.reason);
-        self.book_once(account, key, |db, account| {
+        self.book_once(account, key, now, |db, account| {
             let own = own_account(db, account.tenant, OwnAccount::Corrections, now)?;
-            let guarded = check_correction(db, account, correction)?;
-            if let Err(refusal) = &guarded
-                && !correction.force
-            {
-                return Err(refusal.clone().into());
-            }
             let kind = BookingKind::Correction;
-            let booking = shift(db, account, own, kind, correction.amount, &text, now)?;
-            if let Err(refusal) = guarded {
-                note_forced(db, account, booking, &refusal, now)?;
+            if correction.amount >= Money::ZERO {
+                return shift(db, account, own, kind, correction.amount, &text, now);
             }
-            Ok(booking)
+            let amount = correction_size(correction.amount)?;
+            let debit = Debit {
+                kind,
+                amount,
+                target: own,
+                text: &text,
+                lines: &[],
+                floor: None,
+                force: correction.force,
+            };
+            take_out(db, account, &debit, now)
         })
     }
 
-    fn book_once(
+    pub(crate) fn book_once(
         &mut self,
         account: AccountId,
         key: &RequestKey,
+        now: Timestamp,
         book: impl FnOnce(&Connection, &AccountRow) -> Result<BookingId, LedgerError>,
     ) -> Result<Receipt, LedgerError> {
         let db = self.change()?;
         let account = read_account(&db, account)?;
-        if let Some(booking) = booked_before(&db, account.tenant, key)? {
-            return Ok(Receipt {
-                booking: read_booking(&db, booking)?,
-                replayed: true,
-            });
+        if let Some(receipt) = receipt_of_before(&db, account.tenant, key)? {
+            return Ok(receipt);
         }
         let booking = book(&db, &account)?;
-        db.execute(
-            "INSERT INTO request_key (tenant, key, fingerprint, booking) VALUES (?1, ?2, ?3, ?4)",
-            (account.tenant.0, &key.key, key.fingerprint.0, booking.0),
-        )?;
+        let receipt = remember(&db, account.tenant, key, booking)?;
         touch_account(&db, account.canteen, account.id)?;
-        let booking = read_booking(&db, booking)?;
+        go_on(&db, account.id, now)?;
         db.commit()?;
-        Ok(Receipt {
-            booking,
-            replayed: false,
-        })
+        Ok(receipt)
     }
 }
 
-fn check_correction(
+/// Keeps the answer to a request.
+pub(crate) fn remember(
     db: &Connection,
-    account: &AccountRow,
-    correction: &Correction,
-) -> Result<Result<(), Refusal>, LedgerError> {
-    match correction.amount.checked_neg() {
-        Some(debit) if debit > Money::ZERO => check_debit(db, account.id, debit),
-        Some(_) | None => Ok(Ok(())),
-    }
-}
-
-fn note_forced(
-    db: &Connection,
-    account: &AccountRow,
+    tenant: TenantId,
+    key: &RequestKey,
     booking: BookingId,
-    refusal: &Refusal,
-    now: Timestamp,
-) -> Result<(), LedgerError> {
-    let origin = Origin {
-        tenant: account.tenant,
-        till: None,
-        epoch: None,
-        seq: None,
+) -> Result<Receipt, LedgerError> {
+    db.execute(
+        "INSERT INTO request_key (tenant, key, fingerprint, booking) VALUES (?1, ?2, ?3, ?4)",
+        (tenant.0, &key.key, key.fingerprint.0, booking.0),
+    )?;
+    Ok(Receipt {
+        booking: read_booking(db, booking)?,
+        replayed: false,
+        pending: waits_for(db, booking)?,
+    })
+}
+
+/// The answer to a request that came before.
+pub(crate) fn receipt_of_before(
+    db: &Connection,
+    tenant: TenantId,
+    key: &RequestKey,
+) -> Result<Option<Receipt>, LedgerError> {
+    let Some(booking) = booked_before(db, tenant, key)? else {
+        return Ok(None);
     };
-    let detail = format!("a correction was forced although {refusal}");
-    let (account, booking) = (Some(account.id), Some(booking));
-    raise_flag(db, "forced_debit", &origin, account, booking, &detail, now)
+    Ok(Some(Receipt {
+        booking: read_booking(db, booking)?,
+        replayed: true,
+        pending: waits_for(db, booking)?,
+    }))
+}
+
+/// How money came in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Paid {
+    /// By a person.
+    ByHand,
+    /// By an automatic top-up.
+    ByCard,
 }
 
 /// Books money that was paid in, and counts it towards the arming of the top-up agreement.
 pub(crate) fn pay_in(
     db: &Connection,
     account: &AccountRow,
-    kind: BookingKind,
+    paid: Paid,
     amount: Money,
     text: &str,
     reference: Option<&str>,
     now: Timestamp,
 ) -> Result<BookingId, LedgerError> {
-    let own = match kind {
-        BookingKind::TopUp => OwnAccount::Gateway,
-        BookingKind::Deposit
-        | BookingKind::Sale
-        | BookingKind::Void
-        | BookingKind::Correction
-        | BookingKind::Opening => OwnAccount::Deposits,
+    let (kind, own) = match paid {
+        Paid::ByHand => (BookingKind::Deposit, OwnAccount::Deposits),
+        Paid::ByCard => (BookingKind::TopUp, OwnAccount::Gateway),
     };
     let movement = Movement {
         kind,
@@ -221,6 +220,17 @@ pub(crate) fn pay_in(
     Ok(moved.id)
 }
 
+fn correction_size(amount: Money) -> Result<Money, Refusal> {
+    let size = Money::from_ore(amount.ore().saturating_abs());
+    if size == Money::ZERO || size > CORRECTION_MAX {
+        return Err(Refusal::CorrectionAmount {
+            amount,
+            max: CORRECTION_MAX,
+        });
+    }
+    Ok(size)
+}
+
 /// Moves an amount into the account, or out of it when the amount is negative.
 fn shift(
     db: &Connection,
@@ -231,14 +241,7 @@ fn shift(
     text: &str,
     now: Timestamp,
 ) -> Result<BookingId, LedgerError> {
-    let size = Money::from_ore(amount.ore().saturating_abs());
-    if size == Money::ZERO || size > CORRECTION_MAX {
-        return Err(Refusal::CorrectionAmount {
-            amount,
-            max: CORRECTION_MAX,
-        }
-        .into());
-    }
+    let size = correction_size(amount)?;
     let (from, to) = if amount > Money::ZERO {
         (own, account.id)
     } else {

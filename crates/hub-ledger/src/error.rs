@@ -94,6 +94,29 @@ pub enum Refusal {
         /// What was asked for.
         amount: Money,
     },
+    /// A payout or a transfer moves money.
+    #[error("the amount is above zero and at most {max}, not {amount}")]
+    DebitAmount {
+        /// What was asked for.
+        amount: Money,
+        /// The most that is moved at once.
+        max: Money,
+    },
+    /// The account does not hold that much.
+    #[error("the account holds {balance}; no more than that can be taken out")]
+    NotCovered {
+        /// What it holds.
+        balance: Money,
+    },
+    /// Money is not moved to where it is.
+    #[error("both accounts are the same one")]
+    SameAccount,
+    /// An order has lines with text, pieces and prices that add up.
+    #[error(
+        "the order's lines need a text, pieces, a price, and the two multiplied; all together above \
+         zero and at most 100.000 kr"
+    )]
+    OrderLines,
     /// A price is above zero.
     #[error("a price is above zero and at most {max}, not {price}")]
     Price {
@@ -109,18 +132,6 @@ pub enum Refusal {
         what: &'static str,
         /// What was asked for.
         amount: Money,
-    },
-    /// Tills may be spending the money at this moment.
-    #[error(
-        "tills may still sell for {outstanding} on the account before this hub hears of it, and no \
-         more than {overspend_max} beyond the balance is accepted; block the account until the \
-         tills have been in contact, or force the correction"
-    )]
-    RightsOutstanding {
-        /// What they may still sell.
-        outstanding: Money,
-        /// What the canteen accepts beyond the balance.
-        overspend_max: Money,
     },
     /// A till that may come back is not retired.
     #[error("the till is in use; revoke it or enrol its successor before retiring it")]
@@ -154,9 +165,12 @@ impl Refusal {
             Refusal::DepositAmount { .. } => "deposit-amount",
             Refusal::CorrectionAmount { .. } => "correction-amount",
             Refusal::TopUpAmount { .. } => "top-up-amount",
+            Refusal::DebitAmount { .. } => "debit-amount",
+            Refusal::NotCovered { .. } => "not-covered",
+            Refusal::SameAccount => "same-account",
+            Refusal::OrderLines => "order-lines",
             Refusal::Price { .. } => "price",
             Refusal::Negative { .. } => "negative",
-            Refusal::RightsOutstanding { .. } => "rights-outstanding",
             Refusal::TillInUse => "till-in-use",
             Refusal::ChipClosed => "chip-closed",
             Refusal::KeyReused => "key-reused",

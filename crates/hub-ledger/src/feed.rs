@@ -755,7 +755,7 @@ mod tests {
                             };
                             drop(bed.ledger.correct(account, &correction, &key, NOW));
                         }
-                        drop(bed.ledger.close_account(account, NOW));
+                        drop(bed.ledger.close_account(account, crate::Rest::Nothing, NOW));
                     }
                 }
                 if look {

@@ -30,9 +30,9 @@ use sync_proto::TopUpRecord;
 use uuid::Uuid;
 
 use crate::accounts::{AccountRow, find_account, may_be_paid_into, read_account};
-use crate::bookings::{BookingId, BookingKind};
+use crate::bookings::BookingId;
 use crate::chips::find_chip;
-use crate::deposits::pay_in;
+use crate::deposits::{Paid, pay_in};
 use crate::error::{LedgerError, Refusal};
 use crate::feed::touch_account;
 use crate::flags::{Origin, raise_flag};
@@ -268,8 +268,8 @@ pub enum RefundAnswer {
 pub(crate) struct Purchases {
     /// How many.
     pub(crate) count: u32,
-    /// The chip of the last.
-    pub(crate) chip: i64,
+    /// The chip of the last, if one was read.
+    pub(crate) chip: Option<i64>,
     /// The day of the newest.
     pub(crate) newest: BusinessDay,
 }
@@ -706,7 +706,11 @@ fn intend(
     rules: &TopUpRules,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    if may_be_paid_into(db, account)?.is_err() || is_chip_blocked(db, purchases.chip)? {
+    let chip_blocked = match purchases.chip {
+        Some(chip) => is_chip_blocked(db, chip)?,
+        None => false,
+    };
+    if chip_blocked || may_be_paid_into(db, account)?.is_err() {
         return Ok(());
     }
     let too_many = count_since(db, account.id, now, 1)? >= rules.per_day_max
@@ -1150,7 +1154,7 @@ impl Step<'_> {
         let booking = pay_in(
             self.db,
             account,
-            BookingKind::TopUp,
+            Paid::ByCard,
             amount,
             "Automatisk optankning",
             Some(&id),

@@ -126,6 +126,9 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
     books
         .write(move |books| books.set_block_grace(block_grace))
         .await?;
+    books
+        .write(|books| books.post_debits(Timestamp::now()))
+        .await?;
     let listener = TcpListener::bind(config.hub.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.hub.listen))?;

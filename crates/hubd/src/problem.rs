@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use canteen::DeclineReason;
 use hub_ledger::{LedgerError, Refusal};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -66,6 +67,21 @@ impl Problem {
         Problem::new("invalid", detail).about(field)
     }
 
+    /// A purchase that an account does not pay for, with the reason and its figures.
+    pub fn declined(reason: &DeclineReason) -> Problem {
+        let mut problem = Problem::new("declined", "the account does not pay for this purchase");
+        let facts = &mut problem.facts;
+        facts.insert("code".to_owned(), reason.code().into());
+        if let DeclineReason::InsufficientFunds { balance } = reason {
+            facts.insert("balance".to_owned(), balance.ore().into());
+        }
+        if let Some(limit) = reason.limit() {
+            facts.insert("limit".to_owned(), limit.limit.ore().into());
+            facts.insert("left".to_owned(), limit.left.ore().into());
+        }
+        problem
+    }
+
     fn with_facts(self, refusal: &impl Serialize) -> Problem {
         match serde_json::to_value(refusal) {
             Ok(Value::Object(facts)) => Problem { facts, ..self },
@@ -123,7 +139,10 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::DepositAmount { .. }
             | Refusal::CorrectionAmount { .. }
-            | Refusal::TopUpAmount { .. } => problem.about("amount"),
+            | Refusal::TopUpAmount { .. }
+            | Refusal::DebitAmount { .. } => problem.about("amount"),
+            Refusal::OrderLines => problem.about("lines"),
+            Refusal::SameAccount => problem.about("to"),
             Refusal::Price { .. } => problem.about("price"),
             Refusal::NotFound { .. }
             | Refusal::Exists { .. }
@@ -131,7 +150,7 @@ impl From<Refusal> for Problem {
             | Refusal::AccountClosed
             | Refusal::BalanceLeft { .. }
             | Refusal::Negative { .. }
-            | Refusal::RightsOutstanding { .. }
+            | Refusal::NotCovered { .. }
             | Refusal::TillInUse
             | Refusal::ChipClosed
             | Refusal::KeyReused
@@ -326,10 +345,34 @@ const KINDS: &[Kind] = &[
         "Bring the balance to zero before closing the account.",
     ),
     kind(
-        "rights-outstanding",
+        "not-covered",
         409,
-        "Tills may be spending the money",
-        "Tills may sell on the account before the hub hears of it, and with the money gone they could overspend more than the canteen accepts. Block the account, wait until its tills have been in contact, and try again; or send `force`, which is flagged.",
+        "The account does not hold that much",
+        "No more is paid out or moved than the account holds. Money that is set aside already does not count.",
+    ),
+    kind(
+        "declined",
+        409,
+        "The account does not pay",
+        "The purchase is declined for the reason in `code`, as at a till: `account_blocked`, `limit_day`, `limit_week`, `limit_month` or `insufficient_funds`.",
+    ),
+    kind(
+        "debit-amount",
+        422,
+        "Not an amount to take out",
+        "A payout or a transfer is above zero and at most 100.000 kr, given in øre.",
+    ),
+    kind(
+        "same-account",
+        422,
+        "Both accounts are the same",
+        "Money is moved from one account to another.",
+    ),
+    kind(
+        "order-lines",
+        422,
+        "The lines do not make an order",
+        "Every line needs a text, a number of pieces above zero and the price of one piece in øre; all together above zero and at most 100.000 kr.",
     ),
     kind(
         "till-in-use",
@@ -434,10 +477,11 @@ mod tests {
             Refusal::AccountClosed,
             Refusal::ChipClosed,
             Refusal::TillInUse,
-            Refusal::RightsOutstanding {
-                outstanding: canteen::Money::ZERO,
-                overspend_max: canteen::Money::ZERO,
+            Refusal::NotCovered {
+                balance: canteen::Money::ZERO,
             },
+            Refusal::SameAccount,
+            Refusal::OrderLines,
             Refusal::KeyReused,
             Refusal::Enrolment,
             Refusal::Empty { what: "name" },

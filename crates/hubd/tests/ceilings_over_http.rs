@@ -12,7 +12,7 @@ use std::time::Instant;
 use canteen::{AccountId, Money};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use site::{Site, TOKEN, Till};
+use site::{OTHER_TENANT, Site, TOKEN, Till};
 use sync_proto::{AuthoriseRequest, Change, FeedPage, FeedRecords, Record, SnapshotHeader};
 use uuid::Uuid;
 
@@ -120,29 +120,61 @@ async fn a_copied_disk_gets_neither_data_nor_ceilings() {
 }
 
 #[tokio::test]
-async fn money_that_tills_may_be_spending_leaves_only_by_force() {
+async fn obt_29_money_that_tills_may_be_spending_waits_or_leaves_by_force() {
     let site = Site::open().await;
     let (account, _) = site.chip("55667788").await;
     let _one = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
     let _two = site.till("kasse-2", "DEMO-KASSE-2", 2).await;
     let all = site.balance(account).await;
     assert_eq!(all, 200_00);
-    let correct = async |key: &str, force: bool| {
-        let path = format!("/v1/accounts/{account}/corrections");
-        let body = json!({ "amount": -all, "reason": "udbetaling", "force": force });
+    let take_out = async |what: &str, key: &str, body: Value| {
+        let path = format!("/v1/accounts/{account}/{what}");
         let headers = [("idempotency-key", key)];
         let body = Some(body.to_string());
         let response = site.send(Method::POST, &path, TOKEN, &headers, body).await;
         let status = response.status();
         (status, response.json::<Value>().await.unwrap())
     };
-    let (status, problem) = correct("a", false).await;
+    let (status, booked) = take_out("payouts", "a", json!({ "amount": all })).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{booked}");
+    assert_eq!(site.balance(account).await, 0);
+    let debits = site.get("/v1/debits").await;
+    let debit = &debits["debits"][0];
+    assert_eq!(debit["id"], booked["debit"]);
+    assert_eq!(
+        (&debit["state"], &debit["kind"], &debit["outstanding"]),
+        (&json!("pending"), &json!("payout"), &json!(400_00))
+    );
+    let (status, problem) = take_out("payouts", "b", json!({ "amount": 1 })).await;
     assert_eq!(status, StatusCode::CONFLICT, "{problem}");
-    assert_eq!(problem["type"], "/problems/rights-outstanding");
+    assert_eq!(problem["type"], "/problems/not-covered");
+    let path = format!("/v1/debits/{}", debit["id"]);
+    let other = site
+        .send(
+            Method::POST,
+            &format!("{path}/cancel"),
+            OTHER_TENANT,
+            &[],
+            None,
+        )
+        .await;
+    assert_eq!(other.status(), StatusCode::NOT_FOUND);
+    let cancelled = site.post(&format!("{path}/cancel"), Value::Null).await;
+    assert_eq!(cancelled.0, StatusCode::NO_CONTENT);
+    assert_eq!(site.balance(account).await, all);
+
+    let correction = json!({ "amount": -all, "reason": "udbetaling" });
+    let (status, booked) = take_out("corrections", "c", correction).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
     let before = site.get("/v1/canteens/1/exposure").await["exposure"].as_i64();
-    assert_eq!(correct("b", true).await.0, StatusCode::CREATED);
+    let path = format!("/v1/debits/{}/force", booked["debit"]);
+    assert_eq!(
+        site.post(&path, Value::Null).await.0,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(site.post(&path, Value::Null).await.0, StatusCode::NOT_FOUND);
     let after = site.get("/v1/canteens/1/exposure").await["exposure"].as_i64();
-    assert_eq!(after, before.map(|before| before + 200_00));
+    assert_eq!(after, before, "the money was set aside already");
     assert_eq!(
         site.get("/v1/flags").await["flags"][0]["code"],
         "forced_debit"
@@ -155,4 +187,64 @@ async fn money_that_tills_may_be_spending_leaves_only_by_force() {
     let (status, retired) = site.post("/v1/tills/kasse-1/retire", Value::Null).await;
     assert_eq!(status, StatusCode::OK);
     assert!(retired["at_risk"].as_i64().unwrap() >= 200_00, "{retired}");
+}
+
+#[tokio::test]
+async fn orders_transfers_and_closings_answer_with_what_became_of_them() {
+    let site = Site::open().await;
+    let (account, _) = site.chip("55667788").await;
+    let (other, _) = site.chip("A10A8925").await;
+    let send = async |path: String, key: &str, body: Value| {
+        let headers = [("idempotency-key", key)];
+        let body = Some(body.to_string());
+        let response = site.send(Method::POST, &path, TOKEN, &headers, body).await;
+        let status = response.status();
+        (status, response.json::<Value>().await.unwrap())
+    };
+    let orders = format!("/v1/accounts/{account}/orders");
+    let lines =
+        |price: i64| json!({ "lines": [{ "quantity": 2, "name": "Bolle", "unit_price": price }] });
+    let (status, order) = send(orders.clone(), "a", lines(11_00)).await;
+    assert_eq!(status, StatusCode::CREATED, "{order}");
+    assert_eq!(
+        (&order["kind"], &order["amount"], &order["lines"][0]["text"]),
+        (&json!("order"), &json!(-22_00), &json!("2x Bolle 22,00"))
+    );
+    let (status, problem) = send(orders.clone(), "b", lines(500_00)).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(
+        (&problem["type"], &problem["code"]),
+        (&json!("/problems/declined"), &json!("limit_week"))
+    );
+    assert!(problem["left"].is_i64(), "{problem}");
+    let (status, problem) = send(orders, "c", json!({ "lines": [] })).await;
+    assert_eq!((status.as_u16(), &problem["field"]), (422, &json!("lines")));
+
+    let transfers = format!("/v1/accounts/{account}/transfers");
+    let body = json!({ "amount": 78_00, "to": other.0 });
+    assert_eq!(send(transfers, "d", body).await.0, StatusCode::CREATED);
+    assert_eq!(site.balance(other).await, 138_00);
+    let close = format!("/v1/accounts/{account}/close");
+    let (status, problem) = site.post(&close, Value::Null).await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (StatusCode::CONFLICT, &json!("/problems/balance-left"))
+    );
+    let (status, closed) = site
+        .post(&format!("{close}?pay_out=true"), Value::Null)
+        .await;
+    assert_eq!(
+        (status, &closed["status"]),
+        (StatusCode::OK, &json!("closed"))
+    );
+    assert_eq!(closed["balance"], 0);
+    // A till may be selling on the other one.
+    site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    let close = format!("/v1/accounts/{other}/close?pay_out=true");
+    let (status, waits) = site.post(&close, Value::Null).await;
+    assert_eq!(
+        (status, &waits["status"]),
+        (StatusCode::ACCEPTED, &json!("blocked"))
+    );
+    assert!(waits["closing"].is_string(), "{waits}");
 }

@@ -3,198 +3,16 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sync_proto::{
-    AuthoriseRequest, Change, EntryBody, FeedAck, FeedPage, FeedPosition, FeedRecords, FeedRefusal,
-    Record,
+    Change, EntryBody, FeedAck, FeedPage, FeedPosition, FeedRecords, FeedRefusal, Record,
 };
 
 use super::*;
-use crate::testbed::{Bed, NOW, TestTill, kr, ore, sale, void};
-use crate::{Asking, Correction, LedgerError};
-
-/// A till that sells within the ceilings that it was given, as the till's program does.
-#[derive(Clone)]
-struct Seller {
-    till: TestTill,
-    /// By account: the version of the record and the ceiling in force.
-    ceilings: BTreeMap<i64, (u64, Option<i64>)>,
-    /// By account: what it has sold, gross.
-    gross: BTreeMap<i64, i64>,
-    /// The last entry that the hub has acknowledged.
-    acked: u64,
-    /// Sales that the hub has not booked: number, account, amount.
-    sales: Vec<(u64, i64, i64)>,
-}
-
-impl Seller {
-    fn new(bed: &mut Bed, name: &str) -> Seller {
-        let mut seller = Seller {
-            till: bed.till(name),
-            ceilings: BTreeMap::new(),
-            gross: BTreeMap::new(),
-            acked: 0,
-            sales: Vec::new(),
-        };
-        seller.fetch_snapshot(bed);
-        seller
-    }
-
-    fn fetch_snapshot(&mut self, bed: &mut Bed) {
-        let position = self.till.position(self.acked);
-        bed.ledger
-            .receive(&self.till.access, Asking::Snapshot, Some(&position), NOW)
-            .unwrap()
-            .unwrap();
-        let mut out = Vec::new();
-        bed.ledger
-            .snapshot(&self.till.access, Some(&position), NOW, &mut out)
-            .unwrap()
-            .unwrap();
-        let text = String::from_utf8(out).unwrap();
-        let mut lines = text.lines();
-        let header: sync_proto::SnapshotHeader =
-            serde_json::from_str(lines.next().unwrap()).unwrap();
-        for line in lines {
-            if let Ok(change) = serde_json::from_str::<Change>(line) {
-                self.apply_change(&change);
-            }
-        }
-        self.till.feed = FeedPosition {
-            hub_epoch: header.hub_epoch,
-            cursor: header.as_of,
-        };
-    }
-
-    /// Asks for what has changed.
-    fn ask(&self, bed: &mut Bed, now: Timestamp) -> Result<FeedPage, FeedRefusal> {
-        let position = self.till.position(self.acked);
-        let (access, from) = (&self.till.access, self.till.feed);
-        let asking = Asking::Feed(from);
-        let received = bed
-            .ledger
-            .is_received(access, asking, Some(&position), now)
-            .unwrap();
-        if !received {
-            bed.ledger
-                .receive(access, asking, Some(&position), now)
-                .unwrap()?;
-        }
-        bed.ledger.feed(access, from, Some(&position), now).unwrap()
-    }
-
-    fn apply(&mut self, page: &FeedPage) {
-        if page.from > self.till.feed.cursor || page.to <= self.till.feed.cursor {
-            return;
-        }
-        for change in &page.changes {
-            self.apply_change(change);
-        }
-        self.till.feed.cursor = page.to;
-    }
-
-    fn apply_change(&mut self, change: &Change) {
-        let Record::Account(record) = &change.record else {
-            return;
-        };
-        let known = self.ceilings.entry(record.id.0).or_default();
-        if change.rv > known.0 {
-            *known = (change.rv, record.ceiling.map(Money::ore).or(known.1));
-        }
-    }
-
-    fn catch_up(&mut self, bed: &mut Bed) {
-        let page = self.ask(bed, NOW).unwrap();
-        self.apply(&page);
-    }
-
-    fn ceiling(&self, account: AccountId) -> Option<i64> {
-        self.ceilings
-            .get(&account.0)
-            .and_then(|(_, ceiling)| *ceiling)
-    }
-
-    /// What the ceiling in force still allows.
-    fn left(&self, account: AccountId) -> Money {
-        let gross = self.gross.get(&account.0).copied().unwrap_or(0);
-        ore(self.ceiling(account).unwrap_or(0) - gross)
-    }
-
-    /// Sells if the ceiling in force allows it.
-    fn sell(&mut self, (account, chip): (AccountId, i64), amount: Money) -> bool {
-        if amount > self.left(account) {
-            return false;
-        }
-        self.till.write(sale(account, chip, amount));
-        *self.gross.entry(account.0).or_default() += amount.ore();
-        self.sales
-            .push((self.till.last_seq(), account.0, amount.ore()));
-        true
-    }
-
-    fn write_feed_ack(&mut self) {
-        self.till.write(EntryBody::FeedAck(FeedAck {}));
-    }
-
-    /// Sends entries, or nothing when there are none.
-    fn push(&mut self, bed: &mut Bed, entries: u64) {
-        let booked = crate::tills::accepted_through(&bed.ledger.db, &self.till.access.till);
-        let booked = booked.unwrap();
-        let last = self.till.last_seq().min(booked.saturating_add(entries));
-        if booked == last {
-            return;
-        }
-        bed.ingest(&self.till, &self.till.batch(booked + 1..=last))
-            .unwrap();
-        self.sales.retain(|(seq, _, _)| *seq > last);
-        bed.check_books();
-    }
-
-    /// Sends everything and hears of it.
-    fn push_all(&mut self, bed: &mut Bed) {
-        self.push(bed, u64::MAX);
-        self.acked = self.till.last_seq();
-    }
-
-    fn authorise(&self, bed: &mut Bed, account: AccountId, need: Money) -> Option<FeedRecords> {
-        let request = AuthoriseRequest {
-            account,
-            need,
-            entry_id: uuid::Uuid::nil(),
-            position: self.till.position(self.acked),
-        };
-        bed.ledger
-            .authorise(&self.till.access, &request, NOW)
-            .unwrap()
-            .unwrap()
-    }
-
-    fn unbooked(&self, account: AccountId) -> i64 {
-        self.sales
-            .iter()
-            .filter(|(_, whose, _)| *whose == account.0)
-            .map(|(_, _, amount)| amount)
-            .sum()
-    }
-}
-
-fn bound(bed: &mut Bed, overspend_max: Money, till_max: Money) {
-    bed.ledger
-        .bound_offline_sales(OfflineBounds {
-            overspend_max,
-            till_max,
-        })
-        .unwrap();
-}
+use crate::seller::{Seller, bound, sellers};
+use crate::testbed::{Bed, NOW, kr, ore, sale, void};
+use crate::{Correction, LedgerError};
 
 fn outstanding(bed: &Bed, account: AccountId) -> Money {
     bed.ledger.outstanding(account).unwrap()
-}
-
-fn sellers<const N: usize>(bed: &mut Bed) -> [Seller; N] {
-    let mut n = 0;
-    [(); N].map(|()| {
-        n += 1;
-        Seller::new(bed, &format!("kasse-{n}"))
-    })
 }
 
 /// Opens a hub with the bounds, one account with the balance and some tills, and checks what each
@@ -326,44 +144,6 @@ fn a_revoked_till_counts_until_it_is_retired() {
     assert_eq!(bed.flags(), ["retired_till"]);
     two.catch_up(&mut bed);
     assert_eq!(two.left(payer.0), kr(100));
-}
-
-#[test]
-fn obt_29_money_that_tills_may_be_spending_is_paid_out_after_they_acknowledge_or_by_force() {
-    let mut bed = Bed::new();
-    bound(&mut bed, Money::ZERO, kr(200));
-    let payer = bed.account(kr(100));
-    let [mut till] = sellers(&mut bed);
-    let pay_out = |bed: &mut Bed, force| {
-        let key = bed.key();
-        let correction = Correction {
-            amount: kr(-80),
-            reason: "udbetaling".to_owned(),
-            force,
-        };
-        match bed.ledger.correct(payer.0, &correction, &key, NOW) {
-            Ok(_) => "booked",
-            Err(LedgerError::Refused(Refusal::RightsOutstanding { outstanding, .. })) => {
-                assert_eq!(outstanding, kr(100));
-                "refused"
-            }
-            Err(error) => panic!("{error}"),
-        }
-    };
-    assert_eq!(pay_out(&mut bed, false), "refused");
-    bed.ledger.block_account(payer.0, NOW).unwrap();
-    assert_eq!(pay_out(&mut bed, false), "refused");
-    till.catch_up(&mut bed);
-    till.write_feed_ack();
-    till.push_all(&mut bed);
-    assert_eq!(pay_out(&mut bed, false), "booked");
-    assert_eq!(bed.flags(), [""; 0]);
-    bed.pay_in_if_open(payer.0, kr(80));
-    bed.ledger.reactivate_account(payer.0, NOW).unwrap();
-    bed.pay_in(payer.0, kr(80));
-    assert_eq!(pay_out(&mut bed, true), "booked");
-    assert_eq!(bed.flags(), ["forced_debit"]);
-    bed.check_books();
 }
 
 #[test]
@@ -628,7 +408,8 @@ proptest! {
                 }
                 _ => {}
             }
-            let balance = bed.balance(account).ore();
+            // Money that is set aside is the account's until it has gone on.
+            let balance = bed.balance(account).ore() + bed.own_balance("reserved").ore();
             let unbooked: i64 = tills.iter().map(|till| till.unbooked(account)).sum();
             prop_assert!(
                 balance - unbooked >= -kr(overspend_max).ore(),

@@ -14,6 +14,7 @@ use crate::accounts::find_account;
 use crate::bookings::{BookingId, OwnAccount, own_account};
 use crate::branches::{Line, entry_by_id, has_branches, id_of, index_entry};
 use crate::ceilings::{acknowledge, reissue_and_tell};
+use crate::debits::go_on;
 use crate::error::LedgerError;
 use crate::feed::touch_account;
 use crate::flags::{Origin, raise_flag};
@@ -347,10 +348,14 @@ impl<'a> Intake<'a> {
                 touch_account(self.db, account.canteen, account.id)?;
             }
         }
-        for account in freed {
+        for account in &freed {
             if !self.touched.contains_key(&account.0) {
-                reissue_and_tell(self.db, account)?;
+                reissue_and_tell(self.db, *account)?;
             }
+        }
+        let touched = self.touched.keys().map(|account| AccountId(*account));
+        for account in touched.chain(freed) {
+            go_on(self.db, account, self.now)?;
         }
         Ok(())
     }

@@ -171,11 +171,11 @@ impl Intake<'_> {
     fn note_purchase(&mut self, account: AccountId, chip: i64, day: BusinessDay) {
         let purchases = self.purchases.entry(account.0).or_insert(Purchases {
             count: 0,
-            chip,
+            chip: Some(chip),
             newest: day,
         });
         purchases.count += 1;
-        purchases.chip = chip;
+        purchases.chip = Some(chip);
         purchases.newest = purchases.newest.max(day);
     }
 }

@@ -252,7 +252,8 @@ fn sy_19_a_sale_is_booked_whatever_the_hub_knows_by_then() {
     let (lost, lost_chip) = bed.account(kr(100));
     let (closed, closed_chip) = bed.account(Money::ZERO);
     bed.ledger.block_chip(lost_chip, NOW).unwrap();
-    bed.ledger.close_account(closed, NOW).unwrap();
+    let closed_at_once = bed.ledger.close_account(closed, crate::Rest::Nothing, NOW);
+    assert!(closed_at_once.unwrap());
     let mut till = bed.till("kasse-1");
     till.write(sale(poor, poor_chip, kr(22)));
     till.write(sale(lost, lost_chip, kr(22)));

@@ -6,7 +6,7 @@ use sync_proto::{EntryHeader, Void};
 
 use super::intake::{Fate, Intake};
 use super::journal_id;
-use crate::accounts::{find_account, write_spent};
+use crate::accounts::{find_account, uncount};
 use crate::bookings::{BookingId, BookingKind, Movement, OwnAccount, book, own_account};
 use crate::branches::entry_by_id;
 use crate::error::LedgerError;
@@ -144,13 +144,7 @@ impl Intake<'_> {
         let Some(account) = find_account(self.db, sale.from)? else {
             return Ok(None);
         };
-        let counted_on = sale.day.min(self.today);
-        let less = back
-            .checked_neg()
-            .and_then(|back| account.spent.plus(back, counted_on));
-        if let Some(spent) = less {
-            write_spent(self.db, account.id, &spent)?;
-        }
+        uncount(self.db, &account, back, sale.day.min(self.today))?;
         self.touched.insert(account.id.0, ());
         Ok(Some(account.id))
     }

@@ -5,7 +5,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use canteen::{AccountId, Limits, Money};
 use hub_ledger::{
-    AccountRow, Agreement, CanteenId, Holder, LedgerError, LimitsChange, NewAccount, Reach,
+    AccountRow, Agreement, CanteenId, Closing, Holder, LedgerError, LimitsChange, NewAccount,
+    Reach, Rest,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -45,6 +46,9 @@ pub(crate) struct AccountJson {
     /// The automatic top-up agreement, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     top_up: Option<AgreementJson>,
+    /// Since when it waits to be closed until no till can sell on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closing: Option<String>,
     /// When it was made.
     created_at: String,
 }
@@ -193,7 +197,8 @@ pub(crate) async fn list(
                 .into_iter()
                 .map(|row| {
                     let agreement = books.agreement(&row, now)?;
-                    Ok(AccountJson::new(row, agreement))
+                    let closing = books.closing(row.id)?;
+                    Ok(AccountJson::new(row, agreement, closing))
                 })
                 .collect::<Result<_, LedgerError>>()?;
             Ok(AccountsPage {
@@ -320,24 +325,72 @@ pub(crate) async fn reactivate(
     read(&hub, reach, id).await
 }
 
-/// Closes an empty account for good and erases the person.
+/// How to close an account.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CloseQuery {
+    /// Pay out what it holds; without this and `move_to` it must be empty.
+    #[serde(default)]
+    pay_out: bool,
+    /// Move what it holds, its chips, and whatever tills still send, to this account.
+    move_to: Option<i64>,
+}
+
+/// Closes an account for good and erases the person.
+///
+/// It is closed at once when no till can sell on it. Otherwise it is blocked, `closing` tells since
+/// when, and it is closed when all tills have acknowledged that or are retired; reactivating it ends
+/// the closing.
 #[utoipa::path(post, path = "/v1/accounts/{id}/close", tag = "accounts",
-    params(("id" = i64, Path, description = "The account's number")),
-    responses((status = 200, body = AccountJson), (status = 409, body = Problem)),
+    params(("id" = i64, Path, description = "The account's number"), CloseQuery),
+    responses((status = 200, description = "It is closed", body = AccountJson),
+        (status = 202, description = "It waits for tills", body = AccountJson),
+        (status = 409, body = Problem)),
     security(("operator" = [])))]
 pub(crate) async fn close(
     State(hub): State<Hub>,
     Operator(reach): Operator,
     Path(id): Path<i64>,
-) -> Result<Json<AccountJson>, Problem> {
+    Query(how): Query<CloseQuery>,
+) -> Result<(StatusCode, Json<AccountJson>), Problem> {
     let id = AccountId(id);
-    hub.books
+    let rest = match how {
+        CloseQuery {
+            pay_out: false,
+            move_to: None,
+        } => Rest::Nothing,
+        CloseQuery {
+            pay_out: true,
+            move_to: None,
+        } => Rest::PaidOut,
+        CloseQuery {
+            pay_out: false,
+            move_to: Some(to),
+        } => Rest::Moved(AccountId(to)),
+        CloseQuery {
+            pay_out: true,
+            move_to: Some(_),
+        } => {
+            let detail = "what it holds is either paid out or moved";
+            return Err(Problem::invalid("move_to", detail));
+        }
+    };
+    let closed = hub
+        .books
         .write(move |books| {
             books.account_within(reach, id)?;
-            books.close_account(id, Timestamp::now())
+            if let Rest::Moved(to) = rest {
+                books.account_within(reach, to)?;
+            }
+            books.close_account(id, rest, Timestamp::now())
         })
         .await?;
-    read(&hub, reach, id).await
+    let status = match closed {
+        true => StatusCode::OK,
+        false => StatusCode::ACCEPTED,
+    };
+    Ok((status, read(&hub, reach, id).await?))
 }
 
 async fn read(hub: &Hub, reach: Reach, id: AccountId) -> Result<Json<AccountJson>, Problem> {
@@ -346,14 +399,15 @@ async fn read(hub: &Hub, reach: Reach, id: AccountId) -> Result<Json<AccountJson
         .read(move |books| {
             let row = books.account_within(reach, id)?;
             let agreement = books.agreement(&row, Timestamp::now())?;
-            Ok(AccountJson::new(row, agreement))
+            let closing = books.closing(id)?;
+            Ok(AccountJson::new(row, agreement, closing))
         })
         .await?;
     Ok(Json(account))
 }
 
 impl AccountJson {
-    fn new(row: AccountRow, agreement: Option<Agreement>) -> AccountJson {
+    fn new(row: AccountRow, agreement: Option<Agreement>, closing: Option<Closing>) -> AccountJson {
         AccountJson {
             id: row.id.0,
             canteen: row.canteen.0,
@@ -375,6 +429,7 @@ impl AccountJson {
             paid_in: row.paid_in.ore(),
             holder: row.holder.map(HolderJson::from),
             top_up: agreement.map(AgreementJson::from),
+            closing: closing.map(|closing| closing.since.to_string()),
             created_at: row.created_at.to_string(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod chips;
+mod debits;
 mod entries;
 mod money_in;
 mod oversight;
@@ -47,6 +48,12 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(statements::statement))
         .routes(routes!(money_in::deposit))
         .routes(routes!(money_in::correct))
+        .routes(routes!(debits::pay_out))
+        .routes(routes!(debits::transfer))
+        .routes(routes!(debits::order))
+        .routes(routes!(debits::list))
+        .routes(routes!(debits::cancel))
+        .routes(routes!(debits::force))
         .routes(routes!(
             top_ups::show_agreement,
             top_ups::agree,

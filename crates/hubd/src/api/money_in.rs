@@ -45,7 +45,7 @@ pub(crate) struct CorrectionJson {
     force: bool,
 }
 
-type Booked = (
+pub(super) type Booked = (
     StatusCode,
     [(HeaderName, HeaderValue); 1],
     Json<BookingJson>,
@@ -88,14 +88,14 @@ pub(crate) async fn deposit(
 
 /// Moves a balance up or down, with the reason on the statement.
 ///
-/// Money that tills may be spending at this moment, without having asked, is not taken out unless
-/// forced.
+/// Money that tills may be spending at this moment, without having asked, is set aside and the
+/// answer is 202: it goes on when they have acknowledged that there is less; see `/v1/debits`.
 #[utoipa::path(post, path = "/v1/accounts/{id}/corrections", tag = "money",
     request_body = CorrectionJson,
     params(("id" = i64, Path, description = "The account's number"),
         ("Idempotency-Key" = String, Header, description = "Your name for this request")),
-    responses((status = 201, body = BookingJson), (status = 400, body = Problem),
-        (status = 409, description = "Tills may be spending the money", body = Problem),
+    responses((status = 201, body = BookingJson), (status = 202, body = BookingJson),
+        (status = 400, body = Problem),
         (status = 422, body = Problem)),
     security(("operator" = [])))]
 pub(crate) async fn correct(
@@ -132,7 +132,7 @@ pub(crate) async fn correct(
 }
 
 /// The key may stand in quotes, as the draft of the header wants it, or bare.
-fn request_key(headers: &HeaderMap, request: &str) -> Result<RequestKey, Problem> {
+pub(super) fn request_key(headers: &HeaderMap, request: &str) -> Result<RequestKey, Problem> {
     let key = headers
         .get("idempotency-key")
         .and_then(|value| value.to_str().ok())
@@ -150,12 +150,15 @@ fn request_key(headers: &HeaderMap, request: &str) -> Result<RequestKey, Problem
     })
 }
 
-fn booked(receipt: Receipt) -> Booked {
+pub(super) fn booked(receipt: Receipt) -> Booked {
     let replayed = HeaderValue::from_static(if receipt.replayed { "true" } else { "false" });
     (
-        StatusCode::CREATED,
+        match receipt.pending {
+            None => StatusCode::CREATED,
+            Some(_) => StatusCode::ACCEPTED,
+        },
         [(HeaderName::from_static("idempotent-replayed"), replayed)],
-        Json(BookingJson::from(receipt.booking)),
+        Json(BookingJson::of(receipt)),
     )
 }
 

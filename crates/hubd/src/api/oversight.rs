@@ -108,7 +108,7 @@ pub(crate) struct PageQuery {
 }
 
 impl PageQuery {
-    fn before(&self) -> Result<i64, Problem> {
+    pub(super) fn before(&self) -> Result<i64, Problem> {
         match &self.cursor {
             None => Ok(i64::MAX),
             Some(cursor) => cursor
@@ -117,7 +117,7 @@ impl PageQuery {
         }
     }
 
-    fn limit(&self) -> u32 {
+    pub(super) fn limit(&self) -> u32 {
         self.limit.unwrap_or(100).clamp(1, 500)
     }
 }

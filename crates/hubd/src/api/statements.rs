@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use axum::Json;
 use axum::extract::State;
 use canteen::{AccountId, BusinessDay, Month};
-use hub_ledger::BookingRow;
+use hub_ledger::{BookingRow, Receipt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sync_proto::SaleLine;
@@ -28,7 +28,8 @@ pub(crate) struct BookingJson {
     /// The day that it counts on.
     #[schema(example = "2026-11-20")]
     day: String,
-    /// `sale`, `void`, `deposit`, `top_up`, `correction` or `opening`.
+    /// `sale`, `void`, `refund`, `order`, `deposit`, `top_up`, `payout`, `transfer`, `correction` or
+    /// `opening`.
     kind: &'static str,
     /// What it is called.
     #[schema(example = "Køb")]
@@ -44,6 +45,9 @@ pub(crate) struct BookingJson {
     /// The till, if it happened at one.
     #[serde(skip_serializing_if = "Option::is_none")]
     till: Option<String>,
+    /// The debit that its money waits under, when tills may be spending it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debit: Option<i64>,
 }
 
 /// A line of a purchase.
@@ -177,6 +181,17 @@ impl From<BookingRow> for BookingJson {
             balance_after: row.balance_after.ore(),
             currency: Currency::Dkk,
             till: row.till,
+            debit: None,
+        }
+    }
+}
+
+impl BookingJson {
+    /// What a request has booked, and what it waits under.
+    pub(super) fn of(receipt: Receipt) -> BookingJson {
+        BookingJson {
+            debit: receipt.pending.map(|debit| debit.0),
+            ..BookingJson::from(receipt.booking)
         }
     }
 }
