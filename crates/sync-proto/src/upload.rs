@@ -3,6 +3,9 @@
 //! One batch is under way at a time. The size doubles with every success and halves when a batch
 //! is too large or unanswered. After a failure the till waits, longer each time, for a random
 //! part of the wait so that fifty tills do not come back at once.
+//!
+//! An entry that the hub cannot even take in would hold back everything after it for ever. When a
+//! batch of it alone has failed three times with status 500, it goes up to be kept unread.
 
 use std::time::Duration;
 
@@ -13,6 +16,10 @@ use crate::batch::BATCH_MAX_ENTRIES;
 pub struct Upload {
     size: usize,
     failures: u32,
+    /// How often in a row the hub itself failed at a batch of one.
+    alone: u32,
+    /// The step under way is [`UploadStep::SendRaw`].
+    raw: bool,
     not_before: Duration,
     under_way: bool,
 }
@@ -25,6 +32,8 @@ pub enum UploadStep {
         /// The most entries to take.
         entries: usize,
     },
+    /// Send one entry to be kept unread.
+    SendRaw,
     /// Nothing before this moment.
     WaitUntil(Duration),
     /// Nothing to do until something is written or a batch is answered.
@@ -36,6 +45,8 @@ pub enum UploadStep {
 pub enum UploadFailure {
     /// No answer, or an answer of no use: try again later with a smaller batch.
     Unanswered,
+    /// The hub itself failed (status 500), perhaps at an entry of this batch.
+    HubFailed,
     /// The batch is too large for the hub.
     TooLarge,
     /// The hub asked to wait.
@@ -53,6 +64,8 @@ impl Upload {
         Upload {
             size: FIRST_SIZE,
             failures: 0,
+            alone: 0,
+            raw: false,
             not_before: Duration::ZERO,
             under_way: false,
         }
@@ -68,6 +81,10 @@ impl Upload {
             return UploadStep::WaitUntil(self.not_before);
         }
         self.under_way = true;
+        self.raw = self.alone >= ALONE_MAX;
+        if self.raw {
+            return UploadStep::SendRaw;
+        }
         UploadStep::Send { entries: self.size }
     }
 
@@ -75,6 +92,7 @@ impl Upload {
     pub fn handle_stored(&mut self) {
         self.under_way = false;
         self.failures = 0;
+        self.alone = 0;
         self.not_before = Duration::ZERO;
         self.size = (self.size * 2).min(BATCH_MAX_ENTRIES);
     }
@@ -83,12 +101,21 @@ impl Upload {
     pub fn handle_failure(&mut self, failure: UploadFailure, jitter: u16, now: Duration) {
         self.under_way = false;
         self.failures = self.failures.saturating_add(1);
+        self.alone = match failure {
+            // The ordinary way has its three turns again: a hub that is being repaired must not leave
+            // good entries unread.
+            _ if self.raw => 0,
+            UploadFailure::HubFailed if self.size == 1 => self.alone + 1,
+            // A line that fails in between says nothing about the entry.
+            UploadFailure::Unanswered | UploadFailure::Busy { .. } => self.alone,
+            UploadFailure::HubFailed | UploadFailure::TooLarge | UploadFailure::Refused => 0,
+        };
         let wait = match failure {
             UploadFailure::TooLarge => {
                 self.size = (self.size / 2).max(1);
                 Duration::ZERO
             }
-            UploadFailure::Unanswered => {
+            UploadFailure::Unanswered | UploadFailure::HubFailed => {
                 self.size = (self.size / 2).max(1);
                 self.back_off(jitter)
             }
@@ -127,6 +154,8 @@ impl Default for Upload {
     }
 }
 
+/// How often a single entry is tried before it goes up unread.
+const ALONE_MAX: u32 = 3;
 const FIRST_SIZE: usize = 50;
 const MIN_WAIT: Duration = Duration::from_millis(200);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -168,6 +197,49 @@ mod tests {
         }
     }
 
+    /// One step after another, each failing as told, until the till asks for something else.
+    fn steps(upload: &mut Upload, failures: &[UploadFailure]) -> Vec<UploadStep> {
+        let mut steps = Vec::new();
+        for failure in failures {
+            let now = upload.not_before;
+            steps.push(upload.poll_step(1000, now));
+            upload.handle_failure(*failure, 0, now);
+        }
+        steps
+    }
+
+    const fn send(entries: usize) -> UploadStep {
+        UploadStep::Send { entries }
+    }
+
+    #[test]
+    fn sy_22_an_entry_that_fails_alone_three_times_goes_up_to_be_kept_unread() {
+        let mut upload = Upload::new();
+        let shrinking = [send(50), send(25), send(12), send(6), send(3)];
+        let seen = steps(&mut upload, &[UploadFailure::HubFailed; 5]);
+        assert_eq!(seen, shrinking);
+        let seen = steps(&mut upload, &[UploadFailure::HubFailed; 3]);
+        assert_eq!(seen, [send(1), send(1), send(1)]);
+        let now = upload.not_before;
+        assert_eq!(upload.poll_step(1000, now), UploadStep::SendRaw);
+        upload.handle_stored();
+        assert_eq!(sent(&mut upload, now), 2);
+    }
+
+    #[test]
+    fn a_hub_that_is_away_altogether_gets_the_ordinary_way_again() {
+        let mut upload = Upload::new();
+        steps(&mut upload, &[UploadFailure::HubFailed; 8]);
+        let seen = steps(&mut upload, &[UploadFailure::HubFailed; 5]);
+        let raw = UploadStep::SendRaw;
+        assert_eq!(seen, [raw, send(1), send(1), send(1), raw]);
+        // A line that is down counts for nothing either way.
+        let mut upload = Upload::new();
+        let down = UploadFailure::Unanswered;
+        let seen = steps(&mut upload, &[down; 12]);
+        assert!(!seen.contains(&UploadStep::SendRaw), "{seen:?}");
+    }
+
     #[test]
     fn one_batch_is_under_way_at_a_time() {
         let mut upload = Upload::new();
@@ -202,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hubs_wish_to_wait_is_respected() {
+    fn sy_40_the_hubs_wish_to_wait_is_respected_and_two_tills_do_not_come_back_together() {
         let mut upload = Upload::new();
         sent(&mut upload, START);
         let busy = UploadFailure::Busy {
@@ -212,6 +284,13 @@ mod tests {
         assert_eq!(
             upload.poll_step(1, START),
             UploadStep::WaitUntil(Duration::from_secs(30))
+        );
+        let mut other = Upload::new();
+        sent(&mut other, START);
+        other.handle_failure(busy, u16::MAX, START);
+        assert_ne!(other.poll_step(1, START), upload.poll_step(1, START));
+        assert!(
+            matches!(other.poll_step(1, START), UploadStep::WaitUntil(until) if until > Duration::from_secs(30))
         );
     }
 
