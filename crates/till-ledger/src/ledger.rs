@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use canteen::{Account, AccountId, BusinessDay, ChipNumber};
 use sync_proto::{
-    Batch, Change, Denylist, FeedPage, FeedRecords, Head, HolderRecord, ProductRecord,
+    Batch, Change, Denylist, EntryHash, FeedPage, FeedRecords, Head, HolderRecord, ProductRecord,
     SnapshotHeader, TillKey, TillPosition, TillReport,
 };
 use tokio::sync::{oneshot, watch};
@@ -207,6 +207,11 @@ impl Ledger {
     /// The canteen's other tills, and how much of each this till has heard.
     pub fn siblings(&self) -> Vec<SiblingStand> {
         self.shared.siblings.borrow().stands.clone()
+    }
+
+    /// The hash up to and with an entry.
+    pub fn hash_at(&self, seq: u64) -> Result<EntryHash, LedgerError> {
+        self.read(|reader| reader.hash_at(seq))
     }
 
     /// Where the till stands, as the hub wants to know before it gives anything to spend.

@@ -97,6 +97,10 @@ impl Answer {
                 retry_after: Duration::from_secs(self.retry_after.unwrap_or(BUSY_WAIT)),
             };
         }
+        // What stands before a hub says 502 and 504 of it; 500 is its own.
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            return HubError::Failed(format!("status {status}"));
+        }
         HubError::Unreachable(format!("status {status}"))
     }
 
@@ -247,6 +251,7 @@ mod tests {
         assert!(matches!(revoked, HubError::Feed(FeedRefusal::Revoked)));
         assert!(matches!(refused(401, b"<html>"), HubError::NotEnrolled));
         assert!(matches!(refused(404, b"<html>"), HubError::Garbled(_)));
-        assert!(matches!(refused(500, b"{}"), HubError::Unreachable(_)));
+        assert!(matches!(refused(500, b"{}"), HubError::Failed(_)));
+        assert!(matches!(refused(502, b"{}"), HubError::Unreachable(_)));
     }
 }

@@ -7,6 +7,8 @@ use canteen::Contact;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::standing::Standing;
+
 /// Contact as it is now; shared by the upload, the feed and everyone who shows it.
 pub(crate) struct ContactBook {
     facts: Mutex<Facts>,
@@ -20,18 +22,7 @@ struct Facts {
     heard: Option<Heard>,
     trouble: Option<String>,
     standing: Standing,
-}
-
-/// What the hub thinks of this till.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Nothing is wrong between the two.
-    Good,
-    /// The hub knows another history of this till: its disk was copied or restored. It sells inside
-    /// what it was allowed before.
-    Forked,
-    /// The hub does not know this till, or no longer.
-    NotEnrolled,
+    alarm: Option<String>,
 }
 
 /// The last time that the hub told how accounts stand.
@@ -48,23 +39,28 @@ enum Heard {
 pub(crate) struct ContactNow {
     /// For the decision; `None` when the till never had data.
     pub(crate) contact: Option<Contact>,
+    /// Whether the hub answers at all.
+    pub(crate) answers: bool,
     /// Since when it is online or offline.
     pub(crate) since: Option<Timestamp>,
     /// What is wrong and what to do.
     pub(crate) trouble: Option<String>,
-    /// What the hub thinks of this till.
+    /// What hub and till know of each other's history.
     pub(crate) standing: Standing,
+    /// Something that somebody must look into, also while the hub answers.
+    pub(crate) alarm: Option<String>,
 }
 
 impl ContactBook {
     /// A till that starts; `heard` is when it last had data, if ever.
-    pub(crate) fn new(heard: Option<Timestamp>) -> ContactBook {
+    pub(crate) fn new(heard: Option<Timestamp>, standing: Standing) -> ContactBook {
         let facts = Facts {
             online: false,
             since: heard,
             heard: heard.map(Heard::Before),
             trouble: None,
-            standing: Standing::Good,
+            standing,
+            alarm: None,
         };
         ContactBook {
             facts: Mutex::new(facts),
@@ -105,12 +101,24 @@ impl ContactBook {
         self.update(|facts| facts.trouble = Some(trouble));
     }
 
-    /// The hub no longer takes this till for what it says it is.
-    pub(crate) fn stands(&self, standing: Standing, trouble: String) {
+    /// The hub no longer takes this till for what it says it is. Whether that is news.
+    pub(crate) fn stands(&self, standing: Standing) -> bool {
+        let before = self.facts().standing;
         self.update(|facts| {
             facts.standing = standing;
-            facts.trouble = Some(trouble);
+            facts.trouble = Some(standing.words());
         });
+        before != standing
+    }
+
+    /// How the till stands.
+    pub(crate) fn standing(&self) -> Standing {
+        self.facts().standing
+    }
+
+    /// Somebody must look into this until it is taken back with `None`.
+    pub(crate) fn alarm(&self, alarm: Option<String>) {
+        self.update(|facts| facts.alarm = alarm);
     }
 
     /// Contact as it is now.
@@ -122,18 +130,24 @@ impl ContactBook {
             Heard::Before(at) => Duration::try_from(now.duration_since(at)).unwrap_or_default(),
         });
         ContactNow {
+            // A hub that gives no data is no better than none.
             contact: age.map(|age| Contact {
-                online: facts.online,
+                online: facts.online && facts.standing.is_good(),
                 age,
             }),
+            answers: facts.online,
             since: facts.since,
             trouble: facts.trouble.clone(),
             standing: facts.standing,
+            alarm: facts.alarm.clone(),
         }
     }
 
     fn update(&self, change: impl FnOnce(&mut Facts)) {
-        let visible = |facts: &Facts| (facts.online, facts.heard.is_some(), facts.trouble.clone());
+        let visible = |facts: &Facts| {
+            let texts = (facts.trouble.clone(), facts.alarm.clone());
+            (facts.online, facts.heard.is_some(), facts.standing, texts)
+        };
         let is_news = {
             let mut facts = self.facts();
             let before = visible(&facts);
@@ -170,7 +184,7 @@ mod tests {
     #[test]
     fn a_till_without_data_has_no_contact() {
         assert_eq!(
-            ContactBook::new(None)
+            ContactBook::new(None, Standing::Good)
                 .now(at("2026-11-20T10:00:00Z"))
                 .contact,
             None
@@ -179,7 +193,7 @@ mod tests {
 
     #[test]
     fn offline_counts_from_the_first_failure() {
-        let book = ContactBook::new(None);
+        let book = ContactBook::new(None, Standing::Good);
         book.heard(at("2026-11-20T10:00:00Z"));
         book.lost(at("2026-11-20T10:05:00Z"), "connection refused".into());
         book.lost(at("2026-11-20T10:06:00Z"), "connection refused".into());
@@ -196,7 +210,7 @@ mod tests {
 
     #[test]
     fn data_of_an_earlier_run_ages_by_the_wall_clock_and_never_below_nothing() {
-        let book = ContactBook::new(Some(at("2026-11-20T10:00:00Z")));
+        let book = ContactBook::new(Some(at("2026-11-20T10:00:00Z")), Standing::Good);
         let age = |now| {
             book.now(at(now))
                 .contact
@@ -207,8 +221,25 @@ mod tests {
     }
 
     #[test]
+    fn a_hub_that_gives_nothing_counts_as_offline() {
+        let book = ContactBook::new(None, Standing::Good);
+        let noon = at("2026-11-20T12:00:00Z");
+        book.heard(noon);
+        assert!(book.stands(Standing::Forked { agreed_through: 5 }));
+        assert!(!book.stands(Standing::Forked { agreed_through: 5 }));
+        book.answered(noon);
+        let now = book.now(noon);
+        assert_eq!(now.contact.map(|contact| contact.online), Some(false));
+        book.heard(noon);
+        assert_eq!(
+            book.now(noon).contact.map(|contact| contact.online),
+            Some(true)
+        );
+    }
+
+    #[test]
     fn only_what_people_see_is_news() {
-        let book = ContactBook::new(None);
+        let book = ContactBook::new(None, Standing::Good);
         let news = book.changes();
         book.heard(at("2026-11-20T10:00:00Z"));
         assert_eq!(*news.borrow(), 1);

@@ -7,15 +7,15 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use sha2::{Digest, Sha256};
 use sync_proto::{
-    AuthoriseRequest, Batch, BatchAnswer, BatchRefusal, Change, EnrolAnswer, EnrolRequest,
-    FeedPage, FeedPosition, FeedRecords, FeedRefusal, HubPublicKey, SnapshotHeader,
+    AuthoriseRequest, Batch, BatchAnswer, BatchRefusal, Change, Denylist, EnrolAnswer,
+    EnrolRequest, FeedPage, FeedPosition, FeedRecords, FeedRefusal, HubPublicKey, SnapshotHeader,
     SnapshotTrailer, TillId, TillPosition,
 };
 use thiserror::Error;
 
 use crate::answer::{Answer, ask};
 use crate::config::Config;
-use crate::contact::Standing;
+use crate::standing::Standing;
 
 /// The way to the hub.
 pub(crate) struct Hub {
@@ -48,6 +48,9 @@ pub(crate) enum HubError {
     /// No answer: the line or the hub is down.
     #[error("the hub does not answer ({0})")]
     Unreachable(String),
+    /// The hub itself failed at what it was asked.
+    #[error("the hub fails ({0})")]
+    Failed(String),
     /// The hub asks to wait.
     #[error("the hub is busy and asks to wait {} s", retry_after.as_secs())]
     Busy {
@@ -85,15 +88,20 @@ impl HubError {
     pub(crate) fn standing(&self) -> Option<Standing> {
         match self {
             HubError::NotEnrolled
-            | HubError::Batch(BatchRefusal::NotEnrolled | BatchRefusal::Revoked)
-            | HubError::Feed(FeedRefusal::NotEnrolled | FeedRefusal::Revoked) => {
-                Some(Standing::NotEnrolled)
+            | HubError::Batch(BatchRefusal::NotEnrolled)
+            | HubError::Feed(FeedRefusal::NotEnrolled) => Some(Standing::NotEnrolled),
+            HubError::Batch(BatchRefusal::Revoked) | HubError::Feed(FeedRefusal::Revoked) => {
+                Some(Standing::Revoked)
             }
-            HubError::Batch(BatchRefusal::Fork { .. })
-            | HubError::Feed(FeedRefusal::Fork { .. } | FeedRefusal::Rollback { .. }) => {
-                Some(Standing::Forked)
-            }
+            HubError::Batch(BatchRefusal::Fork { agreed_through })
+            | HubError::Feed(FeedRefusal::Fork { agreed_through }) => Some(Standing::Forked {
+                agreed_through: *agreed_through,
+            }),
+            HubError::Feed(FeedRefusal::Rollback { accepted_seq }) => Some(Standing::RolledBack {
+                known_through: *accepted_seq,
+            }),
             HubError::Unreachable(_)
+            | HubError::Failed(_)
             | HubError::Busy { .. }
             | HubError::EnrolmentRefused(_)
             | HubError::Batch(_)
@@ -107,7 +115,10 @@ impl HubError {
     /// Whether the hub was reached at all.
     pub(crate) fn is_contact(&self) -> bool {
         match self {
-            HubError::Unreachable(_) | HubError::NotSigned | HubError::Garbled(_) => false,
+            HubError::Unreachable(_)
+            | HubError::Failed(_)
+            | HubError::NotSigned
+            | HubError::Garbled(_) => false,
             HubError::Busy { .. }
             | HubError::NotEnrolled
             | HubError::EnrolmentRefused(_)
@@ -178,24 +189,56 @@ impl Hub {
 
     /// Sends entries.
     pub(crate) async fn push(&self, batch: &Batch) -> Result<BatchAnswer, HubError> {
+        let sending = self.packed("batches", batch)?;
+        batch_answer(&self.ask(sending).await?)
+    }
+
+    /// Sends entries to be kept unread.
+    pub(crate) async fn push_raw(&self, batch: &Batch) -> Result<BatchAnswer, HubError> {
+        let sending = self.packed("raw", batch)?;
+        batch_answer(&self.ask(sending).await?)
+    }
+
+    /// Sends entries of a ledger that the hub no longer takes for this till's; the signed head says
+    /// enough of where they come from.
+    pub(crate) async fn push_branch(&self, batch: &Batch) -> Result<BatchAnswer, HubError> {
+        let credentials = self.credentials().ok_or(HubError::NotEnrolled)?;
+        let sending = self.packed("branch", batch)?;
+        let sending = sending.header(ACCEPT_ENCODING, "zstd");
+        let answer = ask(&self.http, sending).await?;
+        batch_answer(&answer.check(&self.till, &credentials.hub_key)?)
+    }
+
+    fn packed(&self, last: &str, batch: &Batch) -> Result<RequestBuilder, HubError> {
         let json =
             serde_json::to_vec(batch).map_err(|error| HubError::Garbled(error.to_string()))?;
         let body = zstd::encode_all(json.as_slice(), ZSTD_LEVEL)
             .map_err(|error| HubError::Garbled(error.to_string()))?;
-        let sending = self
+        Ok(self
             .http
-            .post(self.path("batches"))
+            .post(self.path(last))
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_ENCODING, "zstd")
-            .body(body);
+            .body(body))
+    }
+
+    /// Asks for the newest statuses after a version.
+    pub(crate) async fn denylist(
+        &self,
+        hub_epoch: u64,
+        after: u64,
+        stand: TillPosition,
+    ) -> Result<Denylist, HubError> {
+        let sending = self
+            .http
+            .get(self.path("denylist"))
+            .query(&[("hub_epoch", hub_epoch), ("after", after)])
+            .query(&stand);
         let answer = self.ask(sending).await?;
         if answer.status.is_success() {
             return answer.json();
         }
-        if answer.status == StatusCode::PAYLOAD_TOO_LARGE {
-            return Err(HubError::Batch(BatchRefusal::TooLarge));
-        }
-        answer.refusal(HubError::Batch)
+        answer.refusal(HubError::Feed)
     }
 
     /// Asks for leave to sell more on an account; `None` when nothing more can be given.
@@ -274,13 +317,26 @@ impl Hub {
     }
 }
 
+fn batch_answer(answer: &Answer) -> Result<BatchAnswer, HubError> {
+    if answer.status.is_success() {
+        return answer.json();
+    }
+    if answer.status == StatusCode::PAYLOAD_TOO_LARGE {
+        return Err(HubError::Batch(BatchRefusal::TooLarge));
+    }
+    answer.refusal(HubError::Batch)
+}
+
 fn batch_words(refusal: &BatchRefusal) -> String {
     match refusal {
         BatchRefusal::Gap { expected } => format!("it expects entry {expected} first"),
-        BatchRefusal::Fork { agreed_through } => fork_words(*agreed_through),
+        BatchRefusal::Fork { agreed_through } => Standing::Forked {
+            agreed_through: *agreed_through,
+        }
+        .words(),
         BatchRefusal::BadChain => "they do not hold together; they are sent again".into(),
-        BatchRefusal::NotEnrolled => "it does not know this till; enrol it with a new code".into(),
-        BatchRefusal::Revoked => "an operator has revoked this till".into(),
+        BatchRefusal::NotEnrolled => Standing::NotEnrolled.words(),
+        BatchRefusal::Revoked => Standing::Revoked.words(),
         BatchRefusal::TooLarge => "they are too many at once".into(),
     }
 }
@@ -288,21 +344,17 @@ fn batch_words(refusal: &BatchRefusal) -> String {
 fn feed_words(refusal: &FeedRefusal) -> String {
     match refusal {
         FeedRefusal::SnapshotRequired => "the till must take a snapshot".into(),
-        FeedRefusal::NotEnrolled => "it does not know this till; enrol it with a new code".into(),
-        FeedRefusal::Revoked => "an operator has revoked this till".into(),
-        FeedRefusal::Fork { agreed_through } => fork_words(*agreed_through),
-        FeedRefusal::Rollback { accepted_seq } => format!(
-            "it has entries up to {accepted_seq}, more than this till: its disk was restored; enrol it \
-             with a new code and an empty state directory, and keep the old one"
-        ),
+        FeedRefusal::NotEnrolled => Standing::NotEnrolled.words(),
+        FeedRefusal::Revoked => Standing::Revoked.words(),
+        FeedRefusal::Fork { agreed_through } => Standing::Forked {
+            agreed_through: *agreed_through,
+        }
+        .words(),
+        FeedRefusal::Rollback { accepted_seq } => Standing::RolledBack {
+            known_through: *accepted_seq,
+        }
+        .words(),
     }
-}
-
-fn fork_words(agreed_through: u64) -> String {
-    format!(
-        "it has other entries after {agreed_through} than this till: its disk was copied; enrol it with \
-         a new code and an empty state directory, and keep the old one"
-    )
 }
 
 fn check_page(page: FeedPage, after: FeedPosition) -> Result<FeedPage, HubError> {

@@ -6,25 +6,31 @@ mod config;
 mod contact;
 mod control;
 mod event;
+mod follow;
 mod http;
 mod hub;
+mod mark;
 mod page_state;
+mod renewal;
 mod sale;
+mod standing;
 mod state_dir;
 mod sync;
 mod till;
 mod unsent;
+mod upload;
 mod void;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use sd_notify::NotifyState;
-use sync_proto::{Epoch, TillPublicKey};
+use sync_proto::TillPublicKey;
 use till_ledger::{Identity, Ledger, LedgerError, Moment, StartRequest, StoreOptions};
 use till_readers::Readers;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -39,7 +45,8 @@ use crate::control::Control;
 use crate::event::Event;
 use crate::http::PageServer;
 use crate::hub::Hub;
-use crate::state_dir::{Enrolment, StateDir};
+use crate::standing::Standing;
+use crate::state_dir::{Enrolment, Renewal, StateDir};
 use crate::sync::{Sync, Wake};
 use crate::till::{Parts, Till};
 use crate::unsent::UnsentSales;
@@ -82,7 +89,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     start_log(&config);
-    match run(config) {
+    match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("tilld cannot run: {error:#}");
@@ -105,19 +112,80 @@ fn start_log(config: &Config) {
     }
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: &Config) -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("TLS was set up twice"))?;
     let state = StateDir::open(&config.state_dir)?;
-    let key = state.key()?;
-    let ledger = open_ledger(&config, &state, key.public()).context("cannot open the ledger")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(serve(config, state, key, ledger))
+    let mut life = Life::first();
+    loop {
+        renewal::put_old_ledger_away(config, &state)?;
+        let key = state.key()?;
+        let ledger = open_ledger(config, &state, key.public()).context("cannot open the ledger")?;
+        let epoch = ledger.identity().epoch;
+        renewal::forget_done(&state, epoch)?;
+        life.renewal = if life.is_first {
+            renewal::wish_of_settings(config, &state, epoch)?
+        } else {
+            state.renewal()?.filter(|renewal| renewal.from == epoch)
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let ended = runtime.block_on(serve(config, &state, key, ledger, &life));
+        runtime.shutdown_timeout(TASKS_END);
+        match ended? {
+            Ended::Stopped => return Ok(()),
+            Ended::Renewed => life = Life::next(None),
+            Ended::NotRenewed(why) => life = Life::next(Some(why)),
+        }
+    }
+}
+
+/// One run of the till on one ledger.
+struct Life {
+    is_first: bool,
+    renewal: Option<Renewal>,
+    /// Why the ledger could not begin anew.
+    failed: Option<String>,
+    not_before: tokio::time::Instant,
+}
+
+impl Life {
+    fn first() -> Life {
+        Life {
+            is_first: true,
+            renewal: None,
+            failed: None,
+            not_before: tokio::time::Instant::now(),
+        }
+    }
+
+    fn next(failed: Option<String>) -> Life {
+        let wait = if failed.is_some() {
+            RENEWAL_WAIT
+        } else {
+            Duration::ZERO
+        };
+        Life {
+            is_first: false,
+            renewal: None,
+            failed,
+            not_before: tokio::time::Instant::now() + wait,
+        }
+    }
+}
+
+/// How a run of the till ended.
+enum Ended {
+    /// A signal came.
+    Stopped,
+    /// The hub knows a new life of the ledger.
+    Renewed,
+    /// It does not, and why.
+    NotRenewed(String),
 }
 
 /// The till's ledger; the first start begins its first epoch.
@@ -134,7 +202,11 @@ fn open_ledger(
     let ledger = match Ledger::open(&path, options) {
         // It is not there, or a first start was cut short before it was one.
         Err(LedgerError::NotFound { .. }) => {
-            let identity = first_identity(config, public_key)?;
+            let identity = Identity {
+                till: config.till.clone(),
+                epoch: renewal::next_epoch(config, state)?,
+                public_key,
+            };
             return Ok(Ledger::create(&path, &identity, options)?);
         }
         opened => opened?,
@@ -158,40 +230,21 @@ fn open_ledger(
     Ok(ledger)
 }
 
-fn first_identity(config: &Config, public_key: TillPublicKey) -> anyhow::Result<Identity> {
-    let mut epoch = [0; 8];
-    getrandom::fill(&mut epoch).context("the operating system gives no random numbers")?;
-    Ok(Identity {
-        till: config.till.clone(),
-        epoch: Epoch(u64::from_be_bytes(epoch)),
-        public_key,
-    })
-}
-
 async fn serve(
-    config: Config,
-    state: StateDir,
+    config: &Config,
+    state: &StateDir,
     key: sync_proto::TillKey,
     ledger: Ledger,
-) -> anyhow::Result<()> {
+    life: &Life,
+) -> anyhow::Result<Ended> {
     // From the first answer on, a signal ends the program in order.
     let mut stop = StopSignals::listen()?;
     let (events, inbox) = mpsc::channel(EVENTS_WAITING);
-    let contact = Arc::new(ContactBook::new(ledger.progress().heard_at));
-    let enrolment = state.enrolment(&config.till, ledger.identity().epoch)?;
-    let hub = Hub::new(&config)?;
-    hub.set_credentials(enrolment.as_ref().and_then(Enrolment::credentials));
-    let sync = Arc::new(Sync {
-        till: config.till.clone(),
-        key,
-        ledger: ledger.clone(),
-        hub,
-        contact: Arc::clone(&contact),
-        state,
-        enrolment_code: config.enrolment_code.clone(),
-        canteen: watch::Sender::new(enrolment.map(|known| known.canteen)),
-        wake: Wake::default(),
-    });
+    let sync = Arc::new(start_sync(config, state, key, &ledger, life)?);
+    let contact = Arc::clone(&sync.contact);
+    if contact.standing() == Standing::Revoked {
+        sync.forget_people().await;
+    }
     let readers = Arc::new(Readers::open(
         config.readers.clone(),
         reader_sink(events.clone()),
@@ -214,6 +267,8 @@ async fn serve(
     if let Err(error) = ledger.start(start, Moment::now()).await {
         warn!(%error, "The start could not be recorded");
     }
+
+    sync.keep_mark();
 
     let listener = tokio::net::TcpListener::bind(config.page)
         .await
@@ -250,26 +305,80 @@ async fn serve(
     ));
     tokio::spawn(Arc::clone(&sync).run_upload());
     tokio::spawn(Arc::clone(&sync).run_feed());
-    tokio::spawn(control.run(control_listener, config.control_socket.clone()));
+    tokio::spawn(Arc::clone(&sync).run_mark());
+    let mut control = tokio::spawn(control.run(control_listener, config.control_socket.clone()));
     let mut page_server = tokio::spawn(async move { axum::serve(listener, router).await });
     tokio::spawn(keep_watchdog(events.clone()));
 
     info!(till = %config.till, epoch = %ledger.identity().epoch, page = %address, "The till is ready");
     notify(&[NotifyState::Ready, NotifyState::Status("selling")]);
     let ended = tokio::select! {
-        () = stop.come() => Ok(()),
+        () = stop.come() => Ok(Ended::Stopped),
+        () = Arc::clone(&sync).ready_to_renew(life.not_before) => Ok(Ended::Renewed),
         _ = &mut till => Err(anyhow::anyhow!("the till's task ended")),
+        _ = &mut control => Err(anyhow::anyhow!("the control socket's task ended")),
         served = &mut page_server => Err(anyhow::anyhow!("the page server ended: {served:?}")),
     };
-    notify(&[NotifyState::Stopping]);
-    info!("The till stops");
     till.abort();
     page_server.abort();
-    if let Err(error) = ledger.close().await {
-        warn!(%error, "The ledger was not closed properly; nothing recorded is lost");
-    }
+    control.abort();
+    let ended = match ended {
+        Ok(Ended::Renewed) => match sync.renew().await {
+            Ok(()) => Ok(Ended::Renewed),
+            Err(error) => {
+                error!("{error:#}");
+                Ok(Ended::NotRenewed(error.to_string()))
+            }
+        },
+        other => {
+            notify(&[NotifyState::Stopping]);
+            info!("The till stops");
+            other
+        }
+    };
+    sync.keep_mark();
+    renewal::close(&ledger).await;
     let _ = std::fs::remove_file(&config.control_socket);
     ended
+}
+
+/// What the conversations with the hub begin with.
+fn start_sync(
+    config: &Config,
+    state: &StateDir,
+    key: sync_proto::TillKey,
+    ledger: &Ledger,
+    life: &Life,
+) -> anyhow::Result<Sync> {
+    let epoch = ledger.identity().epoch;
+    let rolled_back = mark::lost_entries(state, ledger)?;
+    let kept = state.standing(epoch).unwrap_or_else(|error| {
+        warn!(%error, "How the till stood is not known; the hub will say");
+        Standing::Good
+    });
+    let standing = match rolled_back {
+        Some(known_through) if kept.is_good() => Standing::RolledBack { known_through },
+        Some(_) | None => kept,
+    };
+    let contact = ContactBook::new(ledger.progress().heard_at, standing);
+    contact.alarm(life.failed.clone());
+    let enrolment = state.enrolment(&config.till, epoch)?;
+    let hub = Hub::new(config)?;
+    hub.set_credentials(enrolment.as_ref().and_then(Enrolment::credentials));
+    Ok(Sync {
+        till: config.till.clone(),
+        key,
+        ledger: ledger.clone(),
+        hub,
+        contact: Arc::new(contact),
+        state: state.clone(),
+        enrolment_code: std::sync::RwLock::new(config.enrolment_code.clone()),
+        address: None,
+        rolled_back,
+        renewal: watch::Sender::new(life.renewal.clone()),
+        canteen: watch::Sender::new(enrolment.map(|known| known.canteen)),
+        wake: Wake::default(),
+    })
 }
 
 /// Passes readers' events on; a reader waits when the till is busy, and nothing is dropped.
@@ -345,6 +454,10 @@ impl StopSignals {
     }
 }
 
+/// How long what is under way may take when a ledger ends.
+const TASKS_END: Duration = Duration::from_secs(5);
+/// How long a new life waits that could not begin.
+const RENEWAL_WAIT: Duration = Duration::from_secs(30);
 /// As many events as can wait for the till's task.
 const EVENTS_WAITING: usize = 256;
 /// `EX_SOFTWARE` of sysexits.h.

@@ -11,7 +11,8 @@ use till_page::{
 use till_readers::{ReaderFault, ReaderListing, ReaderState};
 use uuid::Uuid;
 
-use crate::contact::{ContactNow, Standing};
+use crate::contact::ContactNow;
+use crate::standing::Standing;
 use crate::till::Parts;
 
 /// What only the till's task knows.
@@ -98,8 +99,8 @@ pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
 fn notices(contact: &ContactNow, without_readers: bool) -> Vec<Text> {
     let standing = match contact.standing {
         Standing::Good => None,
-        Standing::Forked => Some(Notice::Forked),
-        Standing::NotEnrolled => Some(Notice::NotEnrolled),
+        Standing::Forked { .. } | Standing::RolledBack { .. } => Some(Notice::Forked),
+        Standing::Revoked | Standing::NotEnrolled => Some(Notice::NotEnrolled),
     };
     let reader = without_readers.then_some(Notice::NoReader);
     [standing, reader]

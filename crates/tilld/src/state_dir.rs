@@ -6,11 +6,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sync_proto::{Epoch, HubPublicKey, TillId, TillKey};
+use sha2::{Digest, Sha256};
+use sync_proto::{Epoch, Head, HubPublicKey, TillId, TillKey};
 use thiserror::Error;
 
 use crate::hub::Credentials;
+use crate::standing::Standing;
 
 /// The till's state directory.
 #[derive(Debug, Clone)]
@@ -35,6 +38,55 @@ pub(crate) struct Enrolment {
     pub(crate) hub_key: Option<HubPublicKey>,
     /// The canteen's name.
     pub(crate) canteen: String,
+    /// The fingerprint of the code that was used, so that another one in the settings is seen.
+    #[serde(default)]
+    pub(crate) code: Option<String>,
+}
+
+/// How the till stands, for one life of its ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptStanding {
+    /// The life of the ledger.
+    pub(crate) epoch: Epoch,
+    /// How it stands.
+    #[serde(flatten)]
+    pub(crate) standing: Standing,
+}
+
+/// How far the ledger was at some time, written down beside it: a ledger that holds less, or
+/// something else there, was put back from a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// The life of the ledger.
+    pub(crate) epoch: Epoch,
+    /// Its last entry.
+    pub(crate) head: Head,
+}
+
+/// A new life of the ledger that is under way: everything old goes up first.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Renewal {
+    /// The one-time code; a secret.
+    pub(crate) code: String,
+    /// The life that ends.
+    pub(crate) from: Epoch,
+    /// The life that begins.
+    pub(crate) to: Epoch,
+}
+
+/// Without the code, which must not reach a log.
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewal")
+            .field("from", &self.from)
+            .field("to", &self.to)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a one-time code is known by where it must not be readable.
+pub(crate) fn fingerprint(code: &str) -> String {
+    hex::encode(Sha256::digest(code.as_bytes()))
 }
 
 impl Enrolment {
@@ -105,26 +157,89 @@ impl StateDir {
         till: &TillId,
         epoch: Epoch,
     ) -> Result<Option<Enrolment>, StateError> {
-        let path = self.path.join(ENROLMENT);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StateError::File { path, source }),
-        };
-        let enrolment: Enrolment =
-            serde_json::from_str(&text).map_err(|source| StateError::Enrolment { path, source })?;
-        Ok(Some(enrolment).filter(|known| known.till == *till && known.epoch == epoch))
+        let kept: Option<Enrolment> = self.read(ENROLMENT)?;
+        Ok(kept.filter(|known| known.till == *till && known.epoch == epoch))
     }
 
     /// Keeps what the hub gave.
     pub(crate) fn keep_enrolment(&self, enrolment: &Enrolment) -> Result<(), StateError> {
-        let path = self.path.join(ENROLMENT);
-        let text =
-            serde_json::to_vec_pretty(enrolment).map_err(|source| StateError::Enrolment {
-                path: path.clone(),
-                source,
-            })?;
+        self.write(ENROLMENT, enrolment)
+    }
+
+    /// How the till stood when it stopped.
+    pub(crate) fn standing(&self, epoch: Epoch) -> Result<Standing, StateError> {
+        let kept: Option<KeptStanding> = self.read(STANDING)?;
+        let kept = kept.filter(|kept| kept.epoch == epoch);
+        Ok(kept.map_or(Standing::Good, |kept| kept.standing))
+    }
+
+    /// Keeps how the till stands.
+    pub(crate) fn keep_standing(&self, kept: &KeptStanding) -> Result<(), StateError> {
+        if kept.standing.lasts() {
+            self.write(STANDING, kept)
+        } else {
+            self.remove(STANDING)
+        }
+    }
+
+    /// How far this life of the ledger was when somebody last looked.
+    pub(crate) fn mark(&self, epoch: Epoch) -> Result<Option<Mark>, StateError> {
+        let mark: Option<Mark> = self.read(MARK)?;
+        Ok(mark.filter(|mark| mark.epoch == epoch))
+    }
+
+    /// Writes down how far the ledger is.
+    pub(crate) fn keep_mark(&self, mark: &Mark) -> Result<(), StateError> {
+        self.write(MARK, mark)
+    }
+
+    /// The new life that is under way.
+    pub(crate) fn renewal(&self) -> Result<Option<Renewal>, StateError> {
+        self.read(RENEWAL)
+    }
+
+    /// Begins a new life, or goes on with it after a restart.
+    pub(crate) fn keep_renewal(&self, renewal: &Renewal) -> Result<(), StateError> {
+        self.write(RENEWAL, renewal)
+    }
+
+    /// The new life has begun, or cannot begin.
+    pub(crate) fn end_renewal(&self) -> Result<(), StateError> {
+        self.remove(RENEWAL)
+    }
+
+    /// Where a ledger is kept when its life has ended.
+    pub(crate) fn old_ledger(&self, epoch: Epoch) -> PathBuf {
+        self.path.join(format!("ledger-{epoch}.db"))
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
+        let path = self.path.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|source| StateError::Damaged { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StateError::File { path, source }),
+        }
+    }
+
+    fn write(&self, name: &str, value: &impl Serialize) -> Result<(), StateError> {
+        let path = self.path.join(name);
+        let text = serde_json::to_vec_pretty(value).map_err(|source| StateError::Damaged {
+            path: path.clone(),
+            source,
+        })?;
         self.write_secret(&path, &text)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StateError> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(StateError::File { path, source }),
+        }
     }
 
     /// Writes the whole file or leaves the old one, also through a power cut.
@@ -166,9 +281,9 @@ pub(crate) enum StateError {
         /// Which file.
         path: PathBuf,
     },
-    /// The enrolment file cannot be read.
-    #[error("{} is damaged; remove it and enrol anew", path.display())]
-    Enrolment {
+    /// A file holds something else than the till wrote.
+    #[error("{} is damaged; keep it aside, and see whether the till must be enrolled anew", path.display())]
+    Damaged {
         /// Which file.
         path: PathBuf,
         /// Why.
@@ -180,6 +295,9 @@ pub(crate) enum StateError {
 }
 
 const ENROLMENT: &str = "enrolment.json";
+const STANDING: &str = "standing.json";
+const MARK: &str = "mark.json";
+const RENEWAL: &str = "renewal.json";
 
 #[cfg(test)]
 mod tests {
@@ -215,6 +333,7 @@ mod tests {
             token: "secret".into(),
             hub_key: Some(HubKey::from_seed(&[7; 32]).public()),
             canteen: "Demokantinen".into(),
+            code: Some(fingerprint("DEMO")),
         };
         state.keep_enrolment(&enrolment).unwrap();
         assert_eq!(
@@ -236,6 +355,24 @@ mod tests {
         let known = known.unwrap().unwrap();
         assert_eq!(known.canteen, "Demokantinen");
         assert!(known.credentials().is_none());
+    }
+
+    #[test]
+    fn how_a_till_stands_holds_for_its_ledger_only_and_goes_when_all_is_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let forked = Standing::Forked { agreed_through: 7 };
+        let kept = |epoch, standing| KeptStanding {
+            epoch: Epoch(epoch),
+            standing,
+        };
+        state.keep_standing(&kept(1, forked)).unwrap();
+        assert_eq!(state.standing(Epoch(1)).unwrap(), forked);
+        assert_eq!(state.standing(Epoch(2)).unwrap(), Standing::Good);
+        state.keep_standing(&kept(1, Standing::Good)).unwrap();
+        assert_eq!(state.standing(Epoch(1)).unwrap(), Standing::Good);
+        assert_eq!(state.renewal().unwrap(), None);
+        state.end_renewal().unwrap();
     }
 
     #[test]

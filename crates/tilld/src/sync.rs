@@ -1,15 +1,12 @@
-//! The two conversations with the hub: entries go up, changes come down.
+//! What the conversations with the hub share: who the till is, what wakes them, what they note.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use canteen::{AccountId, Money};
 use jiff::Timestamp;
-use sync_proto::{
-    AuthoriseRequest, BATCH_MAX_BYTES, BatchRefusal, EnrolRequest, FeedRefusal, TillId, TillKey,
-    TillReport, Upload, UploadFailure, UploadStep,
-};
+use sync_proto::{AuthoriseRequest, EnrolRequest, Resend, TillId, TillKey};
 use till_ledger::{Ledger, Moment};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
@@ -17,9 +14,10 @@ use uuid::Uuid;
 
 use crate::contact::ContactBook;
 use crate::hub::{Hub, HubError};
-use crate::state_dir::{Enrolment, StateDir};
+use crate::standing::Standing;
+use crate::state_dir::{Enrolment, KeptStanding, Renewal, StateDir, fingerprint};
 
-/// What both conversations share.
+/// What all conversations share.
 pub(crate) struct Sync {
     /// The till's name.
     pub(crate) till: TillId,
@@ -34,7 +32,13 @@ pub(crate) struct Sync {
     /// Where the enrolment is kept.
     pub(crate) state: StateDir,
     /// The one-time code for the first contact.
-    pub(crate) enrolment_code: Option<String>,
+    pub(crate) enrolment_code: RwLock<Option<String>>,
+    /// Where hub and siblings may fetch this till's entries, if anywhere.
+    pub(crate) address: Option<String>,
+    /// The till's own mark knows of more entries than its ledger has.
+    pub(crate) rolled_back: Option<u64>,
+    /// A new life of the ledger that is under way.
+    pub(crate) renewal: watch::Sender<Option<Renewal>>,
     /// The canteen's name, once known.
     pub(crate) canteen: watch::Sender<Option<String>>,
     /// What wakes the conversations.
@@ -44,12 +48,16 @@ pub(crate) struct Sync {
 /// What wakes the conversations out of a wait.
 #[derive(Default)]
 pub(crate) struct Wake {
-    upload: Notify,
-    feed: Notify,
-    urgent: AtomicBool,
-    line_up: AtomicBool,
-    sent: AtomicU64,
-    applied: AtomicU64,
+    pub(crate) upload: Notify,
+    pub(crate) feed: Notify,
+    pub(crate) urgent: AtomicBool,
+    pub(crate) line_up: AtomicBool,
+    pub(crate) sent: AtomicU64,
+    pub(crate) applied: AtomicU64,
+    /// The hub does not take this ledger's entries in any way.
+    pub(crate) undeliverable: AtomicBool,
+    /// What the hub wants to have once more.
+    pub(crate) resend: Mutex<Option<Resend>>,
 }
 
 impl Wake {
@@ -74,233 +82,17 @@ impl Wake {
         )
     }
 
-    fn line_is_up(&self) {
+    /// The hub answers again.
+    pub(crate) fn line_is_up(&self) {
         self.line_up.store(true, Ordering::Relaxed);
         self.upload.notify_one();
     }
 }
 
-/// What the feed's conversation remembers from page to page.
-struct FeedRhythm {
-    /// When contact was last written down.
-    kept_at: Instant,
-    /// When the hub's changes were last acknowledged by an entry of their own.
-    acked_at: Option<Instant>,
-    /// Changes were applied since.
-    owes_ack: bool,
-    /// Somebody may spend less since.
-    ack_is_urgent: bool,
-}
-
-impl FeedRhythm {
-    fn new() -> FeedRhythm {
-        FeedRhythm {
-            kept_at: Instant::now(),
-            acked_at: None,
-            owes_ack: false,
-            ack_is_urgent: false,
-        }
-    }
-}
-
 impl Sync {
-    /// Sends entries for as long as the program runs.
-    pub(crate) async fn run_upload(self: Arc<Sync>) {
-        let started = Instant::now();
-        let mut upload = Upload::new();
-        let mut head = self.ledger.watch();
-        loop {
-            if self.wake.urgent.swap(false, Ordering::Relaxed) {
-                upload.handle_urgent(started.elapsed());
-            }
-            if self.wake.line_up.swap(false, Ordering::Relaxed) {
-                upload.handle_line_up();
-            }
-            let waiting = if self.hub.is_enrolled() {
-                self.waiting()
-            } else {
-                0
-            };
-            match upload.poll_step(waiting, started.elapsed()) {
-                UploadStep::Send { entries } => match self.send(entries).await {
-                    Ok(()) => upload.handle_stored(),
-                    Err(failure) => {
-                        upload.handle_failure(failure, random_jitter(), started.elapsed());
-                    }
-                },
-                UploadStep::WaitUntil(moment) => {
-                    let wait = moment.saturating_sub(started.elapsed());
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.wake.upload.notified() => {}
-                    }
-                }
-                UploadStep::Idle => {
-                    tokio::select! {
-                        changed = head.changed() => if changed.is_err() { return },
-                        () = self.wake.upload.notified() => {}
-                    }
-                }
-            }
-        }
-    }
-
-    /// Follows the hub's changes for as long as the program runs.
-    pub(crate) async fn run_feed(self: Arc<Sync>) {
-        let mut failures = 0;
-        let mut rhythm = FeedRhythm::new();
-        loop {
-            match self.follow(&mut rhythm).await {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    self.note(&error);
-                    failures += 1;
-                    let wait = match error {
-                        HubError::Busy { retry_after } => retry_after.min(FEED_WAIT_MAX),
-                        _ => back_off(failures),
-                    };
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.wake.feed.notified() => {}
-                    }
-                }
-            }
-        }
-    }
-
-    fn waiting(&self) -> u64 {
-        self.ledger.progress().waiting()
-    }
-
-    async fn send(&self, entries: usize) -> Result<(), UploadFailure> {
-        let report = TillReport {
-            till_time: Timestamp::now().to_string(),
-            unsent: self.waiting(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            address: None,
-        };
-        let batch = match self
-            .ledger
-            .batch(entries, BATCH_MAX_BYTES, &self.key, report)
-        {
-            Ok(Some(batch)) => batch,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                warn!(%error, "Cannot read entries to send");
-                return Err(UploadFailure::Refused);
-            }
-        };
-        let count = batch.entries.len() as u64;
-        match self.hub.push(&batch).await {
-            Ok(answer) => {
-                self.contact.answered(Timestamp::now());
-                for result in &answer.results {
-                    if let sync_proto::EntryFate::Quarantined { code } = &result.fate {
-                        warn!(seq = result.seq, code, "The hub keeps an entry unbooked");
-                    }
-                }
-                if let Err(error) = self
-                    .ledger
-                    .acknowledge(answer.accepted, answer.durable_through, Moment::now())
-                    .await
-                {
-                    warn!(%error, "Ignored the hub's acknowledgement");
-                    self.contact
-                        .troubled(format!("the hub acknowledges what is not here: {error}"));
-                    return Err(UploadFailure::Refused);
-                }
-                self.wake.sent.fetch_add(count, Ordering::Relaxed);
-                info!(seq = answer.accepted.seq, count, "Sent entries");
-                Ok(())
-            }
-            Err(error) => {
-                self.note(&error);
-                Err(self.upload_failure(error).await)
-            }
-        }
-    }
-
-    async fn upload_failure(&self, error: HubError) -> UploadFailure {
-        match error {
-            HubError::Busy { retry_after } => UploadFailure::Busy { retry_after },
-            HubError::Batch(BatchRefusal::TooLarge) => UploadFailure::TooLarge,
-            HubError::Batch(BatchRefusal::Gap { expected }) => {
-                match self.ledger.resume_from(expected, Moment::now()).await {
-                    Ok(()) => UploadFailure::Unanswered,
-                    Err(error) => {
-                        warn!(%error, expected, "The hub asks for entries that are not here");
-                        UploadFailure::Refused
-                    }
-                }
-            }
-            HubError::Unreachable(_) | HubError::NotSigned | HubError::Garbled(_) => {
-                UploadFailure::Unanswered
-            }
-            HubError::NotEnrolled
-            | HubError::EnrolmentRefused(_)
-            | HubError::Batch(_)
-            | HubError::Feed(_)
-            | HubError::NotKept(_) => UploadFailure::Refused,
-        }
-    }
-
-    /// One step down: enrol, fetch a snapshot, or one page of changes.
-    async fn follow(&self, rhythm: &mut FeedRhythm) -> Result<(), HubError> {
-        if !self.hub.is_enrolled() {
-            self.enrol().await?;
-        }
-        let position = self.ledger.progress().feed;
-        if position.hub_epoch == 0 {
-            return self.fetch_snapshot().await;
-        }
-        let page = match self
-            .hub
-            .feed(position, self.ledger.position().map_err(local)?, FEED_WAIT)
-            .await
-        {
-            Err(HubError::Feed(FeedRefusal::SnapshotRequired)) => {
-                return self.fetch_snapshot().await;
-            }
-            other => other?,
-        };
-        self.heard();
-        let count = page.changes.len() as u64;
-        let moves = page.to != position.cursor;
-        if moves || rhythm.kept_at.elapsed() > CONTACT_KEPT_EVERY {
-            let applied = self
-                .ledger
-                .apply_page(page, Moment::now())
-                .await
-                .map_err(local)?;
-            rhythm.kept_at = Instant::now();
-            rhythm.owes_ack |= moves;
-            rhythm.ack_is_urgent |= applied.urgent;
-            self.wake.applied.fetch_add(count, Ordering::Relaxed);
-        }
-        self.acknowledge_feed(rhythm).await
-    }
-
-    /// Tells the hub by an entry how far its changes are applied: soon when it waits to hear that
-    /// somebody may spend less, else now and then.
-    async fn acknowledge_feed(&self, rhythm: &mut FeedRhythm) -> Result<(), HubError> {
-        let pause = if rhythm.ack_is_urgent {
-            URGENT_ACK_EVERY
-        } else {
-            ACK_EVERY
-        };
-        if !rhythm.owes_ack || rhythm.acked_at.is_some_and(|at| at.elapsed() < pause) {
-            return Ok(());
-        }
-        self.ledger
-            .feed_ack(Uuid::now_v7(), Moment::now())
-            .await
-            .map_err(local)?;
-        *rhythm = FeedRhythm {
-            kept_at: rhythm.kept_at,
-            acked_at: Some(Instant::now()),
-            ..FeedRhythm::new()
-        };
-        Ok(())
+    /// Whether the hub answers, whatever it thinks of this till.
+    pub(crate) fn hub_answers(&self) -> bool {
+        self.contact.now(Timestamp::now()).answers
     }
 
     /// Asks the hub for a higher ceiling on an account and applies what it gives. Whether that is
@@ -328,39 +120,14 @@ impl Sync {
         }
     }
 
-    fn heard(&self) {
-        let was_online = self
-            .contact
-            .now(Timestamp::now())
-            .contact
-            .is_some_and(|contact| contact.online);
-        self.contact.heard(Timestamp::now());
-        if !was_online {
-            info!("The hub answers");
-            self.wake.line_is_up();
-        }
-    }
-
-    async fn fetch_snapshot(&self) -> Result<(), HubError> {
-        let snapshot = self
-            .hub
-            .snapshot(self.ledger.position().map_err(local)?)
-            .await?;
-        let count = snapshot.changes.len() as u64;
-        self.ledger
-            .apply_snapshot(snapshot.header, snapshot.changes, Moment::now())
-            .await
-            .map_err(local)?;
-        self.wake.applied.fetch_add(count, Ordering::Relaxed);
-        info!(count, "Took a snapshot of accounts");
-        self.heard();
-        Ok(())
-    }
-
-    async fn enrol(&self) -> Result<(), HubError> {
-        let Some(code) = &self.enrolment_code else {
-            return Err(HubError::NotEnrolled);
-        };
+    /// Makes this till known to the hub.
+    pub(crate) async fn enrol(&self) -> Result<(), HubError> {
+        let code = self
+            .enrolment_code
+            .read()
+            .ok()
+            .and_then(|code| code.clone());
+        let code = code.ok_or(HubError::NotEnrolled)?;
         let epoch = self.ledger.identity().epoch;
         let request = EnrolRequest {
             till: self.till.clone(),
@@ -376,16 +143,19 @@ impl Sync {
             token: answer.token,
             hub_key: Some(answer.hub_key),
             canteen: answer.canteen.clone(),
+            code: Some(fingerprint(&code)),
         };
         self.state.keep_enrolment(&enrolment).map_err(local)?;
         self.hub.set_credentials(enrolment.credentials());
+        self.stand(Standing::Good).await;
         self.canteen.send_replace(Some(answer.canteen));
         self.wake.line_is_up();
         info!(%epoch, hub_key = %answer.hub_key, "Enrolled at the hub");
         Ok(())
     }
 
-    fn note(&self, error: &HubError) {
+    /// Notes what went wrong, and what that says of the till.
+    pub(crate) async fn note(&self, error: &HubError) {
         let now = Timestamp::now();
         let was_online = self
             .contact
@@ -395,7 +165,7 @@ impl Sync {
         if error.is_contact() {
             self.contact.answered(now);
             match error.standing() {
-                Some(standing) => self.contact.stands(standing, error.to_string()),
+                Some(standing) => self.stand(standing).await,
                 None => self.contact.troubled(error.to_string()),
             }
             warn!(%error, "The hub refuses");
@@ -408,31 +178,70 @@ impl Sync {
     }
 }
 
+impl Sync {
+    /// From now on the till stands so. What follows from it is done once.
+    pub(crate) async fn stand(&self, standing: Standing) {
+        let before = self.contact.standing();
+        if !self.contact.stands(standing) {
+            return;
+        }
+        let kept = KeptStanding {
+            epoch: self.ledger.identity().epoch,
+            standing,
+        };
+        if let Err(error) = self.state.keep_standing(&kept) {
+            warn!(%error, "How the till stands could not be kept");
+        }
+        match standing {
+            Standing::Good => {}
+            Standing::Forked { agreed_through } if before.is_good() => {
+                // The hub may have acknowledged entries of another copy: all after the fork go up.
+                self.resume_after(agreed_through).await;
+            }
+            Standing::Revoked => self.forget_people().await,
+            Standing::Forked { .. } | Standing::RolledBack { .. } | Standing::NotEnrolled => {}
+        }
+        self.wake.line_is_up();
+    }
+
+    async fn resume_after(&self, seq: u64) {
+        let head = self.ledger.progress().head.seq;
+        let resumed = self.ledger.resume_from(seq.min(head) + 1, Moment::now());
+        if let Err(error) = resumed.await {
+            warn!(%error, "Entries after a fork cannot be sent");
+        }
+    }
+
+    /// A till that was revoked keeps nobody's data.
+    pub(crate) async fn forget_people(&self) {
+        match self.ledger.forget_people(Moment::now()).await {
+            Ok(()) => info!("Erased what the till knew of people"),
+            Err(error) => {
+                warn!(%error, "People could not be erased; it is tried at the next start")
+            }
+        }
+    }
+}
+
 /// A failure of the till's own disk on the way: the hub's answer could not be kept.
-fn local(error: impl std::fmt::Display) -> HubError {
+pub(crate) fn local(error: impl std::fmt::Display) -> HubError {
     HubError::NotKept(error.to_string())
 }
 
-fn back_off(failures: u32) -> Duration {
+/// How long to wait after so many failures, never the same for two tills.
+pub(crate) fn back_off(failures: u32) -> Duration {
     let most = (FEED_WAIT_FIRST * 2u32.saturating_pow(failures.saturating_sub(1).min(8)))
         .min(FEED_WAIT_MAX);
     FEED_WAIT_FIRST / 2 + most * u32::from(random_jitter()) / u32::from(u16::MAX)
 }
 
-fn random_jitter() -> u16 {
+/// Spreads what many tills do.
+pub(crate) fn random_jitter() -> u16 {
     let mut bytes = [0; 2];
     // Without random numbers all tills wait equally long, which is all that jitter is against.
     let _ = getrandom::fill(&mut bytes);
     u16::from_be_bytes(bytes)
 }
 
-/// How long the hub may hold a request for changes; a dead line shows within this and a margin.
-const FEED_WAIT: Duration = Duration::from_secs(10);
 const FEED_WAIT_FIRST: Duration = Duration::from_millis(400);
 const FEED_WAIT_MAX: Duration = Duration::from_secs(10);
-/// The least time between two acknowledgements that the hub waits for.
-const URGENT_ACK_EVERY: Duration = Duration::from_secs(1);
-/// How often changes are acknowledged that nobody waits for.
-const ACK_EVERY: Duration = Duration::from_secs(60);
-/// A quiet hub's contact is written down this often, so that a restart knows of it.
-const CONTACT_KEPT_EVERY: Duration = Duration::from_secs(600);
