@@ -37,6 +37,7 @@ const PLACES: &[(&str, Place)] = &[
     ("canteen", Floor(0)),
     ("firmware-proto", Floor(0)),
     ("simulation", Aside),
+    ("hub-conformance", Aside),
     ("hw-tests", Aside),
     ("virtual-pcd", Aside),
     ("xtask", Aside),
