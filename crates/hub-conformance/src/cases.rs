@@ -187,6 +187,11 @@ const CASES: &[Case] = &[
         "a till that was set back is told so",
         forks::a_rollback_is_noticed
     ),
+    case!(
+        "SY-39",
+        "every answer was signed by the hub's key",
+        data::every_answer_is_signed
+    ),
 ];
 
 /// Plays all cases; each is told as soon as it is over.

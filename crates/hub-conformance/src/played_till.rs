@@ -1,11 +1,13 @@
 //! The till that is played: a ledger in memory, written as a real one, and what the hub tells it.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use anyhow::{Context, bail, ensure};
 use canteen::{AccountId, BusinessDay, Money, Status, TopUpOutcome};
 use jiff::Timestamp;
 use reqwest::{Client, RequestBuilder};
+use serde::de::DeserializeOwned;
 use sync_proto::{
     AccountRecord, Batch, BatchAnswer, Change, ChipRecord, EnrolAnswer, EnrolRequest, EntryBody,
     EntryHash, EntryHeader, EntryTexts, Epoch, FeedPage, FeedPosition, Head, NumberedEntry, PROTO,
@@ -14,7 +16,7 @@ use sync_proto::{
 use uuid::Uuid;
 
 use crate::Target;
-use crate::link::{Said, ask, client};
+use crate::link::{Said, Witness, ask, client, fetch};
 
 /// A till in memory.
 pub(crate) struct PlayedTill {
@@ -24,6 +26,7 @@ pub(crate) struct PlayedTill {
     epoch: Epoch,
     seed: [u8; 32],
     token: String,
+    pub(crate) witness: Rc<Witness>,
     boot: Uuid,
     genesis: EntryHash,
     /// The entries with their hashes; entry `n` stands at `n - 1`.
@@ -62,7 +65,7 @@ impl PlayedTill {
         let asking = http
             .post(format!("{}/v1/enrolments", target.url))
             .json(&request);
-        let answer: EnrolAnswer = match ask(asking).await? {
+        let answer: EnrolAnswer = match ask(asking, None).await? {
             Ok(Some(answer)) => answer,
             Ok(None) => bail!("the hub answered without a token"),
             Err(problem) => bail!("the hub refuses it: {}", problem.facts),
@@ -74,6 +77,7 @@ impl PlayedTill {
             epoch,
             seed,
             token: answer.token,
+            witness: Rc::new(Witness::new(target.till.clone(), answer.hub_key)),
             boot: Uuid::now_v7(),
             genesis: EntryHash::genesis(&target.till, epoch, &key.public()),
             entries: Vec::new(),
@@ -96,6 +100,7 @@ impl PlayedTill {
             url: self.url.clone(),
             till: self.till.clone(),
             token: self.token.clone(),
+            witness: Rc::clone(&self.witness),
             entries: self.entries.clone(),
             accounts: self.accounts.clone(),
             chips: self.chips.clone(),
@@ -246,7 +251,7 @@ impl PlayedTill {
     /// Sends a batch somewhere.
     pub(crate) async fn send(&self, to: &str, batch: &Batch) -> anyhow::Result<Said<BatchAnswer>> {
         let asking = self.http.post(self.path(to)).json(batch);
-        some(ask(self.shown(asking)).await?)
+        some(self.ask(self.shown(asking)).await?)
     }
 
     /// Sends a batch as anybody could who has no token.
@@ -255,7 +260,7 @@ impl PlayedTill {
         to: &str,
         batch: &Batch,
     ) -> anyhow::Result<Said<BatchAnswer>> {
-        some(ask(self.http.post(self.path(to)).json(batch)).await?)
+        some(self.ask(self.http.post(self.path(to)).json(batch)).await?)
     }
 
     /// Sends all entries that are not acknowledged, and notes the acknowledgement.
@@ -297,7 +302,7 @@ impl PlayedTill {
                 ("wait", 0),
             ])
             .query(stand);
-        some(ask(self.shown(asking)).await?)
+        some(self.ask(self.shown(asking)).await?)
     }
 
     /// Takes in everything that has changed.
@@ -326,9 +331,8 @@ impl PlayedTill {
     /// Fetches a snapshot and checks that it is whole.
     pub(crate) async fn take_snapshot(&mut self) -> anyhow::Result<()> {
         let asking = self.http.get(self.path("snapshot")).query(&self.position());
-        let answer = self.shown(asking).send().await?;
-        let status = answer.status();
-        let text = answer.text().await?;
+        let (status, text) = fetch(self.shown(asking), Some(&self.witness)).await?;
+        let text = String::from_utf8_lossy(&text);
         ensure!(
             status.is_success(),
             "the snapshot is refused: {status} {text}"
@@ -407,6 +411,14 @@ impl PlayedTill {
         self.refresh().await?;
         let account = self.accounts.get(&buyer.account);
         Ok(account.context("the account is gone")?.position.ore())
+    }
+
+    /// Asks anything, and looks at the signature.
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> anyhow::Result<Said<Option<T>>> {
+        ask(request, Some(&self.witness)).await
     }
 
     /// A request to a till's own resource.

@@ -16,6 +16,7 @@ use hub_ledger::{HubLedger, TopUpRules};
 use hubd::books::Books;
 use hubd::server::{Hub, serve};
 use serde_json::{Value, json};
+use sync_proto::HubKey;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -43,7 +44,8 @@ async fn own_hub() -> OwnHub {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopping) = watch::channel(false);
-    let hub = Hub::new(books, Vec::new(), stopping);
+    let key = HubKey::from_seed(&[7; 32]);
+    let hub = Hub::new(books, Vec::new(), key, stopping);
     tokio::spawn(async move { serve(listener, hub, std::future::pending()).await.unwrap() });
     OwnHub {
         url,
@@ -160,6 +162,12 @@ async fn a_hub_that_gives_a_copied_till_data_is_found() {
         (status, told)
     }
     check_found(lie, &["SY-23"]).await;
+}
+
+#[tokio::test]
+async fn a_hub_that_does_not_sign_is_found() {
+    // What stands between takes the signatures away.
+    check_found(|_, status, told| (status, told), &["SY-39"]).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use sync_proto::{AuthoriseRequest, Denylist, FeedPosition, FeedRecords, Record};
 use uuid::Uuid;
 
 use super::Scene;
-use crate::link::ask;
 
 pub(super) async fn pages_rise_and_repeat(scene: &mut Scene) -> anyhow::Result<()> {
     scene.till.refresh().await?;
@@ -85,7 +84,10 @@ pub(super) async fn a_raise_is_answered(scene: &mut Scene) -> anyhow::Result<()>
         entry_id: Uuid::now_v7(),
         position: scene.till.position(),
     };
-    let said = ask::<FeedRecords>(scene.till.post("authorise").json(&request)).await?;
+    let said = scene
+        .till
+        .ask::<FeedRecords>(scene.till.post("authorise").json(&request))
+        .await?;
     match said {
         Ok(None) => Ok(()),
         Ok(Some(records)) => {
@@ -110,7 +112,7 @@ pub(super) async fn the_denylist_is_served(scene: &mut Scene) -> anyhow::Result<
         .get("denylist")
         .query(&[("hub_epoch", scene.till.feed.hub_epoch), ("after", 0)])
         .query(&scene.till.position());
-    let list: Denylist = match ask(asking).await? {
+    let list: Denylist = match scene.till.ask(asking).await? {
         Ok(Some(list)) => list,
         Ok(None) => bail!("it answers without content"),
         Err(problem) => bail!("it is refused: {}", problem.facts),
@@ -122,4 +124,11 @@ pub(super) async fn the_denylist_is_served(scene: &mut Scene) -> anyhow::Result<
         list.to
     );
     Ok(())
+}
+
+pub(super) async fn every_answer_is_signed(scene: &mut Scene) -> anyhow::Result<()> {
+    match scene.till.witness.unsigned() {
+        None => Ok(()),
+        Some(question) => bail!("{question}"),
+    }
 }
