@@ -45,7 +45,7 @@ async fn own_hub() -> OwnHub {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopping) = watch::channel(false);
     let key = HubKey::from_seed(&[7; 32]);
-    let hub = Hub::new(books, Vec::new(), key, stopping);
+    let hub = Hub::new(books, Vec::new(), key, stopping).unwrap();
     tokio::spawn(async move { serve(listener, hub, std::future::pending()).await.unwrap() });
     OwnHub {
         url,

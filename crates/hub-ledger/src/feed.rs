@@ -20,6 +20,7 @@ use crate::chips::chip_by_uid;
 use crate::error::LedgerError;
 use crate::positions::{Ceilings, ceilings_for};
 use crate::products::find_product;
+use crate::siblings::{resend_wanted, siblings_of};
 use crate::store::{HubReader, hub_position};
 use crate::tenancy::CanteenId;
 use crate::tills::{TillAccess, accepted_through};
@@ -161,14 +162,16 @@ impl HubReader {
             Some(last) if more => last.rv,
             Some(_) | None => rv,
         };
-        let (to, more) = match first_withheld(&keys, ceilings) {
+        let (to, more, whole) = match first_withheld(&keys, ceilings) {
             Some(at) => {
                 let to = keys[at].rv - 1;
                 keys.truncate(at);
-                (to, false)
+                (to, false, false)
             }
-            None => (to, more),
+            None => (to, more, !more),
         };
+        // Positions that are still to come contain less of the siblings' entries than is booked.
+        let siblings = whole.then(|| siblings_of(&db, till)).transpose()?;
         let pages = Pages::new(&db, till, ceilings, now)?;
         let changes = keys
             .iter()
@@ -181,8 +184,8 @@ impl HubReader {
             more,
             hub_time: now.to_string(),
             changes,
-            siblings: None,
-            resend: None,
+            siblings,
+            resend: resend_wanted(&db, &till.till)?,
         }))
     }
 

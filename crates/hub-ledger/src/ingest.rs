@@ -14,8 +14,11 @@ use sync_proto::{
 use crate::branches::{Line, Place, begin_branch, move_branch, place};
 use crate::error::LedgerError;
 use crate::flags::{Origin, raise_flag};
+use crate::siblings::note_resent;
 use crate::store::{HubLedger, hub_position};
-use crate::tills::{TillAccess, Watermark, move_watermark, note_report, till_by_name, watermark};
+use crate::tills::{
+    TillAccess, Watermark, durable_through, move_watermark, note_report, till_by_name, watermark,
+};
 use crate::top_up_rules::TopUpRules;
 
 mod intake;
@@ -86,6 +89,7 @@ impl HubLedger {
             };
         }
         note_report(&db, &batch.till, &batch.report, now)?;
+        note_resent(&db, batch)?;
         db.commit()?;
         Ok(Ok(answer))
     }
@@ -191,8 +195,7 @@ impl Delivery<'_> {
         Ok(BatchAnswer {
             hub_epoch,
             accepted: batch.head,
-            // No backup of the hub has been verified by this program, so nothing may be pruned.
-            durable_through: 0,
+            durable_through: durable_through(db, &batch.till, batch.epoch)?,
             results,
             hub_time: now.to_string(),
         })

@@ -16,6 +16,7 @@
 //! All SQL of the hub is in this crate. Time and randomness come in as arguments.
 
 mod accounts;
+mod backups;
 mod bookings;
 mod branches;
 mod ceilings;
@@ -32,6 +33,7 @@ mod positions;
 mod products;
 #[cfg(test)]
 mod seller;
+mod siblings;
 mod statuses;
 mod store;
 mod tenancy;
@@ -42,6 +44,7 @@ mod top_up_rules;
 mod top_ups;
 
 pub use accounts::{AccountRow, Holder, LimitsChange, NewAccount};
+pub use backups::BackupId;
 pub use bookings::{BookingId, BookingKind, BookingRow};
 pub use ceilings::OfflineBounds;
 pub use chips::{ChipRow, NewChip};
@@ -53,6 +56,7 @@ pub use flags::{FlagRow, QuarantineRow};
 pub use orders::OrderAnswer;
 pub use positions::Asking;
 pub use products::{NewProduct, ProductRow};
+pub use siblings::Reachable;
 pub use statuses::{BLOCK_GRACE, StatusAtTill, StatusSpread};
 pub use store::{HubLedger, HubReader};
 pub use tenancy::{CanteenId, CanteenRow, Reach, TenantId};

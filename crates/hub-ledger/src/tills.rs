@@ -7,6 +7,7 @@ use sync_proto::{EnrolRequest, EntryHash, Epoch, TillId, TillPublicKey, TillRepo
 
 use crate::ceilings::issue_to_new_epoch;
 use crate::error::{LedgerError, Refusal};
+use crate::siblings::plausible_address;
 use crate::store::{HubLedger, HubReader, millis, moment};
 use crate::tenancy::{CanteenId, Reach, TenantId, tenant_of};
 
@@ -319,6 +320,18 @@ pub(crate) fn accepted_through(db: &Connection, till: &TillId) -> Result<u64, Le
     Ok(seq.unwrap_or(0).cast_unsigned())
 }
 
+/// Entries up to here are in a verified backup.
+pub(crate) fn durable_through(
+    db: &Connection,
+    till: &TillId,
+    epoch: Epoch,
+) -> Result<u64, LedgerError> {
+    let seq: i64 = db
+        .prepare_cached("SELECT durable_through FROM till_epoch WHERE till = ?1 AND epoch = ?2")?
+        .query_row((till.as_str(), epoch.0.cast_signed()), |row| row.get(0))?;
+    Ok(seq.cast_unsigned())
+}
+
 pub(crate) fn move_watermark(
     db: &Connection,
     till: &TillId,
@@ -343,8 +356,11 @@ pub(crate) fn note_report(
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     let unsent = i64::try_from(report.unsent).unwrap_or(i64::MAX);
-    db.prepare_cached("UPDATE till SET seen_at = ?2, version = ?3, unsent = ?4 WHERE id = ?1")?
-        .execute((till.as_str(), millis(now), &report.version, unsent))?;
+    let address = report.address.as_deref().and_then(plausible_address);
+    db.prepare_cached(
+        "UPDATE till SET seen_at = ?2, version = ?3, unsent = ?4, address = ?5 WHERE id = ?1",
+    )?
+    .execute((till.as_str(), millis(now), &report.version, unsent, address))?;
     Ok(())
 }
 

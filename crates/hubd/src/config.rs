@@ -25,6 +25,8 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// What tills may sell without asking.
     pub offline: OfflineConfig,
+    /// Fetching entries from tills.
+    pub pull: PullConfig,
     /// The times of automatic top-ups.
     pub top_up: TopUpConfig,
 }
@@ -141,6 +143,28 @@ impl OfflineConfig {
 fn amount<'de, D: Deserializer<'de>>(input: D) -> Result<Money, D::Error> {
     let text = String::deserialize(input)?;
     text.parse().map_err(D::Error::custom)
+}
+
+/// `[pull]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PullConfig {
+    /// After how many seconds without a word a till that serves its entries is asked for them; 0
+    /// asks none.
+    pub silence: u64,
+}
+
+impl Default for PullConfig {
+    fn default() -> PullConfig {
+        PullConfig { silence: 30 }
+    }
+}
+
+impl PullConfig {
+    /// After which time a till is asked, if at all.
+    pub fn silence(&self) -> Option<Duration> {
+        (self.silence > 0).then(|| Duration::from_secs(self.silence))
+    }
 }
 
 /// `[top_up]`, all in seconds or counts.
@@ -308,6 +332,9 @@ impl Config {
         }
         if self.top_up.attempts_max == 0 {
             return wrong("top_up.attempts_max", "is 0; allowed is 1 or more");
+        }
+        if self.pull.silence > YEAR {
+            return wrong("pull.silence", "is more than a year; give seconds, or 0");
         }
         if self.top_up.spacing > YEAR || self.top_up.not_found_apart > YEAR {
             return wrong("top_up.spacing", "is more than a year; give seconds");

@@ -10,6 +10,7 @@ pub mod hub_key;
 pub mod load;
 mod pages;
 pub mod problem;
+pub mod pull;
 pub mod server;
 pub mod worker;
 

@@ -142,7 +142,11 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
         warn!("No card gateway is configured: automatic top-ups wait");
     }
     let signals = stop_signal(writer_stopped)?;
-    let hub = Hub::new(books, operators, key, stopping);
+    let hub = Hub::new(books, operators, key, stopping.clone())?;
+    let puller = config.pull.silence().map(|silence| {
+        let puller = hub.puller();
+        tokio::spawn(puller.run(silence, stopping))
+    });
     info!(address = %address, key = %public_key, "Ready");
     notify(sd_notify::NotifyState::Ready);
     let stop_all = async move {
@@ -161,6 +165,11 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
         .context("the server failed")?;
     if let Some(worker) = worker {
         worker.await.context("the top-up worker failed")?;
+    }
+    if let Some(puller) = puller {
+        puller
+            .await
+            .context("what fetches entries from tills failed")?;
     }
     match ended.await {
         Ok(End::WriterGone) => anyhow::bail!("the database's writer stopped; start the hub again"),

@@ -303,6 +303,18 @@ const KINDS: &[Kind] = &[
         "The cursor comes from another life of the hub's database. The till fetches a snapshot and goes on from there.",
     ),
     kind(
+        "not-served",
+        409,
+        "The till does not serve its entries",
+        "It sends them by itself. To be able to fetch them, set `[pull] listen` in the till's configuration.",
+    ),
+    kind(
+        "till-silent",
+        502,
+        "The till does not answer",
+        "It is off, or no line leads to the address that it told last.",
+    ),
+    kind(
         "unauthorized",
         401,
         "The token is missing or wrong",

@@ -23,6 +23,7 @@ use crate::books::Books;
 use crate::hub_key::sign_answers;
 use crate::pages;
 use crate::problem::{Problem, explain};
+use crate::pull::Puller;
 
 /// What every request can reach.
 #[derive(Clone)]
@@ -30,6 +31,7 @@ pub struct Hub {
     pub(crate) books: Books,
     pub(crate) operators: Arc<[OperatorAccess]>,
     pub(crate) key: Arc<HubKey>,
+    pub(crate) puller: Puller,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
@@ -41,13 +43,20 @@ impl Hub {
         operators: Vec<OperatorAccess>,
         key: HubKey,
         stopping: watch::Receiver<bool>,
-    ) -> Hub {
-        Hub {
+    ) -> reqwest::Result<Hub> {
+        let key = Arc::new(key);
+        Ok(Hub {
+            puller: Puller::new(books.clone(), Arc::clone(&key))?,
             books,
             operators: operators.into(),
-            key: Arc::new(key),
+            key,
             stopping,
-        }
+        })
+    }
+
+    /// What fetches entries from tills.
+    pub fn puller(&self) -> Puller {
+        self.puller.clone()
     }
 }
 

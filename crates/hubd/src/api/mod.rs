@@ -4,6 +4,7 @@ mod accounts;
 mod chips;
 mod debits;
 mod entries;
+mod fetching;
 mod money_in;
 mod oversight;
 mod products;
@@ -74,6 +75,10 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(tills::renew_code))
         .routes(routes!(tills::revoke))
         .routes(routes!(tills::retire))
+        .routes(routes!(fetching::pull))
+        .routes(routes!(fetching::resend))
+        .routes(routes!(fetching::begin_backup))
+        .routes(routes!(fetching::backup_is_verified))
         .routes(routes!(oversight::canteens))
         .routes(routes!(oversight::exposure))
         .routes(routes!(oversight::flags))

@@ -209,7 +209,7 @@ async fn read(hub: &Hub, reach: Reach, id: TillId) -> Result<Json<TillJson>, Pro
     Ok(Json(TillJson::from(row)))
 }
 
-fn till_id(text: &str) -> Result<TillId, Problem> {
+pub(super) fn till_id(text: &str) -> Result<TillId, Problem> {
     text.parse()
         .map_err(|error: IdentityError| Problem::invalid("id", error.to_string()))
 }

@@ -69,7 +69,8 @@ impl Site {
             operators,
             HubKey::from_seed(&[7; 32]),
             stopping,
-        );
+        )
+        .unwrap();
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         tokio::spawn(async move { serve(listener, hub, stopped).await.unwrap() });
@@ -162,6 +163,7 @@ impl Site {
             key,
             epoch,
             entries: Vec::new(),
+            address: None,
         }
     }
 }
@@ -182,6 +184,8 @@ pub(crate) struct Till {
     epoch: Epoch,
     genesis: EntryHash,
     entries: Vec<(EntryTexts, EntryHash)>,
+    /// Where it says that its entries can be fetched.
+    pub(crate) address: Option<String>,
 }
 
 impl Till {
@@ -227,6 +231,11 @@ impl Till {
         self.entries.push((texts, hash));
     }
 
+    /// Sequence number of its last entry.
+    pub(crate) fn last(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
     /// A batch of the entries from a number on.
     pub(crate) fn batch(&self, first_seq: u64) -> Batch {
         let till = self.name.parse().unwrap();
@@ -257,7 +266,7 @@ impl Till {
                 till_time: Timestamp::now().to_string(),
                 unsent: 0,
                 version: "0.1.0".to_owned(),
-                address: None,
+                address: self.address.clone(),
             },
             till,
         }
