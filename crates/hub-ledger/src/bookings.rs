@@ -22,6 +22,8 @@ pub enum BookingKind {
     Sale,
     /// A purchase taken back.
     Void,
+    /// A purchase taken back by an operator.
+    Refund,
     /// Money paid in by a person.
     Deposit,
     /// Money paid in by an automatic top-up.
@@ -44,6 +46,7 @@ impl BookingKind {
         match self {
             BookingKind::Sale => "sale",
             BookingKind::Void => "void",
+            BookingKind::Refund => "refund",
             BookingKind::Deposit => "deposit",
             BookingKind::TopUp => "top_up",
             BookingKind::Correction => "correction",
@@ -58,6 +61,7 @@ impl BookingKind {
         [
             BookingKind::Sale,
             BookingKind::Void,
+            BookingKind::Refund,
             BookingKind::Deposit,
             BookingKind::TopUp,
             BookingKind::Correction,

@@ -165,7 +165,7 @@ impl HubReader {
 pub(crate) struct Terms {
     canteen: CanteenId,
     status: Status,
-    /// What it holds, and how far below zero it may go.
+    /// What it holds, less what sales in quarantine are about, and how far below zero it may go.
     spendable: i64,
     overspend_max: i64,
     till_max: i64,
@@ -174,7 +174,9 @@ pub(crate) struct Terms {
 impl Terms {
     fn read(db: &Connection, account: AccountId) -> Result<Option<Terms>, LedgerError> {
         let mut statement = db.prepare_cached(
-            "SELECT a.canteen, a.status, a.balance, a.credit, c.overspend_max, c.till_max
+            "SELECT a.canteen, a.status, a.balance, a.credit, c.overspend_max, c.till_max,
+               (SELECT coalesce(sum(q.amount), 0) FROM quarantine q
+                WHERE q.account = a.id AND q.resolved_at IS NULL)
              FROM account a JOIN canteen c ON c.id = a.canteen
              WHERE a.id = ?1 AND a.kind = 'holder'",
         )?;
@@ -186,7 +188,10 @@ impl Terms {
         Ok(Some(Terms {
             canteen: CanteenId(row.get(0)?),
             status: status_from(&status)?,
-            spendable: row.get::<_, i64>(2)?.saturating_add(row.get(3)?),
+            spendable: row
+                .get::<_, i64>(2)?
+                .saturating_add(row.get(3)?)
+                .saturating_sub(row.get(6)?),
             overspend_max: row.get(4)?,
             till_max: row.get(5)?,
         }))
@@ -300,6 +305,27 @@ pub(crate) fn touch_all_accounts(db: &Connection, canteen: CanteenId) -> Result<
 pub(crate) fn move_issues(db: &Connection, account: AccountId, rv: i64) -> Result<(), LedgerError> {
     db.prepare_cached("UPDATE ceiling SET rv = ?2 WHERE account = ?1 AND highest > ceiling")?
         .execute((account.0, rv))?;
+    Ok(())
+}
+
+/// Counts a sale that is not booked, or no longer counts one.
+pub(crate) fn shift_gross(
+    db: &Connection,
+    till: &TillId,
+    epoch: Epoch,
+    account: AccountId,
+    amount: Money,
+) -> Result<(), LedgerError> {
+    db.prepare_cached(
+        "INSERT INTO ceiling (account, till, epoch, gross) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (account, till, epoch) DO UPDATE SET gross = gross + ?4",
+    )?
+    .execute((
+        account.0,
+        till.as_str(),
+        epoch.0.cast_signed(),
+        amount.ore(),
+    ))?;
     Ok(())
 }
 

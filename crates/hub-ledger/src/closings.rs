@@ -88,7 +88,7 @@ pub(crate) fn close_ready(
     let Some(closing) = find(db, id)? else {
         return Ok(());
     };
-    if outstanding(db, id)? > Money::ZERO || has_pending(db, id)? {
+    if outstanding(db, id)? > Money::ZERO || has_pending(db, id)? || is_claimed(db, id)? {
         return Ok(());
     }
     let account = read_account(db, id)?;
@@ -100,6 +100,13 @@ pub(crate) fn close_ready(
     let account = read_account(db, id)?;
     set_status(db, &account, Status::Closed, now)?;
     forget_closing(db, id)
+}
+
+/// Whether a sale in quarantine is about the account.
+fn is_claimed(db: &Connection, account: AccountId) -> Result<bool, LedgerError> {
+    Ok(db
+        .prepare_cached("SELECT 1 FROM quarantine WHERE account = ?1 AND resolved_at IS NULL")?
+        .exists([account.0])?)
 }
 
 fn settle(
@@ -165,6 +172,17 @@ fn check_rest(db: &Connection, account: &AccountRow, rest: Rest) -> Result<(), L
             Ok(())
         }
     }
+}
+
+/// The account that a closed one was moved to.
+pub(crate) fn successor(
+    db: &Connection,
+    account: AccountId,
+) -> Result<Option<AccountId>, LedgerError> {
+    let to: Option<i64> = db
+        .prepare_cached("SELECT moved_to FROM account WHERE id = ?1")?
+        .query_row([account.0], |row| row.get(0))?;
+    Ok(to.map(AccountId))
 }
 
 fn find(db: &Connection, account: AccountId) -> Result<Option<Closing>, LedgerError> {

@@ -397,6 +397,7 @@ fn is_covered(account: &AccountRow, debit: &StoredDebit) -> bool {
         BookingKind::Correction
         | BookingKind::Sale
         | BookingKind::Void
+        | BookingKind::Refund
         | BookingKind::Deposit
         | BookingKind::TopUp
         | BookingKind::Opening => true,

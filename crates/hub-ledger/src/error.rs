@@ -108,6 +108,23 @@ pub enum Refusal {
         /// What it holds.
         balance: Money,
     },
+    /// No more is taken back than is left of a purchase.
+    #[error("at most {most} can be taken back, not {amount}")]
+    RefundAmount {
+        /// What was asked for.
+        amount: Money,
+        /// What is left of the purchase, or of the pieces that were named.
+        most: Money,
+    },
+    /// Somebody has paid for the sale, or nothing is left of it.
+    #[error("the sale is not one on an unknown account, or it was assigned or taken back already")]
+    SaleKnown,
+    /// The entry still cannot be booked.
+    #[error("the entry still cannot be booked: {detail}")]
+    StillUnreadable {
+        /// Why.
+        detail: String,
+    },
     /// Money is not moved to where it is.
     #[error("both accounts are the same one")]
     SameAccount,
@@ -167,6 +184,9 @@ impl Refusal {
             Refusal::TopUpAmount { .. } => "top-up-amount",
             Refusal::DebitAmount { .. } => "debit-amount",
             Refusal::NotCovered { .. } => "not-covered",
+            Refusal::RefundAmount { .. } => "refund-amount",
+            Refusal::SaleKnown => "sale-known",
+            Refusal::StillUnreadable { .. } => "still-unreadable",
             Refusal::SameAccount => "same-account",
             Refusal::OrderLines => "order-lines",
             Refusal::Price { .. } => "price",

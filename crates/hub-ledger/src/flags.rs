@@ -52,6 +52,10 @@ pub struct QuarantineRow {
     pub body: String,
     /// Why, with the facts.
     pub detail: String,
+    /// When it was booked after all.
+    pub resolved_at: Option<Timestamp>,
+    /// What it was booked as then, if it moved money.
+    pub booking: Option<BookingId>,
 }
 
 /// Where a flag or a quarantined entry came from.
@@ -90,18 +94,20 @@ pub(crate) fn raise_flag(
 }
 
 impl HubReader {
-    /// The newest flags within reach before a number, the newest first.
+    /// The newest flags within reach before a number, the newest first; all, or those of a code.
     pub fn list_flags(
         &self,
         reach: Reach,
+        code: Option<&str>,
         before: i64,
         limit: u32,
     ) -> Result<Vec<FlagRow>, LedgerError> {
         let mut statement = self.db.prepare_cached(
             "SELECT id, code, at, till, seq, account, booking, detail FROM flag
-             WHERE id < ?1 AND (?2 IS NULL OR tenant = ?2) ORDER BY id DESC LIMIT ?3",
+             WHERE id < ?1 AND (?2 IS NULL OR tenant = ?2) AND (?4 IS NULL OR code = ?4)
+             ORDER BY id DESC LIMIT ?3",
         )?;
-        let mut rows = statement.query((before, reach.filter(), limit))?;
+        let mut rows = statement.query((before, reach.filter(), limit, code))?;
         let mut flags = Vec::new();
         while let Some(row) = rows.next()? {
             flags.push(FlagRow {
@@ -126,7 +132,8 @@ impl HubReader {
         limit: u32,
     ) -> Result<Vec<QuarantineRow>, LedgerError> {
         let mut statement = self.db.prepare_cached(
-            "SELECT q.id, q.code, q.at, q.till, q.epoch, q.seq, j.header, j.body, q.detail
+            "SELECT q.id, q.code, q.at, q.till, q.epoch, q.seq, j.header, j.body, q.detail,
+               q.resolved_at, q.booking
              FROM quarantine q JOIN journal j ON j.id = q.journal
              WHERE q.id < ?1 AND (?2 IS NULL OR q.tenant = ?2) ORDER BY q.id DESC LIMIT ?3",
         )?;
@@ -143,6 +150,8 @@ impl HubReader {
                 header: row.get(6)?,
                 body: row.get(7)?,
                 detail: row.get(8)?,
+                resolved_at: row.get::<_, Option<i64>>(9)?.map(moment).transpose()?,
+                booking: row.get::<_, Option<i64>>(10)?.map(BookingId),
             });
         }
         Ok(quarantined)

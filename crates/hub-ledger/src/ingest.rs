@@ -22,10 +22,12 @@ use crate::tills::{
 use crate::top_up_rules::TopUpRules;
 
 mod intake;
+mod quarantine;
 mod sales;
 mod voids;
 
 use intake::{Intake, Reading};
+pub use quarantine::Reread;
 
 impl HubLedger {
     /// Stores and books what a till has sent, or says why nothing of it was stored.

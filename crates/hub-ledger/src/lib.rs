@@ -31,6 +31,7 @@ mod ingest;
 mod orders;
 mod positions;
 mod products;
+mod refunds;
 #[cfg(test)]
 mod seller;
 mod siblings;
@@ -42,6 +43,7 @@ mod testbed;
 mod tills;
 mod top_up_rules;
 mod top_ups;
+mod z_reports;
 
 pub use accounts::{AccountRow, Holder, LimitsChange, NewAccount};
 pub use backups::BackupId;
@@ -53,9 +55,11 @@ pub use debits::{DebitId, DebitRow, DebitState};
 pub use deposits::{Correction, Receipt, RequestKey};
 pub use error::{LedgerError, Refusal};
 pub use flags::{FlagRow, QuarantineRow};
+pub use ingest::Reread;
 pub use orders::OrderAnswer;
 pub use positions::Asking;
 pub use products::{NewProduct, ProductRow};
+pub use refunds::Refund;
 pub use siblings::Reachable;
 pub use statuses::{BLOCK_GRACE, StatusAtTill, StatusSpread};
 pub use store::{HubLedger, HubReader};
@@ -66,3 +70,4 @@ pub use top_ups::{
     Agreement, ChargeAnswer, ChargeOrder, DeclineKind, RefundAnswer, RefundOrder, TopUpId,
     TopUpRow, TopUpStage, TopUpWork,
 };
+pub use z_reports::{DayBooks, ZReportRow};

@@ -291,7 +291,7 @@ impl Bed {
     pub(crate) fn flags(&self) -> Vec<String> {
         let flags = self
             .ledger
-            .list_flags(Reach::Everything, i64::MAX, 100)
+            .list_flags(Reach::Everything, None, i64::MAX, 100)
             .unwrap();
         flags.into_iter().map(|flag| flag.code).collect()
     }

@@ -140,7 +140,8 @@ impl From<Refusal> for Problem {
             Refusal::DepositAmount { .. }
             | Refusal::CorrectionAmount { .. }
             | Refusal::TopUpAmount { .. }
-            | Refusal::DebitAmount { .. } => problem.about("amount"),
+            | Refusal::DebitAmount { .. }
+            | Refusal::RefundAmount { .. } => problem.about("amount"),
             Refusal::OrderLines => problem.about("lines"),
             Refusal::SameAccount => problem.about("to"),
             Refusal::Price { .. } => problem.about("price"),
@@ -151,6 +152,8 @@ impl From<Refusal> for Problem {
             | Refusal::BalanceLeft { .. }
             | Refusal::Negative { .. }
             | Refusal::NotCovered { .. }
+            | Refusal::SaleKnown
+            | Refusal::StillUnreadable { .. }
             | Refusal::TillInUse
             | Refusal::ChipClosed
             | Refusal::KeyReused
@@ -375,6 +378,24 @@ const KINDS: &[Kind] = &[
         "A payout or a transfer is above zero and at most 100.000 kr, given in øre.",
     ),
     kind(
+        "refund-amount",
+        409,
+        "Not that much is left of the purchase",
+        "No more is taken back than was paid, and no piece of it twice. What was taken back already, here or at the till, does not count.",
+    ),
+    kind(
+        "sale-known",
+        409,
+        "The sale needs no account",
+        "Only a sale flagged `unknown_account` is assigned, once, and only as far as it was not taken back.",
+    ),
+    kind(
+        "still-unreadable",
+        409,
+        "The entry still cannot be booked",
+        "This program cannot book the entry either; it stays in quarantine as it is. Try again after the next upgrade.",
+    ),
+    kind(
         "same-account",
         422,
         "Both accounts are the same",
@@ -494,6 +515,14 @@ mod tests {
             },
             Refusal::SameAccount,
             Refusal::OrderLines,
+            Refusal::SaleKnown,
+            Refusal::StillUnreadable {
+                detail: String::new(),
+            },
+            Refusal::RefundAmount {
+                amount: canteen::Money::ZERO,
+                most: canteen::Money::ZERO,
+            },
             Refusal::KeyReused,
             Refusal::Enrolment,
             Refusal::Empty { what: "name" },

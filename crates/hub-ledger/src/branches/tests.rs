@@ -78,7 +78,9 @@ fn sy_23_both_branches_of_a_copied_till_are_booked_once_and_its_feed_stops() {
         .receive(&clone.access, Asking::Snapshot, Some(&position), NOW)
         .unwrap();
     assert_eq!(received, Err(FeedRefusal::Fork { agreed_through: 2 }));
-    let flags = bed.ledger.list_flags(crate::Reach::Everything, i64::MAX, 9);
+    let flags = bed
+        .ledger
+        .list_flags(crate::Reach::Everything, None, i64::MAX, 9);
     let flags = flags.unwrap();
     let forks: Vec<_> = flags.iter().filter(|flag| flag.code == "fork").collect();
     assert_eq!(forks.len(), 2, "{flags:?}");

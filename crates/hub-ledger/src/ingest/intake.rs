@@ -23,6 +23,7 @@ use crate::store::{hub_position, millis};
 use crate::tills::TillAccess;
 use crate::top_up_rules::TopUpRules;
 use crate::top_ups::{Purchases, ask_for_top_up};
+use crate::z_reports::hold_against_books;
 
 /// One batch on its way into the books.
 pub(super) struct Intake<'a> {
@@ -122,7 +123,7 @@ impl<'a> Intake<'a> {
             }
             results.push(EntryResult {
                 seq: entry.seq,
-                fate: self.report(id, entry.seq, fate)?,
+                fate: self.report(id, entry, fate)?,
             });
         }
         Ok(results)
@@ -229,7 +230,12 @@ impl<'a> Intake<'a> {
                 detail: "the till could not bring it in otherwise; it was not read".to_owned(),
             });
         }
-        let (header, body) = match entry.texts.read() {
+        self.take_texts(entry.seq, &entry.texts)
+    }
+
+    /// Books what the texts of an entry say.
+    pub(super) fn take_texts(&mut self, seq: u64, texts: &EntryTexts) -> Result<Fate, LedgerError> {
+        let (header, body) = match texts.read() {
             Ok(read) => read,
             Err(error) => return Ok(unreadable(&error)),
         };
@@ -237,10 +243,13 @@ impl<'a> Intake<'a> {
             EntryBody::Sale(sale) => self.take_sale(&header, &sale),
             EntryBody::Void(void) => self.take_void(&header, &void),
             EntryBody::Decline(decline) => self.take_decline(&header, &decline),
+            EntryBody::ZReport(report) => {
+                hold_against_books(self.db, &self.origin(seq), self.line, &report, self.now)?;
+                Ok(Fate::Noted)
+            }
             EntryBody::Start(_)
             | EntryBody::FeedAck(_)
             | EntryBody::StateReport(_)
-            | EntryBody::ZReport(_)
             | EntryBody::ClockEvent(_) => Ok(Fate::Noted),
         }?;
         match &fate {
@@ -282,45 +291,37 @@ impl<'a> Intake<'a> {
     }
 
     /// Keeps what the operator should see and tells the till.
-    fn report(&self, journal: i64, seq: u64, fate: Fate) -> Result<EntryFate, LedgerError> {
-        let origin = self.origin(seq);
+    fn report(
+        &mut self,
+        journal: i64,
+        entry: &NumberedEntry,
+        fate: Fate,
+    ) -> Result<EntryFate, LedgerError> {
+        self.raise_flags(entry.seq, &fate)?;
         match fate {
             Fate::Noted => Ok(EntryFate::Booked),
             Fate::Known => Ok(EntryFate::Duplicate),
             Fate::Booked { flags, .. } if flags.is_empty() => Ok(EntryFate::Booked),
-            Fate::Booked {
-                booking,
-                account,
-                flags,
-            } => {
-                for (code, detail) in &flags {
-                    raise_flag(
-                        self.db,
-                        code,
-                        &origin,
-                        account,
-                        Some(booking),
-                        detail,
-                        self.now,
-                    )?;
-                }
-                Ok(EntryFate::Flagged {
-                    codes: flags.iter().map(|(code, _)| (*code).to_owned()).collect(),
-                })
-            }
+            Fate::Booked { flags, .. } => Ok(EntryFate::Flagged {
+                codes: flags.iter().map(|(code, _)| (*code).to_owned()).collect(),
+            }),
             Fate::Quarantined { code, detail } => {
+                let claim = self.claim(&entry.texts)?;
                 self.db.execute(
-                    "INSERT INTO quarantine (code, at, tenant, till, epoch, seq, journal, detail)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                    "INSERT INTO quarantine (code, at, tenant, till, epoch, seq, journal, detail,
+                       account, amount)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                     (
                         code,
                         millis(self.now),
                         self.access.tenant.0,
                         self.access.till.as_str(),
                         self.epoch.0.cast_signed(),
-                        seq.cast_signed(),
+                        entry.seq.cast_signed(),
                         journal,
                         detail,
+                        claim.map(|(account, _)| account.0),
+                        claim.map(|(_, amount)| amount.ore()),
                     ),
                 )?;
                 Ok(EntryFate::Quarantined {
@@ -328,6 +329,23 @@ impl<'a> Intake<'a> {
                 })
             }
         }
+    }
+
+    pub(super) fn raise_flags(&self, seq: u64, fate: &Fate) -> Result<(), LedgerError> {
+        let Fate::Booked {
+            booking,
+            account,
+            flags,
+        } = fate
+        else {
+            return Ok(());
+        };
+        let origin = self.origin(seq);
+        for (code, detail) in flags {
+            let booking = Some(*booking);
+            raise_flag(self.db, code, &origin, *account, booking, detail, self.now)?;
+        }
+        Ok(())
     }
 
     /// Fires the top-ups that the purchases ask for, takes note of what the till has applied, and

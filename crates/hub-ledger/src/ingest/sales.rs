@@ -10,6 +10,7 @@ use crate::bookings::{BookingKind, Movement, OwnAccount, book, own_account};
 use crate::branches::Line;
 use crate::ceilings::count_gross;
 use crate::chips::find_chip;
+use crate::closings::successor;
 use crate::error::LedgerError;
 use crate::statuses::{block_grace, blocked_since};
 use crate::store::later;
@@ -33,9 +34,7 @@ impl Intake<'_> {
                 detail: "the lines cannot be written down".to_owned(),
             });
         };
-        let account = find_account(self.db, sale.account)?.filter(|account| {
-            account.canteen == self.access.canteen && account.status != Status::Closed
-        });
+        let account = self.payer(sale.account)?;
         let block = match &account {
             Some(account) => self.block(header, sale.chip, account)?,
             None => None,
@@ -69,7 +68,9 @@ impl Intake<'_> {
             Some(account) => {
                 if self.line == Line::Main {
                     let till = &self.access.till;
-                    count_gross(self.db, till, self.epoch, account.id, sale.amount, moved.id)?;
+                    // The till has counted it on the account that it knows.
+                    let counted_on = sale.account;
+                    count_gross(self.db, till, self.epoch, counted_on, sale.amount, moved.id)?;
                 }
                 self.touched.insert(account.id.0, ());
                 if from == account.id {
@@ -82,6 +83,23 @@ impl Intake<'_> {
             account: account.map(|account| account.id),
             flags,
         })
+    }
+
+    /// The open account that pays: where it was closed and moved, the one that it was moved to.
+    fn payer(&self, id: AccountId) -> Result<Option<AccountRow>, LedgerError> {
+        let mut next = Some(id);
+        for _ in 0..MOVES_MAX {
+            let Some(id) = next else { break };
+            let account =
+                find_account(self.db, id)?.filter(|account| account.canteen == self.access.canteen);
+            match account {
+                Some(account) if account.status == Status::Closed => {
+                    next = successor(self.db, account.id)?;
+                }
+                found => return Ok(found),
+            }
+        }
+        Ok(None)
     }
 
     fn own(&self, own: OwnAccount<'_>) -> Result<AccountId, LedgerError> {
@@ -217,3 +235,5 @@ fn exceeded(limits: &Limits, spent: &Spent, day: BusinessDay) -> Option<&'static
 
 /// The code of the decline that fires a top-up (`canteen::DeclineReason::code`).
 const INSUFFICIENT_FUNDS: &str = "insufficient_funds";
+/// How often an account is followed to where it was moved.
+const MOVES_MAX: usize = 16;

@@ -1,6 +1,6 @@
 //! Sales that are taken back at the till.
 
-use canteen::{AccountId, BusinessDay, Money, PurchaseAmount};
+use canteen::{AccountId, Money, PurchaseAmount};
 use rusqlite::OptionalExtension;
 use sync_proto::{EntryHeader, Void};
 
@@ -10,6 +10,7 @@ use crate::accounts::{find_account, uncount};
 use crate::bookings::{BookingId, BookingKind, Movement, OwnAccount, book, own_account};
 use crate::branches::entry_by_id;
 use crate::error::LedgerError;
+use crate::refunds::{Sold, read_sold};
 
 impl Intake<'_> {
     pub(super) fn take_void(
@@ -24,11 +25,11 @@ impl Intake<'_> {
             });
         }
         let sale = self.sold(void)?;
-        let left = match &sale {
-            Some(sale) => sale.left,
+        let most = match &sale {
+            Some(sale) => sale.returnable(self.db, &void.lines)?,
             None => Money::ZERO,
         };
-        let back = void.amount.min(left);
+        let back = void.amount.min(most);
         let excess = void.amount.checked_sub(back).unwrap_or(Money::ZERO);
         let mut flags = Vec::new();
         let mut booked = None;
@@ -37,13 +38,8 @@ impl Intake<'_> {
             && back > Money::ZERO
         {
             booked = Some(self.move_back(header, void, sale.from, back)?);
-            account = self.uncount(sale, back)?;
-            self.db
-                .prepare_cached(
-                    "INSERT INTO taken_back (sale, amount) VALUES (?1, ?2)
-                     ON CONFLICT (sale) DO UPDATE SET amount = amount + ?2",
-                )?
-                .execute((sale.booking, back.ore()))?;
+            account = self.uncount(header, sale, back)?;
+            sale.note_taken_back(self.db, back, &void.lines)?;
         }
         if excess > Money::ZERO {
             let suspense = own_account(
@@ -108,52 +104,35 @@ impl Intake<'_> {
         let Some(id) = id else {
             return Ok(None);
         };
-        let row: Option<(i64, i64, i64, i64, String)> = self
+        let booking: Option<i64> = self
             .db
             .prepare_cached(
-                "SELECT b.id, b.from_account, b.amount, coalesce(t.amount, 0), b.day
-                 FROM journal j JOIN booking b ON b.id = j.booking
-                 LEFT JOIN taken_back t ON t.sale = b.id
+                "SELECT b.id FROM journal j LEFT JOIN quarantine q ON q.journal = j.id
+                 JOIN booking b ON b.id = coalesce(j.booking, q.booking)
                  WHERE j.id = ?1 AND b.kind = 'sale' AND b.reference = ?2",
             )?
-            .query_row((id, void.of.to_string()), |row| {
-                Ok((
-                    row.get(0)?,
-                    row.get(1)?,
-                    row.get(2)?,
-                    row.get(3)?,
-                    row.get(4)?,
-                ))
-            })
+            .query_row((id, void.of.to_string()), |row| row.get(0))
             .optional()?;
-        let Some((booking, from, amount, taken_back, day)) = row else {
-            return Ok(None);
-        };
-        Ok(Some(Sold {
-            booking,
-            from: AccountId(from),
-            left: Money::from_ore(amount - taken_back),
-            day: day
-                .parse()
-                .map_err(|_| LedgerError::Unreadable { what: "day" })?,
-        }))
+        match booking {
+            Some(booking) => read_sold(self.db, BookingId(booking)),
+            None => Ok(None),
+        }
     }
 
-    /// Takes a voided sale out of the counters of the limits.
-    fn uncount(&mut self, sale: &Sold, back: Money) -> Result<Option<AccountId>, LedgerError> {
+    /// Takes what was voided on the day of the sale out of the counters of the limits.
+    fn uncount(
+        &mut self,
+        header: &EntryHeader,
+        sale: &Sold,
+        back: Money,
+    ) -> Result<Option<AccountId>, LedgerError> {
         let Some(account) = find_account(self.db, sale.from)? else {
             return Ok(None);
         };
-        uncount(self.db, &account, back, sale.day.min(self.today))?;
+        if header.day == sale.day {
+            uncount(self.db, &account, back, sale.day.min(self.today))?;
+        }
         self.touched.insert(account.id.0, ());
         Ok(Some(account.id))
     }
-}
-
-/// A sale that is in the books.
-struct Sold {
-    booking: i64,
-    from: AccountId,
-    left: Money,
-    day: BusinessDay,
 }

@@ -8,6 +8,7 @@ mod fetching;
 mod money_in;
 mod oversight;
 mod products;
+mod settling;
 mod statements;
 mod statuses;
 mod till_link;
@@ -83,6 +84,10 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(oversight::exposure))
         .routes(routes!(oversight::flags))
         .routes(routes!(oversight::quarantine))
+        .routes(routes!(settling::process))
+        .routes(routes!(settling::refund))
+        .routes(routes!(settling::assign))
+        .routes(routes!(settling::z_reports))
 }
 
 #[derive(OpenApi)]

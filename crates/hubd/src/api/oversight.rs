@@ -35,7 +35,7 @@ pub(crate) struct FlagJson {
     /// Its number.
     id: i64,
     /// `overdrawn`, `unknown_account`, `after_block`, `limit_exceeded_offline`, `refund_excess`,
-    /// `fork`, `rollback`, `forced_debit`, `retired_till`, `top_up_stuck`, …
+    /// `z_differs`, `fork`, `rollback`, `forced_debit`, `retired_till`, `top_up_stuck`, …
     code: String,
     /// When it was raised.
     at: String,
@@ -85,6 +85,12 @@ pub(crate) struct QuarantinedJson {
     header: String,
     /// Its body as it came.
     body: String,
+    /// When it was booked after all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolved_at: Option<String>,
+    /// What it was booked as then, if it moved money.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    booking: Option<i64>,
 }
 
 /// A page of quarantined entries.
@@ -170,18 +176,37 @@ pub(crate) async fn exposure(
     }))
 }
 
+/// Which flags.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FlagsQuery {
+    /// Only those of a code, for example `refund_excess`.
+    code: Option<String>,
+    /// Where the page before ended.
+    cursor: Option<String>,
+    /// At most so many, 100 unless told, 500 at most.
+    limit: Option<u32>,
+}
+
 /// The newest flags, the newest first.
-#[utoipa::path(get, path = "/v1/flags", tag = "oversight", params(PageQuery),
+#[utoipa::path(get, path = "/v1/flags", tag = "oversight", params(FlagsQuery),
     responses((status = 200, body = FlagsPage)), security(("operator" = [])))]
 pub(crate) async fn flags(
     State(hub): State<Hub>,
     Operator(reach): Operator,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<FlagsQuery>,
 ) -> Result<Json<FlagsPage>, Problem> {
-    let (before, limit) = (query.before()?, query.limit());
+    let FlagsQuery {
+        code,
+        cursor,
+        limit,
+    } = query;
+    let page = PageQuery { cursor, limit };
+    let (before, limit) = (page.before()?, page.limit());
     let rows = hub
         .books
-        .read(move |books| books.list_flags(reach, before, limit))
+        .read(move |books| books.list_flags(reach, code.as_deref(), before, limit))
         .await?;
     let full = rows.len() == limit as usize;
     Ok(Json(FlagsPage {
@@ -247,6 +272,8 @@ impl From<QuarantineRow> for QuarantinedJson {
             seq: row.seq,
             header: row.header,
             body: row.body,
+            resolved_at: row.resolved_at.map(|at| at.to_string()),
+            booking: row.booking.map(|booking| booking.0),
         }
     }
 }
