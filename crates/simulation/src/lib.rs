@@ -11,8 +11,11 @@
 //! docs quote (OB-06, D4, TOP-23 …) are those of the specification of offline balances, sync and
 //! top-up.
 
+mod chance;
+
 pub mod ceilings;
 pub mod check;
 pub mod rows;
 pub mod top_up;
 pub mod walk;
+pub mod world;

@@ -5,6 +5,7 @@ use std::mem::{Discriminant, discriminant};
 
 use stateright::Model;
 
+use crate::chance::Chance;
 use crate::check::{Expect, Row, Run, Story, Told};
 
 /// A configuration to walk in.
@@ -63,7 +64,7 @@ impl<M: Told> Walk<M> {
     /// Walks until a property is violated: which, and how it came to that.
     fn stroll(&self, seed: u64, trail: &mut Trail) -> Option<Violation<M>> {
         let model = &self.row.model;
-        let mut chance = Chance(seed);
+        let mut chance = Chance::of(seed);
         let mut states = model.init_states();
         let opening = states.swap_remove(chance.below(states.len()));
         let mut state = opening.clone();
@@ -77,7 +78,7 @@ impl<M: Told> Walk<M> {
             }
             actions.clear();
             model.actions(&state, &mut actions);
-            let action = chance.pick(&actions)?;
+            let action = pick(&mut chance, &actions)?;
             if let Some(next) = model.next_state(&state, action.clone()) {
                 state = next;
                 taken.push(action);
@@ -199,40 +200,23 @@ pub fn replay<M: Told>(model: &M, opening: &M::State, steps: &[M::Action]) -> Op
     Some(path)
 }
 
-/// A stream of chance numbers that is the same for the same seed everywhere (splitmix64).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-
-    /// First a kind of action, then one of that kind: else the many ways to cut a journal into
-    /// slices would drown everything else.
-    fn pick<A: Clone>(&mut self, actions: &[A]) -> Option<A> {
-        let mut kinds: Vec<Discriminant<A>> = vec![];
-        for kind in actions.iter().map(discriminant) {
-            if !kinds.contains(&kind) {
-                kinds.push(kind);
-            }
+/// First a kind of action, then one of that kind: else the many ways to cut a journal into slices
+/// would drown everything else.
+fn pick<A: Clone>(chance: &mut Chance, actions: &[A]) -> Option<A> {
+    let mut kinds: Vec<Discriminant<A>> = vec![];
+    for kind in actions.iter().map(discriminant) {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
         }
-        let kind = *kinds.get(self.below(kinds.len()))?;
-        let of_kind: Vec<&A> = actions
-            .iter()
-            .filter(|a| discriminant(*a) == kind)
-            .collect();
-        of_kind
-            .get(self.below(of_kind.len()))
-            .map(|action| (*action).clone())
     }
+    let kind = *kinds.get(chance.below(kinds.len()))?;
+    let of_kind: Vec<&A> = actions
+        .iter()
+        .filter(|a| discriminant(*a) == kind)
+        .collect();
+    of_kind
+        .get(chance.below(of_kind.len()))
+        .map(|action| (*action).clone())
 }
 
 #[cfg(test)]

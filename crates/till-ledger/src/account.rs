@@ -152,6 +152,10 @@ impl Own {
     /// The own part after one more entry; `None` when a figure is out of range.
     pub(crate) fn after(self, entry: &OwnEntry) -> Option<Own> {
         let mut own = self;
+        // A decline is not written into the account's row, so it must not age its counters either.
+        if entry.what == Moved::Nothing && !entry.asks_for_top_up {
+            return Some(own);
+        }
         if entry.day > own.spent.on() {
             own.spent = own.spent.as_of(entry.day);
         }

@@ -1,0 +1,538 @@
+//! What may happen in a world, and what one seed lets happen.
+//!
+//! An action says everything about itself and is drawn without a look at the world, so that any
+//! of them can be left out of a run and the others still mean what they did.
+
+use crate::chance::Chance;
+
+/// One thing that happens. Tills, accounts and the like are counted round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A chip of an account is tapped for a purchase; when only the allowance is in the way, the
+    /// till asks the hub first.
+    Sell {
+        /// The till.
+        till: u8,
+        /// The account.
+        account: u8,
+        /// Which of its chips, the newest first.
+        chip: u8,
+        /// What it costs.
+        ore: i64,
+        /// How the question to the hub fares.
+        way: Way,
+    },
+    /// The till's latest purchase is asked for once more, under the same id.
+    SellAgain {
+        /// The till.
+        till: u8,
+    },
+    /// A cashier takes one of the till's sales back.
+    Void {
+        /// The till.
+        till: u8,
+        /// Which of its sales, the newest first.
+        back: u8,
+    },
+    /// A till sends entries.
+    Push {
+        /// The till.
+        till: u8,
+        /// At most so many; 0 is as many as the upload wants to send.
+        most: u8,
+        /// How that fares.
+        way: Way,
+    },
+    /// A till asks for changes, or for a snapshot when it needs one.
+    Fetch {
+        /// The till.
+        till: u8,
+        /// How that fares.
+        way: Way,
+    },
+    /// A till writes down how far it has applied the changes.
+    AckFeed {
+        /// The till.
+        till: u8,
+    },
+    /// A message that was late arrives.
+    Arrive {
+        /// Which.
+        which: u8,
+    },
+    /// A till's line to the hub breaks or comes back.
+    Line {
+        /// The till.
+        till: u8,
+        /// Whether it is up from now on.
+        up: bool,
+    },
+    /// A till uses a quiet moment to empty its log.
+    Rest {
+        /// The till.
+        till: u8,
+    },
+    /// A till's program ends and starts again.
+    Restart {
+        /// The till.
+        till: u8,
+    },
+    /// The power of a till fails between two transactions.
+    PowerCut {
+        /// The till.
+        till: u8,
+    },
+    /// Power fails in the middle of the next transaction.
+    CutNext {
+        /// Where.
+        whom: Whom,
+        /// What the disk keeps of it.
+        cut: Cut,
+    },
+    /// The hub's program is killed between two transactions.
+    HubStops,
+    /// Money is paid in.
+    Deposit {
+        /// The account.
+        account: u8,
+        /// How much.
+        kroner: i32,
+    },
+    /// An operator moves a balance.
+    Correct {
+        /// The account.
+        account: u8,
+        /// How far; below zero takes money out.
+        kroner: i32,
+        /// Although tills may be spending it.
+        force: bool,
+    },
+    /// Somebody blocks an account or makes it active again.
+    Block {
+        /// The account.
+        account: u8,
+        /// Which of the two.
+        block: bool,
+    },
+    /// Somebody blocks a chip or makes it active again.
+    BlockChip {
+        /// The account.
+        account: u8,
+        /// Which of the two.
+        block: bool,
+    },
+    /// An account gets another chip in the place of its newest one.
+    ReplaceChip {
+        /// The account.
+        account: u8,
+    },
+    /// A guardian sets or lifts the daily, weekly or monthly limit.
+    Limit {
+        /// The account.
+        account: u8,
+        /// The day's, the week's or the month's.
+        window: u8,
+        /// How much; 0 lifts it.
+        kroner: i32,
+    },
+    /// An operator changes how far below zero an account may go.
+    Credit {
+        /// The account.
+        account: u8,
+        /// How far.
+        kroner: i32,
+    },
+    /// A guardian agrees to automatic top-ups, or ends the agreement.
+    Agree {
+        /// The account.
+        account: u8,
+        /// How much; 0 ends it.
+        kroner: i32,
+    },
+    /// The hub does one piece of what is due about top-ups.
+    TopUp {
+        /// What the card says when it is asked.
+        card: Card,
+        /// How the call to the gateway fares.
+        way: Way,
+    },
+    /// Time passes.
+    Wait {
+        /// So much.
+        seconds: u32,
+    },
+    /// Time passes until shortly before the calendar turns, or until it has.
+    WaitFor {
+        /// What turns.
+        turn: Turn,
+        /// Whether it has.
+        turned: bool,
+    },
+    /// A till's wall clock is set wrong, or right again with 0.
+    SetClock {
+        /// The till.
+        till: u8,
+        /// How far it is off from now on.
+        seconds: i32,
+    },
+}
+
+/// How a request and its answer fare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The request.
+    pub request: Fate,
+    /// The answer, if the request comes to one.
+    pub answer: Fate,
+}
+
+impl Way {
+    /// Both arrive.
+    pub const CLEAR: Way = Way {
+        request: Fate::Arrives,
+        answer: Fate::Arrives,
+    };
+}
+
+/// How a message fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// At once.
+    Arrives,
+    /// Never.
+    Lost,
+    /// Nobody waits for it any more when it arrives, if it does.
+    Late,
+    /// At once, and perhaps once more later.
+    Twice,
+}
+
+/// Whose power fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// A till's.
+    Till(u8),
+    /// The hub's.
+    Hub,
+}
+
+/// What a disk keeps of the writes of a transaction whose power failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// None of them.
+    Before,
+    /// All of them; only the answer is lost.
+    After,
+    /// Those up to one of them.
+    Torn {
+        /// Which: so many 65536ths of them.
+        at: u16,
+    },
+    /// Any of them, in whatever order the disk wrote them.
+    Scattered {
+        /// Which.
+        seed: u16,
+    },
+}
+
+/// What turns in the calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// A day.
+    Day,
+    /// An ISO week.
+    Week,
+    /// A month.
+    Month,
+    /// Summer time begins or ends.
+    Clock,
+}
+
+/// What a card says to a charge that reaches the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Card {
+    /// Paid.
+    Pays,
+    /// Not enough money on it today.
+    NoFunds,
+    /// Never again.
+    Expired,
+}
+
+/// How often each kind of action is drawn in one run.
+///
+/// Every seed leaves some kinds out altogether: a run without deposits, or without a single lost
+/// message, goes to places that a run with a little of everything never reaches.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    weights: Vec<(Kind, usize)>,
+    /// One message in so many does not fare well; 0 is none.
+    trouble: usize,
+    dearest: i64,
+    /// The longest wait.
+    patience: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sell,
+    SellAgain,
+    Void,
+    Push,
+    Fetch,
+    AckFeed,
+    Arrive,
+    Line,
+    Rest,
+    Restart,
+    PowerCut,
+    CutTill,
+    CutHub,
+    HubStops,
+    Deposit,
+    Correct,
+    Force,
+    Block,
+    BlockChip,
+    ReplaceChip,
+    Limit,
+    Credit,
+    Agree,
+    TopUp,
+    Wait,
+    WaitFor,
+    SetClock,
+}
+
+/// What every run has, and how often.
+const ALWAYS: [(Kind, usize); 5] = [
+    (Kind::Sell, 30),
+    (Kind::Push, 14),
+    (Kind::Fetch, 16),
+    (Kind::AckFeed, 5),
+    (Kind::Wait, 10),
+];
+
+/// What a run may have.
+const SOMETIMES: [(Kind, usize); 22] = [
+    (Kind::SellAgain, 3),
+    (Kind::Void, 8),
+    (Kind::Arrive, 10),
+    (Kind::Line, 8),
+    (Kind::Rest, 3),
+    (Kind::Restart, 2),
+    (Kind::PowerCut, 3),
+    (Kind::CutTill, 5),
+    (Kind::CutHub, 5),
+    (Kind::HubStops, 2),
+    (Kind::Deposit, 5),
+    (Kind::Correct, 4),
+    (Kind::Force, 1),
+    (Kind::Block, 3),
+    (Kind::BlockChip, 3),
+    (Kind::ReplaceChip, 1),
+    (Kind::Limit, 3),
+    (Kind::Credit, 1),
+    (Kind::Agree, 3),
+    (Kind::TopUp, 8),
+    (Kind::WaitFor, 2),
+    (Kind::SetClock, 2),
+];
+
+impl Plan {
+    pub(crate) fn draw(chance: &mut Chance) -> Plan {
+        let mut weights = ALWAYS.to_vec();
+        for (kind, weight) in SOMETIMES {
+            if chance.one_in(2) {
+                weights.push((kind, weight * chance.among(&[1, 1, 2, 4])));
+            }
+        }
+        // Without an agreement there are no top-ups, and nothing comes of one without the other.
+        if weights.iter().any(|(kind, _)| *kind == Kind::Agree) {
+            weights.push((Kind::TopUp, 8));
+        }
+        Plan {
+            weights,
+            trouble: chance.among(&[0, 2, 3, 5, 10]),
+            dearest: chance.among(&[20, 60, 120, 220]),
+            patience: chance.among(&[20, 120, 120, 900, 900, 20_000]),
+        }
+    }
+
+    pub(crate) fn action(&self, chance: &mut Chance) -> Action {
+        let all: usize = self.weights.iter().map(|(_, weight)| weight).sum();
+        let mut at = chance.below(all);
+        for (kind, weight) in &self.weights {
+            if at < *weight {
+                return self.of(*kind, chance);
+            }
+            at -= weight;
+        }
+        Action::Wait { seconds: 1 }
+    }
+
+    fn of(&self, kind: Kind, chance: &mut Chance) -> Action {
+        let till = chance.next() as u8;
+        let account = chance.next() as u8;
+        match kind {
+            Kind::Sell => Action::Sell {
+                till,
+                account,
+                chip: if chance.one_in(8) { 1 } else { 0 },
+                ore: self.price(chance),
+                way: self.way(chance),
+            },
+            Kind::SellAgain => Action::SellAgain { till },
+            Kind::Void => Action::Void {
+                till,
+                back: chance.among(&[0, 0, 0, 1, 2, 5]),
+            },
+            Kind::Push => Action::Push {
+                till,
+                most: chance.among(&[0, 0, 1, 1, 2, 3]),
+                way: self.way(chance),
+            },
+            Kind::Fetch => Action::Fetch {
+                till,
+                way: self.way(chance),
+            },
+            Kind::AckFeed => Action::AckFeed { till },
+            Kind::Arrive => Action::Arrive {
+                which: chance.next() as u8,
+            },
+            Kind::Line => Action::Line {
+                till,
+                up: !chance.one_in(3),
+            },
+            Kind::Rest => Action::Rest { till },
+            Kind::Restart => Action::Restart { till },
+            Kind::PowerCut => Action::PowerCut { till },
+            Kind::CutTill => Action::CutNext {
+                whom: Whom::Till(till),
+                cut: cut(chance),
+            },
+            Kind::CutHub => Action::CutNext {
+                whom: Whom::Hub,
+                cut: cut(chance),
+            },
+            Kind::HubStops => Action::HubStops,
+            Kind::Deposit => Action::Deposit {
+                account,
+                kroner: chance.among(&[10, 50, 100, 200]),
+            },
+            Kind::Correct => Action::Correct {
+                account,
+                kroner: chance.among(&[-150, -80, -40, -10, 20]),
+                force: false,
+            },
+            Kind::Force => Action::Correct {
+                account,
+                kroner: chance.among(&[-150, -80, -40]),
+                force: true,
+            },
+            Kind::Block => Action::Block {
+                account,
+                block: chance.one_in(3),
+            },
+            Kind::BlockChip => Action::BlockChip {
+                account,
+                block: chance.one_in(3),
+            },
+            Kind::ReplaceChip => Action::ReplaceChip { account },
+            Kind::Limit => Action::Limit {
+                account,
+                window: chance.below(3) as u8,
+                kroner: chance.among(&[0, 0, 40, 100, 300, 300]),
+            },
+            Kind::Credit => Action::Credit {
+                account,
+                kroner: chance.among(&[0, 50, 300]),
+            },
+            Kind::Agree => Action::Agree {
+                account,
+                kroner: chance.among(&[0, 100, 100, 200]),
+            },
+            Kind::TopUp => Action::TopUp {
+                card: chance.among(&[
+                    Card::Pays,
+                    Card::Pays,
+                    Card::Pays,
+                    Card::NoFunds,
+                    Card::Expired,
+                ]),
+                way: self.way(chance),
+            },
+            Kind::Wait => Action::Wait {
+                seconds: u32::try_from(chance.between(1, self.patience)).unwrap_or(1),
+            },
+            Kind::WaitFor => Action::WaitFor {
+                turn: chance.among(&TURNS),
+                turned: chance.one_in(2),
+            },
+            Kind::SetClock => Action::SetClock {
+                till,
+                seconds: chance.among(&[
+                    0,
+                    0,
+                    90,
+                    -90,
+                    7200,
+                    -7200,
+                    100_000,
+                    -100_000,
+                    -40_000_000,
+                ]),
+            },
+        }
+    }
+
+    fn price(&self, chance: &mut Chance) -> i64 {
+        let kroner = chance.between(1, self.dearest);
+        if chance.one_in(4) {
+            kroner * 100 + 50
+        } else {
+            kroner * 100
+        }
+    }
+
+    fn way(&self, chance: &mut Chance) -> Way {
+        Way {
+            request: self.fate(chance),
+            answer: self.fate(chance),
+        }
+    }
+
+    fn fate(&self, chance: &mut Chance) -> Fate {
+        if self.trouble == 0 || !chance.one_in(self.trouble) {
+            return Fate::Arrives;
+        }
+        chance.among(&[Fate::Lost, Fate::Late, Fate::Twice])
+    }
+}
+
+/// A month is long, and no data is fresh after it.
+const TURNS: [Turn; 10] = [
+    Turn::Day,
+    Turn::Day,
+    Turn::Day,
+    Turn::Day,
+    Turn::Day,
+    Turn::Week,
+    Turn::Week,
+    Turn::Week,
+    Turn::Month,
+    Turn::Clock,
+];
+
+fn cut(chance: &mut Chance) -> Cut {
+    match chance.below(5) {
+        0 => Cut::Before,
+        1 => Cut::After,
+        2 => Cut::Torn {
+            at: chance.next() as u16,
+        },
+        _ => Cut::Scattered {
+            seed: chance.next() as u16,
+        },
+    }
+}

@@ -1,0 +1,127 @@
+//! Bugs that are put in by hand, at the seam between a world and the stores: whoever claims that
+//! the simulation finds bugs must show it.
+//!
+//! The product has no switch for any of them; what a wrong program would have written is written
+//! into its files from outside.
+
+use std::time::Duration;
+
+use hub_ledger::TillAccess;
+use rusqlite::{Connection, OpenFlags};
+use sync_proto::{FeedPosition, TillPosition};
+
+use super::World;
+use super::tally::{Violation, broken};
+
+/// A bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// The hub takes a question for changes as the proof that all before them are applied.
+    AckOutOfBand,
+    /// A till drops a sale from its own figures when the hub has acknowledged it, before the hub's
+    /// position contains it.
+    OverlayDropped,
+    /// Sums of sales are counted net of voids, at the tills and at the hub.
+    NetOfVoids,
+}
+
+impl Mistake {
+    /// All of them.
+    pub const ALL: [Mistake; 3] = [
+        Mistake::AckOutOfBand,
+        Mistake::OverlayDropped,
+        Mistake::NetOfVoids,
+    ];
+
+    /// The word for it on a command line.
+    pub fn code(self) -> &'static str {
+        match self {
+            Mistake::AckOutOfBand => "ack-out-of-band",
+            Mistake::OverlayDropped => "overlay-dropped",
+            Mistake::NetOfVoids => "net-of-voids",
+        }
+    }
+
+    /// Reads [`Mistake::code`].
+    pub fn from_code(code: &str) -> Option<Mistake> {
+        Mistake::ALL.into_iter().find(|known| known.code() == code)
+    }
+}
+
+impl World {
+    /// The hub hears a till ask for changes after a cursor.
+    pub(crate) fn make_mistake_at_feed(
+        &mut self,
+        access: &TillAccess,
+        from: FeedPosition,
+        position: &TillPosition,
+    ) -> Result<(), Violation> {
+        if self.mistake != Some(Mistake::AckOutOfBand) {
+            return Ok(());
+        }
+        let db = open(&self.hub.path(), None)?;
+        let done = db.execute(
+            "UPDATE ceiling SET highest = ceiling
+             WHERE till = ?1 AND epoch = ?2 AND rv <= ?3 AND highest > ceiling",
+            (
+                access.till.as_str(),
+                position.epoch.0.cast_signed(),
+                from.cursor.cast_signed(),
+            ),
+        );
+        done.map(drop)
+            .map_err(|error| broken("making a mistake", &error))
+    }
+
+    /// A till hears that its entries are at the hub.
+    pub(crate) fn make_mistake_at_ack(&mut self, till: usize) -> Result<(), Violation> {
+        if self.mistake != Some(Mistake::OverlayDropped) {
+            return Ok(());
+        }
+        let acked = self.tills[till].store()?.progress().acked;
+        let db = open(&self.tills[till].path(), Some("unix-excl"))?;
+        let done = db.execute(
+            "UPDATE account SET balance = position WHERE last_seq > incl_seq AND last_seq <= ?1",
+            [acked.cast_signed()],
+        );
+        done.map(drop)
+            .map_err(|error| broken("making a mistake", &error))
+    }
+
+    /// A till has taken a sale back.
+    pub(crate) fn make_mistake_at_void(
+        &mut self,
+        till: usize,
+        account: canteen::AccountId,
+        ore: i64,
+    ) -> Result<(), Violation> {
+        if self.mistake != Some(Mistake::NetOfVoids) {
+            return Ok(());
+        }
+        let db = open(&self.tills[till].path(), Some("unix-excl"))?;
+        let done = db.execute(
+            "UPDATE account SET gross = max(gross_incl, gross - ?2) WHERE id = ?1",
+            (account.0, ore),
+        );
+        done.map(drop)
+            .map_err(|error| broken("making a mistake", &error))
+    }
+}
+
+fn open(path: &std::path::Path, vfs: Option<&str>) -> Result<Connection, Violation> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+        None => Connection::open_with_flags(path, flags),
+    };
+    let db = db.map_err(|error| broken("making a mistake", &error))?;
+    // Like the till itself: the log is left to the connection that it belongs to.
+    let quiet = db.set_db_config(
+        rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
+        true,
+    );
+    quiet.map_err(|error| broken("making a mistake", &error))?;
+    let patient = db.busy_timeout(Duration::from_secs(1));
+    patient.map_err(|error| broken("making a mistake", &error))?;
+    Ok(db)
+}

@@ -1,0 +1,264 @@
+//! The reference of one till: what its ledger must hold and what it must decide, reckoned plainly
+//! from what it was told and what it wrote.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use canteen::{AccountId, BusinessDay, ChipId, OfflineRules, Status};
+use sync_proto::{
+    AccountRecord, Change, ChipRecord, FeedPage, FeedPosition, FeedRecords, Record, SnapshotHeader,
+};
+use uuid::Uuid;
+
+/// What a till must know and have written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sheet {
+    /// Its entries, the first one first.
+    pub(crate) own: Vec<Own>,
+    /// How far it has applied the hub's changes.
+    pub(crate) feed: FeedPosition,
+    accounts: BTreeMap<AccountId, Held>,
+    chips: BTreeMap<ChipId, (u64, ChipRecord)>,
+}
+
+/// An entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) id: Uuid,
+    pub(crate) day: BusinessDay,
+    pub(crate) what: What,
+    /// The limits of day, week and month that the till knew then.
+    pub(crate) limits: [Option<i64>; 3],
+    /// The till took the day for a later one than it was.
+    pub(crate) is_ahead: bool,
+}
+
+/// What an entry does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Sale {
+        account: AccountId,
+        ore: i64,
+    },
+    Void {
+        of: Uuid,
+        account: AccountId,
+        ore: i64,
+    },
+    Nothing,
+}
+
+/// An account as the hub told it last.
+#[derive(Debug, Clone)]
+struct Held {
+    rv: u64,
+    record: AccountRecord,
+    /// The ceiling that was told last; a record without one keeps it.
+    ceiling: Option<i64>,
+}
+
+/// What a till must show of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) balance: i64,
+    pub(crate) allowance: i64,
+    pub(crate) status: Status,
+    /// Day, week and month as of a day.
+    pub(crate) spent: [i64; 3],
+}
+
+impl Sheet {
+    pub(crate) fn take_page(&mut self, page: &FeedPage) {
+        let first = self.feed == FeedPosition::default();
+        let same_hub = page.hub_epoch == self.feed.hub_epoch;
+        if !(same_hub || first) || page.from > self.feed.cursor {
+            return;
+        }
+        if same_hub && page.to <= self.feed.cursor {
+            return;
+        }
+        let cursor = self.feed.cursor;
+        for change in page.changes.iter().filter(|change| change.rv > cursor) {
+            self.take(change);
+        }
+        self.feed = FeedPosition {
+            hub_epoch: page.hub_epoch,
+            cursor: page.to,
+        };
+    }
+
+    pub(crate) fn take_records(&mut self, records: &FeedRecords) {
+        if records.hub_epoch == self.feed.hub_epoch {
+            records.changes.iter().for_each(|change| self.take(change));
+        }
+    }
+
+    pub(crate) fn take_snapshot(&mut self, header: &SnapshotHeader, changes: &[Change]) {
+        let same_hub = header.hub_epoch == self.feed.hub_epoch;
+        if same_hub && header.as_of < self.feed.cursor {
+            return;
+        }
+        let before = std::mem::take(&mut self.accounts);
+        self.chips.clear();
+        for change in changes {
+            self.take(change);
+        }
+        for (id, held) in before {
+            if let Some(now) = self.accounts.get_mut(&id) {
+                now.ceiling = now.ceiling.or(held.ceiling);
+            }
+        }
+        self.feed = FeedPosition {
+            hub_epoch: header.hub_epoch,
+            cursor: header.as_of,
+        };
+    }
+
+    fn take(&mut self, change: &Change) {
+        match &change.record {
+            Record::Account(record) => {
+                let before = self.accounts.get(&record.id);
+                if before.is_some_and(|held| held.rv >= change.rv) {
+                    return;
+                }
+                let kept = before.and_then(|held| held.ceiling);
+                let held = Held {
+                    rv: change.rv,
+                    ceiling: record.ceiling.map(|money| money.ore()).or(kept),
+                    record: record.clone(),
+                };
+                self.accounts.insert(record.id, held);
+            }
+            Record::Chip(record) => {
+                let before = self.chips.get(&record.uid);
+                if before.is_none_or(|(rv, _)| *rv < change.rv) {
+                    self.chips.insert(record.uid, (change.rv, record.clone()));
+                }
+            }
+            Record::AccountGone { .. }
+            | Record::ChipGone { .. }
+            | Record::Holder(_)
+            | Record::HolderGone { .. }
+            | Record::Product(_)
+            | Record::ProductGone { .. }
+            | Record::Unknown => {}
+        }
+    }
+
+    /// Its sales on an account, gross, of which the first `through` entries only.
+    pub(crate) fn gross(&self, account: AccountId, through: u64) -> i64 {
+        let through = usize::try_from(through).unwrap_or(usize::MAX);
+        let sales = self.own.iter().take(through).map(|own| match own.what {
+            What::Sale { account: of, ore } if of == account => ore,
+            What::Sale { .. } | What::Void { .. } | What::Nothing => 0,
+        });
+        sales.sum()
+    }
+
+    /// The highest sum of sales that the till may make on an account.
+    pub(crate) fn ceiling(&self, account: AccountId) -> Option<i64> {
+        let held = self.accounts.get(&account)?;
+        let without = || self.gross(account, held.record.incl_seq) + UNHEARD_ORE;
+        Some(held.ceiling.unwrap_or_else(without))
+    }
+
+    /// The limits of day, week and month.
+    pub(crate) fn limits(&self, account: AccountId) -> [Option<i64>; 3] {
+        let limits = self.accounts.get(&account).map(|held| held.record.limits);
+        let limits = limits.unwrap_or_default();
+        [limits.day, limits.week, limits.month].map(|limit| limit.map(|money| money.ore()))
+    }
+
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = AccountId> {
+        self.accounts.keys().copied()
+    }
+
+    /// An account with the own entries counted in that the hub had not.
+    pub(crate) fn shown(&self, account: AccountId, on: BusinessDay) -> Option<Shown> {
+        let Held { record, .. } = self.accounts.get(&account)?;
+        let mut balance = record.position.ore();
+        let [day, week, month] = [record.spent.day, record.spent.week, record.spent.month];
+        let mut spent = [0; 3];
+        let mut count = |of: BusinessDay, amounts: [i64; 3]| {
+            let same = [of == on, of.week() == on.week(), of.month() == on.month()];
+            for ((sum, amount), same) in spent.iter_mut().zip(amounts).zip(same) {
+                *sum += if same { amount } else { 0 };
+            }
+        };
+        count(record.spent.on, [day.ore(), week.ore(), month.ore()]);
+        let since = usize::try_from(record.incl_seq).unwrap_or(usize::MAX);
+        for own in self.own.iter().skip(since) {
+            let moved = match own.what {
+                What::Sale { account: of, ore } if of == account => ore,
+                What::Void {
+                    account: of, ore, ..
+                } if of == account => -ore,
+                What::Sale { .. } | What::Void { .. } | What::Nothing => continue,
+            };
+            balance -= moved;
+            count(own.day, [moved; 3]);
+        }
+        let left = self.ceiling(account)? - self.gross(account, u64::MAX);
+        Some(Shown {
+            balance,
+            allowance: left,
+            status: record.status,
+            spent,
+        })
+    }
+
+    pub(crate) fn chip(&self, chip: ChipId) -> Option<&ChipRecord> {
+        self.chips.get(&chip).map(|(_, record)| record)
+    }
+
+    /// What the till must decide, in the words of the contract.
+    pub(crate) fn verdict(&self, tap: &Tap, rules: &OfflineRules) -> &'static str {
+        let Some(chip) = self.chip(tap.chip) else {
+            return "unknown_chip";
+        };
+        let (Some(shown), Some(held)) = (
+            self.shown(chip.account, tap.on),
+            self.accounts.get(&chip.account),
+        ) else {
+            return "unknown_chip";
+        };
+        let record = &held.record;
+        let limits = [record.limits.day, record.limits.week, record.limits.month];
+        let over =
+            |at: usize| limits[at].is_some_and(|limit| shown.spent[at] + tap.ore > limit.ore());
+        let stale = tap.age > rules.stopped_after
+            || tap.age > rules.restricted_after && tap.ore > rules.meal_price.ore();
+        if chip.status != Status::Active {
+            "chip_blocked"
+        } else if shown.status != Status::Active {
+            "account_blocked"
+        } else if stale {
+            "stale_data"
+        } else if over(0) {
+            "limit_day"
+        } else if over(1) {
+            "limit_week"
+        } else if over(2) {
+            "limit_month"
+        } else if shown.balance + record.credit.ore() < tap.ore {
+            "insufficient_funds"
+        } else if tap.ore > shown.allowance || !tap.online && tap.ore > rules.purchase_max.ore() {
+            "offline_allowance"
+        } else {
+            "approved"
+        }
+    }
+}
+
+/// A purchase as the till sees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tap {
+    pub(crate) chip: ChipId,
+    pub(crate) ore: i64,
+    pub(crate) on: BusinessDay,
+    pub(crate) online: bool,
+    pub(crate) age: Duration,
+}
+
+/// The most that a till sells on an account for which no ceiling was ever told.
+const UNHEARD_ORE: i64 = 200_00;

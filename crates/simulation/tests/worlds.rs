@@ -1,0 +1,128 @@
+//! Worlds with the real stores: seeds without a fault of the product's, bugs put in by hand, and
+//! the stories of bugs that seeds have found.
+
+use simulation::world::{Action, Cut, Mistake, Run, Runs, Scene, Tally, Whom};
+
+/// Enough for every fault to be injected, few enough for every test run. `cargo xtask simulate`
+/// runs thousands.
+const SEEDS: u64 = 60;
+
+fn runs(mistake: Option<Mistake>) -> Runs {
+    Runs::new(mistake).expect("disks to begin with")
+}
+
+#[track_caller]
+fn check_seeds(from: u64) {
+    let runs = runs(None);
+    let mut tally = Tally::new();
+    for seed in from..from + SEEDS / 4 {
+        let run = Run::of(seed);
+        if let Err(failure) = runs.try_out(&run, &mut tally) {
+            let short = runs.shorten(&run, &failure);
+            panic!("seed {seed}:\n{}", runs.tell(&short));
+        }
+    }
+    assert!(tally.steps > 500, "nothing happened");
+}
+
+#[test]
+fn seeds_from_1_keep_every_promise() {
+    check_seeds(1);
+}
+
+#[test]
+fn seeds_from_1001_keep_every_promise() {
+    check_seeds(1001);
+}
+
+#[test]
+fn seeds_from_2001_keep_every_promise() {
+    check_seeds(2001);
+}
+
+#[test]
+fn seeds_from_3001_keep_every_promise() {
+    check_seeds(3001);
+}
+
+/// The first of a thousand seeds that a bug is found by.
+#[track_caller]
+fn check_found(mistake: Mistake) {
+    let runs = runs(Some(mistake));
+    let failed = (1..=1000).find_map(|seed| {
+        let run = Run::of(seed);
+        let failure = runs.try_out(&run, &mut Tally::new()).err();
+        failure.map(|failure| (run, failure))
+    });
+    let Some((run, failure)) = failed else {
+        panic!("{} is not found", mistake.code());
+    };
+    let told = runs.tell(&runs.shorten(&run, &failure));
+    assert!(told.steps.len() < 20, "too long a story:\n{told}");
+    let innocent = Runs::new(None).expect("disks to begin with");
+    let without = innocent.try_out(&told.run, &mut Tally::new());
+    assert_eq!(without, Ok(()), "found without the bug:\n{told}");
+}
+
+#[test]
+fn a_hub_that_hears_acknowledgements_out_of_band_is_found() {
+    check_found(Mistake::AckOutOfBand);
+}
+
+#[test]
+fn a_till_that_drops_its_overlay_at_the_acknowledgement_is_found() {
+    check_found(Mistake::OverlayDropped);
+}
+
+#[test]
+fn ceilings_net_of_voids_are_found() {
+    check_found(Mistake::NetOfVoids);
+}
+
+#[test]
+fn a_seed_goes_the_same_way_every_time() {
+    let runs = runs(None);
+    let steps = [7, 7].map(|seed| runs.tell(&Run::of(seed)).steps);
+    assert_eq!(steps[0], steps[1]);
+}
+
+/// Plays a story that a seed has found once.
+#[track_caller]
+fn check_story(balances: &[i32], begins: &str, actions: &[Action]) {
+    let scene = Scene {
+        tills: 2,
+        balances: balances.to_vec(),
+        overspend_max: 0,
+        till_max: 200,
+        begins: begins.parse().expect("a moment"),
+        one_card: false,
+    };
+    let run = Run {
+        scene,
+        actions: actions.to_vec(),
+    };
+    let told = runs(None).tell(&run);
+    assert!(told.failure.is_none(), "{told}");
+}
+
+#[test]
+fn a_decline_on_a_new_day_leaves_figures_that_hold_at_the_next_start() {
+    check_story(
+        &[0],
+        "2026-11-20T22:50:00Z",
+        &[
+            Action::CutNext {
+                whom: Whom::Till(0),
+                cut: Cut::After,
+            },
+            Action::Wait { seconds: 39_209 },
+            Action::Sell {
+                till: 0,
+                account: 0,
+                chip: 0,
+                ore: 5_50,
+                way: simulation::world::Way::CLEAR,
+            },
+        ],
+    );
+}
