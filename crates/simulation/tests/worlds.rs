@@ -96,6 +96,7 @@ fn check_story(balances: &[i32], begins: &str, actions: &[Action]) {
         till_max: 200,
         begins: begins.parse().expect("a moment"),
         one_card: false,
+        top_up: 0,
     };
     let run = Run {
         scene,

@@ -19,6 +19,8 @@ pub(crate) enum Command {
     Test(Test),
     /// Measure the till.
     Bench(Bench),
+    /// Run seeded worlds; the words are the simulation's own.
+    Simulate(Vec<String>),
     /// Put several tills and a hub under fire.
     Soak(Soak),
 }
@@ -127,6 +129,14 @@ which, and ask sudo if need be) and build what they run.
     --minutes N           How long                           (default 10)
     --seed N              Throw the dice of an earlier run
 
+  cargo xtask simulate    Run seeded worlds of tills, hub, card gateway, lines, clocks and disks with faults,
+                          checked after every step; say what was injected. A seed that fails is told as
+                          the shortest story that can be found.
+    --seeds N             How many                           (default 1000)
+    --from S              The first one                      (default 1)
+    --bug NAME            Put a bug in by hand, which must be found
+    --tell                Tell the first seed step by step
+
   cargo xtask help        This text.
 
 demo, test, bench and soak know --no-install: refuse to install packages, and name those missing.
@@ -146,6 +156,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> anyhow::Result<Comma
         "tap" => parse_tap(words),
         "test" => parse_test(words),
         "bench" => parse_bench(words),
+        "simulate" => Ok(Command::Simulate(words.words.collect())),
         "soak" => parse_soak(words),
         "help" | "--help" | "-h" => Ok(Command::Help),
         other => bail!("unknown command {other:?}"),

@@ -23,6 +23,7 @@ mod workspace;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use arguments::{Command, HELP};
 
 fn main() -> ExitCode {
@@ -56,6 +57,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Tap(options) => tap(options),
         Command::Test(options) => suite::run(options),
         Command::Bench(options) => bench::run(options),
+        Command::Simulate(words) => simulate(words),
         Command::Soak(options) => soak::run(options),
     }
 }
@@ -73,6 +75,17 @@ fn tap(options: &arguments::Tap) -> anyhow::Result<()> {
         );
     }
     println!("{} was read and taken away", options.number);
+    Ok(())
+}
+
+/// Runs seeded worlds, built for speed.
+fn simulate(words: &[String]) -> anyhow::Result<()> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["run", "--quiet", "--profile", "simulation"]);
+    cargo.args(["--package", "simulation", "--bin", "simulate", "--"]);
+    let status = cargo.args(words).status();
+    let status = status.context("failed to run cargo")?;
+    anyhow::ensure!(status.success(), "the simulation ended with {status}");
     Ok(())
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn run(options: &Test) -> anyhow::Result<()> {
     suite.step("lints", lints);
     suite.step("documents", documents);
     suite.tests();
+    suite.step("simulated worlds", worlds);
     suite.step("systemd units: syntax", verify_units);
     suite.step("systemd units: exposure at most 2.0", judge_units);
     suite.step("demo: the lunch", lunch);
@@ -208,6 +209,13 @@ fn tests(tally: &mut Tally) -> anyhow::Result<bool> {
         line.clear();
     }
     Ok(cargo.wait()?.success())
+}
+
+/// As many seeds as fit three quarters of a minute.
+fn worlds() -> anyhow::Result<()> {
+    let words = ["--seeds", "100000", "--seconds", "45"];
+    let run = ["run", "--package", "simulation", "--bin", "simulate", "--"];
+    succeed(workspace::cargo().args(run).args(words))
 }
 
 /// systemd-analyze wants the programs that a unit names, so they are named where they were built.

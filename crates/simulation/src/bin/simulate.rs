@@ -19,6 +19,9 @@ struct Arguments {
     /// The first seed.
     #[arg(long, alias = "seed", value_name = "SEED", default_value_t = 1)]
     from: u64,
+    /// Begin no more seeds after so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
     /// Put a bug in by hand, which must be found.
     #[arg(long, value_name = "NAME", value_parser = mistake)]
     bug: Option<Mistake>,
@@ -94,7 +97,10 @@ fn search(arguments: &Arguments) -> anyhow::Result<Found> {
         let mut seeds = 0;
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end || seed > lowest.load(Ordering::Relaxed) {
+            let is_late = arguments
+                .seconds
+                .is_some_and(|seconds| begin.elapsed().as_secs() >= seconds);
+            if is_late || seed >= end || seed > lowest.load(Ordering::Relaxed) {
                 break;
             }
             seeds += 1;

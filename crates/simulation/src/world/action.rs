@@ -50,6 +50,18 @@ pub enum Action {
         /// How that fares.
         way: Way,
     },
+    /// A till asks for statuses alone.
+    FetchStatuses {
+        /// The till.
+        till: u8,
+        /// How that fares.
+        way: Way,
+    },
+    /// A till writes the totals of its day down.
+    Z {
+        /// The till.
+        till: u8,
+    },
     /// A till writes down how far it has applied the changes.
     AckFeed {
         /// The till.
@@ -280,6 +292,8 @@ enum Kind {
     Void,
     Push,
     Fetch,
+    FetchStatuses,
+    Z,
     AckFeed,
     Arrive,
     Line,
@@ -314,7 +328,9 @@ const ALWAYS: [(Kind, usize); 5] = [
 ];
 
 /// What a run may have.
-const SOMETIMES: [(Kind, usize); 22] = [
+const SOMETIMES: [(Kind, usize); 24] = [
+    (Kind::FetchStatuses, 4),
+    (Kind::Z, 2),
     (Kind::SellAgain, 3),
     (Kind::Void, 8),
     (Kind::Arrive, 10),
@@ -396,6 +412,11 @@ impl Plan {
                 till,
                 way: self.way(chance),
             },
+            Kind::FetchStatuses => Action::FetchStatuses {
+                till,
+                way: self.way(chance),
+            },
+            Kind::Z => Action::Z { till },
             Kind::AckFeed => Action::AckFeed { till },
             Kind::Arrive => Action::Arrive {
                 which: chance.next() as u8,

@@ -1,7 +1,7 @@
 //! What goes over the lines between tills and hub, and how it fares.
 
 use sync_proto::{
-    AuthoriseRequest, Batch, BatchAnswer, BatchRefusal, Change, FeedPage, FeedPosition,
+    AuthoriseRequest, Batch, BatchAnswer, BatchRefusal, Change, Denylist, FeedPage, FeedPosition,
     FeedRecords, FeedRefusal, SnapshotHeader, SnapshotTrailer, TillPosition, UploadFailure,
 };
 
@@ -17,6 +17,7 @@ pub(crate) enum Request {
     Feed(FeedPosition, TillPosition),
     Snapshot(TillPosition),
     Authorise(AuthoriseRequest),
+    Statuses(FeedPosition),
 }
 
 /// What the hub answers.
@@ -26,6 +27,7 @@ pub(crate) enum Answer {
     Page(Result<FeedPage, FeedRefusal>),
     Snapshot(Vec<u8>),
     Records(Option<FeedRecords>),
+    Statuses(Denylist),
 }
 
 /// A message that is late.
@@ -48,9 +50,12 @@ impl Letter {
     fn lives_ms(&self) -> i64 {
         match &self.what {
             Content::Request(Request::Batch(_)) => DAY_MS,
-            Content::Request(Request::Feed(..) | Request::Snapshot(_) | Request::Authorise(_)) => {
-                25_000
-            }
+            Content::Request(
+                Request::Feed(..)
+                | Request::Snapshot(_)
+                | Request::Authorise(_)
+                | Request::Statuses(_),
+            ) => 25_000,
             Content::Answer(_) => 60_000,
         }
     }
@@ -170,9 +175,10 @@ impl World {
         let Some(access) = access else {
             return Ok(Some(match request {
                 Request::Batch(_) => Answer::Batch(Err(BatchRefusal::NotEnrolled)),
-                Request::Feed(..) | Request::Snapshot(_) | Request::Authorise(_) => {
-                    Answer::Page(Err(FeedRefusal::NotEnrolled))
-                }
+                Request::Feed(..)
+                | Request::Snapshot(_)
+                | Request::Authorise(_)
+                | Request::Statuses(_) => Answer::Page(Err(FeedRefusal::NotEnrolled)),
             }));
         };
         let answer = match request {
@@ -180,6 +186,16 @@ impl World {
             Request::Feed(from, position) => self.serve_feed(&access, *from, position)?,
             Request::Snapshot(position) => self.serve_snapshot(&access, position)?,
             Request::Authorise(asked) => self.serve_authorise(&access, asked)?,
+            Request::Statuses(after) => {
+                let now = self.now();
+                let list = self.hub.read("listing statuses", |ledger| {
+                    ledger.denylist(&access, *after, now)
+                })?;
+                Some(match list {
+                    Ok(list) => Answer::Statuses(list),
+                    Err(refusal) => Answer::Page(Err(refusal)),
+                })
+            }
         };
         self.check_hub()?;
         Ok(answer)
@@ -202,7 +218,6 @@ impl World {
         let answer = hub.write(tally, "taking a batch in", |ledger| {
             ledger.ingest(access, batch, now)
         })?;
-        let key = (batch.till.clone(), batch.epoch);
         let Some(answer) = answer else {
             // All of it or nothing of it; which, only the hub knows.
             let rows = self.hub.read("listing tills", |ledger| {
@@ -211,13 +226,13 @@ impl World {
             let row = rows.iter().find(|row| row.id == batch.till);
             let found = row.map_or(0, |row| row.accepted_through);
             if found == after {
-                self.reckoning.accepted.insert(key, after);
+                self.accept(till, after);
             }
             return Ok(None);
         };
         match &answer {
             Ok(stored) => {
-                self.reckoning.accepted.insert(key, after);
+                self.accept(till, after);
                 self.tally.check(Invariant::NoSaleLost);
                 if stored.accepted.seq != after {
                     let what = format!(
@@ -339,6 +354,7 @@ impl Request {
             Request::Feed(from, _) => format!("the question for changes after {}", from.cursor),
             Request::Snapshot(_) => "the question for a snapshot".to_owned(),
             Request::Authorise(_) => "the question for a higher ceiling".to_owned(),
+            Request::Statuses(after) => format!("the question for statuses after {}", after.cursor),
         }
     }
 }
@@ -354,6 +370,7 @@ impl Answer {
             Answer::Page(Err(refusal)) => format!("the refusal {refusal:?}"),
             Answer::Snapshot(_) => "a snapshot".to_owned(),
             Answer::Records(_) => "the answer about a ceiling".to_owned(),
+            Answer::Statuses(list) => format!("the statuses through {}", list.to),
         }
     }
 }

@@ -8,7 +8,7 @@ use sync_proto::{Epoch, TillId};
 use uuid::Uuid;
 
 use super::World;
-use super::sheet::What;
+use super::sheet::{Own, What};
 use super::tally::{Invariant, Violation};
 
 /// What really happened to the money.
@@ -20,6 +20,27 @@ pub(crate) struct Reckoning {
     pub(crate) accepted: BTreeMap<(TillId, Epoch), u64>,
     /// What all tills could still sell when the hub changed last.
     outstanding: BTreeMap<AccountId, i64>,
+    /// Every sale and void that the hub must have.
+    booked: BTreeMap<Uuid, Booked>,
+    /// The sales among them that were taken back.
+    taken_back: BTreeSet<Uuid>,
+    /// Whether accounts and chips could buy, from when on.
+    statuses: BTreeMap<Subject, Vec<(i64, bool)>>,
+}
+
+/// A sale or a void in the hub's books.
+#[derive(Debug, Clone)]
+struct Booked {
+    what: What,
+    /// Whether the account bears it, and not the operator.
+    counts: bool,
+}
+
+/// Whose status it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Account(AccountId),
+    Chip(i64),
 }
 
 /// The money of an account that does not come from tills, in øre.
@@ -66,9 +87,54 @@ impl Reckoning {
     }
 
     /// What is certain without tills: paid in, moved, topped up.
-    pub(crate) fn from_the_office(&self, account: AccountId) -> i64 {
+    pub(crate) fn office_balance(&self, account: AccountId) -> i64 {
         let purse = self.accounts.get(&account).copied().unwrap_or_default();
         purse.central + purse.topped_up
+    }
+
+    /// The hub has an entry from now on.
+    fn take_in(&mut self, own: &Own) {
+        if self.booked.contains_key(&own.id) {
+            return;
+        }
+        let counts = match own.what {
+            What::Nothing => return,
+            What::Sale { account, chip, .. } => !self.is_lost(account, chip, own.at_ms),
+            What::Void { of, .. } => {
+                let sale = self.booked.get(&of);
+                self.taken_back.insert(of) && sale.is_some_and(|sale| sale.counts)
+            }
+        };
+        let what = own.what;
+        self.booked.insert(own.id, Booked { what, counts });
+    }
+
+    /// DENY-03: whether a sale came so long after a block that the operator bears it.
+    fn is_lost(&self, account: AccountId, chip: i64, at_ms: i64) -> bool {
+        let subjects = [Subject::Account(account), Subject::Chip(chip)];
+        let since = subjects.iter().filter_map(|subject| {
+            let changes = self.statuses.get(subject)?;
+            let until = changes.iter().take_while(|(at, _)| *at <= at_ms);
+            // The beginning of the last stretch of blocks.
+            until.fold(None, |since, (at, active)| match active {
+                true => None,
+                false => since.or(Some(*at)),
+            })
+        });
+        since.min().is_some_and(|since| at_ms > since + GRACE_MS)
+    }
+
+    fn note_status(&mut self, subject: Subject, at_ms: i64, active: bool) {
+        let changes = self.statuses.entry(subject).or_default();
+        if changes.last().is_none_or(|(_, last)| *last != active) {
+            changes.push((at_ms, active));
+        }
+    }
+
+    /// What entries in the books did to an account.
+    fn booked_sales(&self, account: AccountId) -> i64 {
+        let counted = self.booked.values().filter(|booked| booked.counts);
+        counted.map(|booked| booked.what.taken_from(account)).sum()
     }
 
     fn floor(&self, account: AccountId) -> i64 {
@@ -80,22 +146,69 @@ impl Reckoning {
 impl World {
     /// What an account would hold if the hub had every entry (INV-4).
     pub(crate) fn true_balance(&self, account: AccountId) -> i64 {
-        let sold: i64 = self
-            .tills
-            .iter()
-            .map(|till| till.net(account, u64::MAX))
-            .sum();
-        self.reckoning.from_the_office(account) - sold
+        let waiting = self.unbooked().map(|own| own.what.taken_from(account));
+        self.booked_balance(account) - waiting.sum::<i64>()
     }
 
     /// What the hub must have booked.
     pub(crate) fn booked_balance(&self, account: AccountId) -> i64 {
-        let sold: i64 = self
-            .tills
-            .iter()
-            .map(|till| till.net(account, self.accepted(till)))
-            .sum();
-        self.reckoning.from_the_office(account) - sold
+        self.reckoning.office_balance(account) - self.reckoning.booked_sales(account)
+    }
+
+    /// Sales and voids that the hub does not have yet.
+    fn unbooked(&self) -> impl Iterator<Item = &Own> {
+        let waiting = self.tills.iter().flat_map(|till| {
+            let known = usize::try_from(self.accepted(till)).unwrap_or(usize::MAX);
+            till.sheet.own.iter().skip(known)
+        });
+        waiting.filter(|own| {
+            let is_new = !self.reckoning.booked.contains_key(&own.id);
+            is_new
+                && match own.what {
+                    What::Sale { .. } => true,
+                    // What the operator bears gives the account nothing back.
+                    What::Void { of, .. } => self
+                        .reckoning
+                        .booked
+                        .get(&of)
+                        .is_none_or(|sale| sale.counts),
+                    What::Nothing => false,
+                }
+        })
+    }
+
+    /// The hub has a till's entries up to a number from now on.
+    pub(crate) fn accept(&mut self, till: usize, through: u64) {
+        let World {
+            tills, reckoning, ..
+        } = self;
+        let at_till = &tills[till];
+        let key = (at_till.id.clone(), at_till.epoch);
+        let known = reckoning.accepted.insert(key, through).unwrap_or(0);
+        let (from, to) = (known as usize, through as usize);
+        for own in at_till.sheet.own.iter().take(to).skip(from) {
+            reckoning.take_in(own);
+        }
+    }
+
+    /// Takes down who may buy.
+    pub(crate) fn note_statuses(&mut self) -> Result<(), Violation> {
+        for account in self.accounts.clone() {
+            let row = self
+                .hub
+                .read("reading an account", |ledger| ledger.account(account))?;
+            let chips = self.chips_of(account)?;
+            let now_ms = self.now_ms;
+            let of_account = (Subject::Account(account), row.status);
+            let of_chips = chips
+                .iter()
+                .map(|chip| (Subject::Chip(chip.number), chip.status));
+            for (subject, status) in of_chips.chain([of_account]) {
+                let active = status == canteen::Status::Active;
+                self.reckoning.note_status(subject, now_ms, active);
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn accepted(&self, till: &super::Till) -> u64 {
@@ -141,7 +254,9 @@ impl World {
                         _ => own.day.month() == day.month(),
                     };
                     match own.what {
-                        What::Sale { account: of, ore } if of == account && is_same => {
+                        What::Sale {
+                            account: of, ore, ..
+                        } if of == account && is_same => {
                             sold += ore;
                             let limit = own.limits[window].filter(|_| !own.is_ahead);
                             known = known.zip(limit).map(|(one, other)| one.max(other));
@@ -316,10 +431,12 @@ impl World {
         Ok(())
     }
 
-    /// All sales and voids that were ever written, once each.
-    pub(crate) fn written(&self) -> BTreeSet<Uuid> {
-        let entries = self.tills.iter().flat_map(|till| &till.sheet.own);
-        let money = entries.filter(|own| own.what != What::Nothing);
-        money.map(|own| own.id).collect()
+    /// How many bookings must stand on the statements of holders.
+    pub(crate) fn counted_bookings(&self) -> usize {
+        let booked = self.reckoning.booked.values();
+        booked.filter(|booked| booked.counts).count()
     }
 }
+
+/// How long after a block the account still pays.
+const GRACE_MS: i64 = 3_600_000;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use canteen::{ChipId, Limits, Money};
+use canteen::{AccountId, ChipId, Limits, Money, TOP_UP_ARMED_FROM};
 use hub_ledger::{
     Fingerprint, Holder, HubLedger, NewAccount, NewChip, NewTill, OfflineBounds, RequestKey,
     TopUpRules,
@@ -35,6 +35,8 @@ pub struct Scene {
     pub begins: Timestamp,
     /// Whether all accounts have their top-ups from one card.
     pub one_card: bool,
+    /// Every account has paid in what arms a top-up, and agreed to so many kroner; 0 is none.
+    pub top_up: i32,
 }
 
 impl Scene {
@@ -50,6 +52,7 @@ impl Scene {
             till_max: chance.among(&[50, 100, 200]),
             begins: begins.parse().unwrap_or(Timestamp::UNIX_EPOCH),
             one_card: chance.one_in(2),
+            top_up: chance.among(&[0, 0, 100, 200]),
         }
     }
 }
@@ -173,12 +176,37 @@ impl World {
                 ledger.add_chip(account, &chip, now)?;
                 Ok(account)
             })?;
-            if let Some(account) = made {
-                self.accounts.push(account);
-                self.reckoning.open(account, amount.ore());
+            let Some(account) = made else { continue };
+            self.accounts.push(account);
+            self.reckoning.open(account, amount.ore());
+            if scene.top_up > 0 {
+                self.arm(account, Money::from_kroner(scene.top_up))?;
             }
         }
         Ok(())
+    }
+
+    fn arm(&mut self, account: AccountId, amount: Money) -> Result<(), Violation> {
+        let now = self.now();
+        let key = self.request_key();
+        let card = self.card_of(account);
+        let World { hub, tally, .. } = self;
+        hub.write(tally, "arming a top-up", |ledger| {
+            ledger.deposit(account, TOP_UP_ARMED_FROM, &key, now)?;
+            ledger.make_agreement(account, amount, &card, now)
+        })?;
+        self.reckoning
+            .move_central(account, TOP_UP_ARMED_FROM.ore());
+        Ok(())
+    }
+
+    /// The card that an account's top-ups are charged to.
+    pub(crate) fn card_of(&self, account: AccountId) -> String {
+        if self.scene.one_card {
+            "card-1".to_owned()
+        } else {
+            format!("card-{account}")
+        }
     }
 
     fn open_till(&mut self, at: usize, blanks: &Blanks) -> Result<(), Violation> {
@@ -230,6 +258,7 @@ impl World {
         Ok(NewChip {
             uid: uid.map_err(|error| broken("making a chip", &error))?,
             card: None,
+            key_version: None,
         })
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use canteen::{AccountId, BusinessDay, ChipId, OfflineRules, Status};
 use sync_proto::{
-    AccountRecord, Change, ChipRecord, FeedPage, FeedPosition, FeedRecords, Record, SnapshotHeader,
+    AccountRecord, Change, ChipRecord, Denylist, FeedPage, FeedPosition, FeedRecords, Record,
+    SnapshotHeader, StatusOf,
 };
 use uuid::Uuid;
 
@@ -31,6 +32,8 @@ pub(crate) struct Own {
     pub(crate) limits: [Option<i64>; 3],
     /// The till took the day for a later one than it was.
     pub(crate) is_ahead: bool,
+    /// When it was, by the till's wall clock.
+    pub(crate) at_ms: i64,
 }
 
 /// What an entry does.
@@ -38,6 +41,7 @@ pub(crate) struct Own {
 pub(crate) enum What {
     Sale {
         account: AccountId,
+        chip: i64,
         ore: i64,
     },
     Void {
@@ -46,6 +50,21 @@ pub(crate) enum What {
         ore: i64,
     },
     Nothing,
+}
+
+impl What {
+    /// How much it takes from an account; below zero it gives back.
+    pub(crate) fn taken_from(self, account: AccountId) -> i64 {
+        match self {
+            What::Sale {
+                account: of, ore, ..
+            } if of == account => ore,
+            What::Void {
+                account: of, ore, ..
+            } if of == account => -ore,
+            What::Sale { .. } | What::Void { .. } | What::Nothing => 0,
+        }
+    }
 }
 
 /// An account as the hub told it last.
@@ -93,19 +112,55 @@ impl Sheet {
         }
     }
 
+    pub(crate) fn take_statuses(&mut self, list: &Denylist) {
+        if list.hub_epoch != self.feed.hub_epoch {
+            return;
+        }
+        for change in &list.changes {
+            let (status, rv) = match change.of {
+                StatusOf::Account(id) => match self.accounts.get_mut(&id) {
+                    Some(held) => (&mut held.record.status, &mut held.record.status_rv),
+                    None => continue,
+                },
+                StatusOf::Chip(number) => {
+                    let mut chips = self.chips.values_mut();
+                    match chips.find(|(_, chip)| chip.number == number) {
+                        Some((_, chip)) => (&mut chip.status, &mut chip.status_rv),
+                        None => continue,
+                    }
+                }
+            };
+            if change.status_rv > *rv {
+                (*status, *rv) = (change.status, change.status_rv);
+            }
+        }
+    }
+
     pub(crate) fn take_snapshot(&mut self, header: &SnapshotHeader, changes: &[Change]) {
         let same_hub = header.hub_epoch == self.feed.hub_epoch;
         if same_hub && header.as_of < self.feed.cursor {
             return;
         }
         let before = std::mem::take(&mut self.accounts);
-        self.chips.clear();
+        let chips = std::mem::take(&mut self.chips);
         for change in changes {
             self.take(change);
         }
         for (id, held) in before {
             if let Some(now) = self.accounts.get_mut(&id) {
                 now.ceiling = now.ceiling.or(held.ceiling);
+                let told = &mut now.record;
+                if same_hub && held.record.status_rv > told.status_rv {
+                    (told.status, told.status_rv) = (held.record.status, held.record.status_rv);
+                }
+            }
+        }
+        for (uid, (_, known)) in chips {
+            if let Some((_, told)) = self.chips.get_mut(&uid)
+                && same_hub
+                && known.status_rv > told.status_rv
+            {
+                (told.status, told.status_rv) = (known.status, known.status_rv);
             }
         }
         self.feed = FeedPosition {
@@ -122,17 +177,31 @@ impl Sheet {
                     return;
                 }
                 let kept = before.and_then(|held| held.ceiling);
-                let held = Held {
+                // A status that came ahead of the record stays when it is the newer one.
+                let newer = before
+                    .map(|held| (held.record.status, held.record.status_rv))
+                    .filter(|(_, rv)| *rv > record.status_rv);
+                let mut held = Held {
                     rv: change.rv,
                     ceiling: record.ceiling.map(|money| money.ore()).or(kept),
                     record: record.clone(),
                 };
+                if let Some(newer) = newer {
+                    (held.record.status, held.record.status_rv) = newer;
+                }
                 self.accounts.insert(record.id, held);
             }
             Record::Chip(record) => {
                 let before = self.chips.get(&record.uid);
                 if before.is_none_or(|(rv, _)| *rv < change.rv) {
-                    self.chips.insert(record.uid, (change.rv, record.clone()));
+                    let newer = before
+                        .map(|(_, known)| (known.status, known.status_rv))
+                        .filter(|(_, rv)| *rv > record.status_rv);
+                    let mut told = record.clone();
+                    if let Some(newer) = newer {
+                        (told.status, told.status_rv) = newer;
+                    }
+                    self.chips.insert(record.uid, (change.rv, told));
                 }
             }
             Record::AccountGone { .. }
@@ -149,7 +218,9 @@ impl Sheet {
     pub(crate) fn gross(&self, account: AccountId, through: u64) -> i64 {
         let through = usize::try_from(through).unwrap_or(usize::MAX);
         let sales = self.own.iter().take(through).map(|own| match own.what {
-            What::Sale { account: of, ore } if of == account => ore,
+            What::Sale {
+                account: of, ore, ..
+            } if of == account => ore,
             What::Sale { .. } | What::Void { .. } | What::Nothing => 0,
         });
         sales.sum()
@@ -189,7 +260,9 @@ impl Sheet {
         let since = usize::try_from(record.incl_seq).unwrap_or(usize::MAX);
         for own in self.own.iter().skip(since) {
             let moved = match own.what {
-                What::Sale { account: of, ore } if of == account => ore,
+                What::Sale {
+                    account: of, ore, ..
+                } if of == account => ore,
                 What::Void {
                     account: of, ore, ..
                 } if of == account => -ore,

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use canteen::{AccountId, BusinessDay, ChipNumber, OfflineRules};
+use canteen::{BusinessDay, ChipNumber, OfflineRules};
 use hub_ledger::Fingerprint;
 use sync_proto::{EntryBody, Epoch, TillId, TillKey, TillPosition, TillReport, Upload};
 use till_ledger::{
@@ -227,6 +227,7 @@ impl Till {
             let what = match body {
                 EntryBody::Sale(sale) => What::Sale {
                     account: sale.account,
+                    chip: sale.chip,
                     ore: sale.amount.ore(),
                 },
                 EntryBody::Void(void) => What::Void {
@@ -248,6 +249,10 @@ impl Till {
                 What::Sale { account, .. } => self.sheet.limits(account),
                 What::Void { .. } | What::Nothing => [None; 3],
             };
+            let at: jiff::Timestamp = header
+                .ts
+                .parse()
+                .map_err(|error| broken("reading a time", &error))?;
             let today = jiff::Timestamp::from_millisecond(now_ms).map(BusinessDay::of);
             self.sheet.own.push(Own {
                 id: header.id,
@@ -255,6 +260,7 @@ impl Till {
                 what,
                 limits,
                 is_ahead: today.is_ok_and(|today| header.day > today),
+                at_ms: at.as_millisecond(),
             });
         }
         Ok(())
@@ -415,24 +421,6 @@ impl Till {
 
     pub(crate) fn last_day(&self) -> Option<BusinessDay> {
         self.sheet.own.last().map(|own| own.day)
-    }
-
-    /// What its entries up to a number did to an account: sales less what was taken back.
-    pub(crate) fn net(&self, account: AccountId, through: u64) -> i64 {
-        let through = usize::try_from(through).unwrap_or(usize::MAX);
-        let moved = self
-            .sheet
-            .own
-            .iter()
-            .take(through)
-            .map(|own| match own.what {
-                What::Sale { account: of, ore } if of == account => ore,
-                What::Void {
-                    account: of, ore, ..
-                } if of == account => -ore,
-                What::Sale { .. } | What::Void { .. } | What::Nothing => 0,
-            });
-        moved.sum()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use canteen::{Decision, Money, PurchaseAmount, TopUpOutcome};
 use sync_proto::{AuthoriseRequest, BatchRefusal, FeedRefusal, UploadFailure, UploadStep};
-use till_ledger::{LedgerError, PurchaseRequest, VoidRequest};
+use till_ledger::{LedgerError, PurchaseRequest, VoidRequest, ZRequest};
 
 use super::World;
 use super::action::Way;
@@ -30,7 +30,7 @@ impl World {
         let amount = amount.map_err(|error| broken("pricing", &error))?;
         let request = PurchaseRequest {
             id: at_till.draw_id(now_ms),
-            chip,
+            identity: canteen::ChipIdentity::Bare(chip),
             lines: Vec::new(),
             amount,
             online: at_till.online && at_till.line_is_up,
@@ -64,6 +64,9 @@ impl World {
     }
 
     fn purchase(&mut self, till: usize, request: &PurchaseRequest) -> Result<Asked, Violation> {
+        let Some(chip) = request.identity.chip() else {
+            return Ok(Asked::Nobody);
+        };
         let before = self.tills[till].sheet.clone();
         let known = before.own.iter().any(|own| own.id == request.id);
         let World { tills, tally, .. } = self;
@@ -101,7 +104,7 @@ impl World {
                 },
             };
             let tap = Tap {
-                chip: request.chip,
+                chip,
                 ore: request.amount.money().ore(),
                 on: day,
                 online: request.online,
@@ -120,7 +123,7 @@ impl World {
             let what = format!("{found} is not what is written of {}", request.id);
             return Err(Violation::of(Invariant::NoSaleLost, what));
         }
-        if let Some(chip) = before.chip(request.chip) {
+        if let Some(chip) = before.chip(chip) {
             self.check_limits(chip.account, till)?;
         }
         self.check_bound()?;
@@ -180,11 +183,10 @@ impl World {
     pub(crate) fn void(&mut self, till: usize, back: u8) -> Result<String, Violation> {
         let now_ms = self.now_ms;
         let at_till = &mut self.tills[till];
-        let sales = at_till.sales.iter().rev();
+        let mut sales = at_till.sales.iter().rev();
         let Some(of) = sales
-            .clone()
             .nth(usize::from(back))
-            .or(sales.last())
+            .or(at_till.sales.first())
             .copied()
         else {
             return Ok("there is none".to_owned());
@@ -199,13 +201,14 @@ impl World {
         let request = VoidRequest {
             id: at_till.draw_id(now_ms),
             of,
+            lines: Vec::new(),
         };
         let World { tills, tally, .. } = self;
         let done = tills[till].write(
             tally,
             now_ms,
             Order::LogFirst,
-            |store, moment| store.void(request, moment),
+            |store, moment| store.void(request.clone(), moment),
             |_, _| {},
         )?;
         self.check_bound()?;
@@ -271,6 +274,53 @@ impl World {
         let heard = self.ask(till, request, way)?;
         let to = self.tills[till].sheet.feed.cursor;
         Ok(format!("{words}, is at {to}{}", answered(heard)))
+    }
+
+    /// Statuses come down ahead of everything else.
+    pub(crate) fn fetch_statuses(&mut self, till: usize, way: Way) -> Result<String, Violation> {
+        let from = self.tills[till].store()?.progress().feed;
+        let heard = self.ask(till, Request::Statuses(from), way)?;
+        Ok(format!("after {}{}", from.cursor, answered(heard)))
+    }
+
+    /// The totals of the day are written down, and held against the reference.
+    pub(crate) fn write_z(&mut self, till: usize) -> Result<String, Violation> {
+        let now_ms = self.now_ms;
+        let World { tills, tally, .. } = self;
+        let request = ZRequest {
+            id: tills[till].draw_id(now_ms),
+            day: None,
+        };
+        let done = tills[till].write(
+            tally,
+            now_ms,
+            Order::LogFirst,
+            |store, moment| store.z_report(request, moment),
+            |_, _| {},
+        )?;
+        let report = match done {
+            None => return Ok("its power fails".to_owned()),
+            Some(Err(error)) => return Err(broken("writing a Z report", &error)),
+            Some(Ok(done)) => done.report,
+        };
+        tally.check(Invariant::Completeness);
+        let mut wanted = [(0, 0); 2];
+        for own in &tills[till].sheet.own {
+            let (of, ore) = match own.what {
+                What::Sale { ore, .. } => (0, ore),
+                What::Void { ore, .. } => (1, ore),
+                What::Nothing => continue,
+            };
+            if own.day == report.day {
+                wanted[of] = (wanted[of].0 + 1, wanted[of].1 + ore);
+            }
+        }
+        let found = [report.sales, report.voids].map(|sum| (sum.count, sum.amount.ore()));
+        if found != wanted {
+            let what = format!("the Z report says {found:?}, the entries {wanted:?}");
+            return Err(Violation::of(Invariant::Completeness, what));
+        }
+        Ok(format!("number {} of {}", report.number, report.day))
     }
 
     /// How far the changes are applied is written down.
@@ -347,6 +397,20 @@ impl World {
                 applied(done)
             }
             Answer::Records(None) => Ok(()),
+            Answer::Statuses(list) => {
+                let World { tills, tally, .. } = self;
+                let done = tills[till].write(
+                    tally,
+                    self.now_ms,
+                    Order::LogFirst,
+                    |store, moment| match store.apply_denylist(list, moment) {
+                        Err(LedgerError::OtherHubEpoch { .. }) => Ok(None),
+                        other => other.map(Some),
+                    },
+                    |sheet, _| sheet.take_statuses(list),
+                )?;
+                applied(done)
+            }
         }
     }
 
