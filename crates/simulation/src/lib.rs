@@ -1,10 +1,14 @@
-//! Models of the till and its hub, small enough that a checker can try everything that may happen.
+//! Proofs that the till and its hub keep their promises: models, small enough that a checker can try
+//! everything that may happen, and worlds with the real stores.
 //!
 //! [`ceilings`] is the offline protocol: a hub and a few tills that sell from one account while
 //! messages are lost, repeated, late and out of order, images are cloned and the hub is restored
 //! from a backup. [`top_up`] is the automatic top-up: a hub, a card gateway and two accounts on
 //! one card, with crashes and lost answers. Each is checked twice: exhaustively in small scopes
 //! ([`check`]) and by seeded walks in larger ones ([`walk`]).
+//!
+//! [`world`] is not a model: it is the real stores of tills and hub in one process, with lines, clocks
+//! and disks that fail as a seed says, held against a plain reference after every step.
 //!
 //! A [`rows`] table names what must hold and, just as important, which wrong variants of the
 //! rules must be caught: a checker that finds nothing proves nothing. The paragraphs that the

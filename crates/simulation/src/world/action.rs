@@ -119,6 +119,13 @@ pub enum Action {
         /// Although tills may be spending it.
         force: bool,
     },
+    /// A debit that waits for tills is given back to the account, or goes on by force.
+    EndDebit {
+        /// Which.
+        which: u8,
+        /// Which of the two.
+        force: bool,
+    },
     /// Somebody blocks an account or makes it active again.
     Block {
         /// The account.
@@ -306,6 +313,7 @@ enum Kind {
     Deposit,
     Correct,
     Force,
+    EndDebit,
     Block,
     BlockChip,
     ReplaceChip,
@@ -328,7 +336,8 @@ const ALWAYS: [(Kind, usize); 5] = [
 ];
 
 /// What a run may have.
-const SOMETIMES: [(Kind, usize); 24] = [
+const SOMETIMES: [(Kind, usize); 25] = [
+    (Kind::EndDebit, 1),
     (Kind::FetchStatuses, 4),
     (Kind::Z, 2),
     (Kind::SellAgain, 3),
@@ -450,6 +459,10 @@ impl Plan {
                 account,
                 kroner: chance.among(&[-150, -80, -40]),
                 force: true,
+            },
+            Kind::EndDebit => Action::EndDebit {
+                which: till,
+                force: chance.one_in(3),
             },
             Kind::Block => Action::Block {
                 account,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use canteen::AccountId;
-use hub_ledger::{CanteenId, Reach, TopUpStage};
+use hub_ledger::{CanteenId, DebitRow, DebitState, Reach, TopUpStage};
 use sync_proto::{Epoch, TillId};
 use uuid::Uuid;
 
@@ -218,10 +218,14 @@ impl World {
 
     /// INV-4, after every step.
     pub(crate) fn check_bound(&mut self) -> Result<(), Violation> {
+        let waiting = self.waiting_debits()?;
         for account in self.accounts.clone() {
             self.tally.check(Invariant::Bound);
             let overspend = i64::from(self.scene.overspend_max) * 100;
-            let floor = self.reckoning.floor(account) - overspend;
+            // What is set aside for a debit that waits is still there if the tills spend it.
+            let of_account = waiting.iter().filter(|debit| debit.account == account);
+            let reserved: i64 = of_account.map(|debit| debit.amount.ore()).sum();
+            let floor = self.reckoning.floor(account) - overspend - reserved;
             let balance = self.true_balance(account);
             if balance < floor {
                 let what = format!(
@@ -231,6 +235,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Debits that wait for tills.
+    pub(crate) fn waiting_debits(&self) -> Result<Vec<DebitRow>, Violation> {
+        let mut debits = self.hub.read("listing debits", |ledger| {
+            ledger.list_debits(Reach::Everything, i64::MAX, u32::MAX)
+        })?;
+        debits.retain(|debit| debit.state == DebitState::Pending);
+        Ok(debits)
     }
 
     /// INV-5, after every sale: a till keeps a limit by what it knows, so a window is passed at

@@ -2,7 +2,8 @@
 
 use canteen::{AccountId, BusinessDay, COPENHAGEN, ChipId, Money};
 use hub_ledger::{
-    ChargeAnswer, ChipRow, Correction, LedgerError, LimitsChange, Refusal, TopUpWork,
+    ChargeAnswer, ChipRow, Correction, LedgerError, LimitsChange, Reach, Refusal, TopUpStage,
+    TopUpWork,
 };
 use jiff::Timestamp;
 
@@ -119,6 +120,7 @@ impl World {
                 kroner,
                 force,
             } => self.correct(account, kroner, force),
+            Action::EndDebit { which, force } => self.end_debit(which, force),
             Action::Block { account, block } => {
                 let account = self.account_at(account);
                 let words = if block { "blocked" } else { "active again" };
@@ -350,6 +352,39 @@ impl World {
         Ok(words)
     }
 
+    /// A debit that waits for the tills is given back, or goes on all the same.
+    fn end_debit(&mut self, which: u8, force: bool) -> Result<String, Violation> {
+        let waiting = self.waiting_debits()?;
+        if waiting.is_empty() {
+            return Ok("no debit waits".to_owned());
+        }
+        let debit = &waiting[usize::from(which) % waiting.len()];
+        let (id, account, ore) = (debit.id, debit.account, debit.amount.ore());
+        let now = self.now();
+        let World { hub, tally, .. } = self;
+        let done = hub.insist(tally, "ending a debit", |ledger| {
+            if force {
+                ledger.force_debit(id, now)
+            } else {
+                ledger.cancel_debit(id, now)
+            }
+        })?;
+        // A refusal is the second answer after a lost one: it waits no more.
+        drop(done);
+        if force {
+            self.reckoning.force(account, ore);
+        } else {
+            self.reckoning.move_central(account, ore);
+        }
+        self.check_hub()?;
+        let words = if force {
+            "goes on by force"
+        } else {
+            "is given back"
+        };
+        Ok(format!("a debit of {ore} øre on account {account} {words}"))
+    }
+
     /// What the hub's worker does with the first thing that is due.
     fn work_on_top_up(&mut self, card: Card, way: Way) -> Result<String, Violation> {
         let now = self.now();
@@ -514,7 +549,7 @@ impl World {
         Err(Violation::of(Invariant::Works, what))
     }
 
-    /// Whether nothing is due about top-ups for a day.
+    /// Works until nothing is under way about top-ups but what a person must look at.
     fn finish_top_ups(&mut self) -> Result<bool, Violation> {
         for _ in 0..TOP_UP_STEPS_MAX {
             let next = self
@@ -527,6 +562,23 @@ impl World {
             self.pass(next.as_millisecond() + 1)?;
             self.work_on_top_up(Card::Pays, Way::CLEAR)?;
             self.check_hub()?;
+            let rows = self.hub.read("listing top-ups", |ledger| {
+                ledger.list_top_ups(Reach::Everything, None, u32::MAX)
+            })?;
+            let is_over = |stage| match stage {
+                TopUpStage::Settled
+                | TopUpStage::Failed
+                | TopUpStage::Cancelled
+                | TopUpStage::Refunded
+                | TopUpStage::Stuck => true,
+                TopUpStage::Intent
+                | TopUpStage::Requested
+                | TopUpStage::Unknown
+                | TopUpStage::Refunding => false,
+            };
+            if rows.iter().all(|row| is_over(row.stage)) {
+                return Ok(true);
+            }
         }
         Ok(false)
     }
@@ -583,7 +635,10 @@ impl World {
                 BookingKind::Deposit
                 | BookingKind::TopUp
                 | BookingKind::Correction
-                | BookingKind::Opening => false,
+                | BookingKind::Opening
+                | BookingKind::Payout
+                | BookingKind::Transfer
+                | BookingKind::Order => false,
             });
             booked += of_tills.count();
         }
