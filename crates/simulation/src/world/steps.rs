@@ -630,16 +630,9 @@ impl World {
             let rows = self.hub.read("reading a statement", |ledger| {
                 ledger.statement(account, days)
             })?;
-            let of_tills = rows.iter().filter(|row| match row.kind {
-                BookingKind::Sale | BookingKind::Void => true,
-                BookingKind::Deposit
-                | BookingKind::TopUp
-                | BookingKind::Correction
-                | BookingKind::Opening
-                | BookingKind::Payout
-                | BookingKind::Transfer
-                | BookingKind::Order => false,
-            });
+            let of_tills = rows
+                .iter()
+                .filter(|row| matches!(row.kind, BookingKind::Sale | BookingKind::Void));
             booked += of_tills.count();
         }
         self.tally.check(Invariant::Once);
