@@ -32,7 +32,7 @@ use crate::error::{LedgerError, Refusal};
 use crate::feed::{touch_account, touch_issued};
 use crate::flags::{Origin, raise_flag};
 use crate::store::{HubLedger, HubReader, millis};
-use crate::tenancy::{CanteenId, tenant_of};
+use crate::tenancy::{CanteenId, Reach, tenant_of};
 
 /// What tills that cannot ask may do at a canteen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,29 +53,25 @@ impl Default for OfflineBounds {
 }
 
 impl HubLedger {
-    /// Sets the bounds of all canteens. Ceilings of canteens where that is new are issued anew.
-    pub fn bound_offline_sales(&mut self, bounds: OfflineBounds) -> Result<(), LedgerError> {
-        for (what, amount) in [
-            ("the most that is overspent", bounds.overspend_max),
-            ("the most that one till sells", bounds.till_max),
-        ] {
-            if amount < Money::ZERO {
-                return Err(Refusal::Negative { what, amount }.into());
-            }
-        }
+    /// Sets the bounds of all canteens, those of `exceptions` apart. Ceilings of canteens where that
+    /// is new are issued anew.
+    pub fn bound_offline_sales(
+        &mut self,
+        everywhere: OfflineBounds,
+        exceptions: &[(CanteenId, OfflineBounds)],
+    ) -> Result<(), LedgerError> {
+        let canteens = self.list_canteens(Reach::Everything)?;
         let db = self.change()?;
-        let changed: Vec<i64> = db
-            .prepare(
-                "UPDATE canteen SET overspend_max = ?1, till_max = ?2
-                 WHERE (overspend_max, till_max) IS NOT (?1, ?2) RETURNING id",
-            )?
-            .query_map((bounds.overspend_max.ore(), bounds.till_max.ore()), |row| {
-                row.get(0)
-            })?
-            .collect::<Result<_, _>>()?;
-        for canteen in changed {
-            for account in accounts_of(&db, CanteenId(canteen))? {
-                reissue_and_tell(&db, account)?;
+        for (canteen, _) in exceptions {
+            tenant_of(&db, *canteen)?;
+        }
+        for canteen in canteens {
+            let exception = exceptions.iter().find(|(id, _)| *id == canteen.id);
+            let bounds = exception.map_or(everywhere, |(_, bounds)| *bounds);
+            if set_bounds(&db, canteen.id, bounds)? {
+                for account in accounts_of(&db, canteen.id)? {
+                    reissue_and_tell(&db, account)?;
+                }
             }
         }
         Ok(db.commit()?)
@@ -138,22 +134,6 @@ impl HubLedger {
 }
 
 impl HubReader {
-    /// What the tills of a canteen can still sell beyond what the accounts hold, if all of them
-    /// sold all that they may without asking.
-    pub fn exposure(&self, canteen: CanteenId) -> Result<Money, LedgerError> {
-        let ore = self
-            .db
-            .prepare_cached(
-                "SELECT coalesce(sum(max(0, o.outstanding - max(a.balance, 0))), 0) FROM account a
-                 JOIN (SELECT c.account, sum(max(0, c.highest - c.gross)) AS outstanding
-                       FROM ceiling c JOIN till_epoch e ON e.till = c.till AND e.epoch = c.epoch
-                       WHERE e.retired_at IS NULL GROUP BY c.account) o ON o.account = a.id
-                 WHERE a.canteen = ?1",
-            )?
-            .query_row([canteen.0], |row| row.get(0))?;
-        Ok(Money::from_ore(ore))
-    }
-
     /// What all tills together can still sell on an account, as far as the hub can exclude more.
     pub fn outstanding(&self, account: AccountId) -> Result<Money, LedgerError> {
         outstanding(&self.db, account)
@@ -469,6 +449,29 @@ fn write_issue(db: &Connection, account: AccountId, right: &Right) -> Result<(),
         right.highest,
     ))?;
     Ok(())
+}
+
+/// Tells whether they are other than before.
+fn set_bounds(
+    db: &Connection,
+    canteen: CanteenId,
+    bounds: OfflineBounds,
+) -> Result<bool, LedgerError> {
+    for (what, amount) in [
+        ("the most that is overspent", bounds.overspend_max),
+        ("the most that one till sells", bounds.till_max),
+    ] {
+        if amount < Money::ZERO {
+            return Err(Refusal::Negative { what, amount }.into());
+        }
+    }
+    let changed = db
+        .prepare_cached(
+            "UPDATE canteen SET overspend_max = ?2, till_max = ?3
+             WHERE id = ?1 AND (overspend_max, till_max) IS NOT (?2, ?3)",
+        )?
+        .execute((canteen.0, bounds.overspend_max.ore(), bounds.till_max.ore()))?;
+    Ok(changed > 0)
 }
 
 fn accounts_of(db: &Connection, canteen: CanteenId) -> Result<Vec<AccountId>, LedgerError> {

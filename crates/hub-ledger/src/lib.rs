@@ -25,6 +25,7 @@ mod closings;
 mod debits;
 mod deposits;
 mod error;
+mod exposure;
 mod feed;
 mod flags;
 mod ingest;

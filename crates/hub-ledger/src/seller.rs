@@ -184,10 +184,13 @@ impl Seller {
 
 pub(crate) fn bound(bed: &mut Bed, overspend_max: Money, till_max: Money) {
     bed.ledger
-        .bound_offline_sales(OfflineBounds {
-            overspend_max,
-            till_max,
-        })
+        .bound_offline_sales(
+            OfflineBounds {
+                overspend_max,
+                till_max,
+            },
+            &[],
+        )
         .unwrap();
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use canteen::Money;
-use hub_ledger::{BLOCK_GRACE, Fingerprint, OfflineBounds, TopUpRules};
+use hub_ledger::{BLOCK_GRACE, CanteenId, Fingerprint, OfflineBounds, TopUpRules};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
@@ -104,6 +104,12 @@ pub struct OfflineConfig {
     /// The most that one till sells on one account before the hub has heard of it.
     #[serde(deserialize_with = "amount")]
     pub till_max: Money,
+    /// An alarm is raised when the tills of a canteen can sell for more than this beyond what the
+    /// accounts hold.
+    #[serde(deserialize_with = "amount")]
+    pub exposure_alarm: Money,
+    /// Canteens with bounds of their own.
+    pub canteen: Vec<CanteenBounds>,
     /// How many seconds after a block the account still pays for what tills sold that had not
     /// heard of it.
     pub block_grace: u64,
@@ -118,12 +124,40 @@ impl Default for OfflineConfig {
         OfflineConfig {
             overspend_max,
             till_max,
+            exposure_alarm: Money::from_kroner(20_000),
+            canteen: Vec::new(),
             block_grace: BLOCK_GRACE.as_secs(),
         }
     }
 }
 
+/// `[[offline.canteen]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanteenBounds {
+    /// The canteen's number.
+    pub id: i64,
+    /// As in `[offline]`.
+    #[serde(deserialize_with = "amount")]
+    pub overspend_max: Money,
+    /// As in `[offline]`.
+    #[serde(deserialize_with = "amount")]
+    pub till_max: Money,
+}
+
 impl OfflineConfig {
+    /// Canteens with bounds of their own.
+    pub fn exceptions(&self) -> Vec<(CanteenId, OfflineBounds)> {
+        let bounds = |canteen: &CanteenBounds| OfflineBounds {
+            overspend_max: canteen.overspend_max,
+            till_max: canteen.till_max,
+        };
+        let canteens = self.canteen.iter();
+        canteens
+            .map(|canteen| (CanteenId(canteen.id), bounds(canteen)))
+            .collect()
+    }
+
     /// The bounds that the store works by.
     pub fn bounds(&self) -> OfflineBounds {
         OfflineBounds {
@@ -310,13 +344,26 @@ impl Config {
                 (Some(_), None) | (None, Some(_)) => {}
             }
         }
-        for (key, amount) in [
+        let of_canteens = self.offline.canteen.iter().flat_map(|canteen| {
+            [
+                ("offline.canteen.overspend_max", canteen.overspend_max),
+                ("offline.canteen.till_max", canteen.till_max),
+            ]
+        });
+        let everywhere = [
             ("offline.overspend_max", self.offline.overspend_max),
             ("offline.till_max", self.offline.till_max),
-        ] {
+        ];
+        for (key, amount) in everywhere.into_iter().chain(of_canteens) {
             if amount < Money::ZERO || amount > OFFLINE_MAX {
                 return wrong(key, "is out of bounds; allowed is 0,00 to 10000,00");
             }
+        }
+        if self.offline.exposure_alarm < Money::ZERO {
+            return wrong(
+                "offline.exposure_alarm",
+                "is below zero; allowed is 0,00 or more",
+            );
         }
         if self.top_up.look_up_after.is_empty() {
             return wrong(

@@ -6,6 +6,7 @@ mod api;
 mod body;
 pub mod books;
 pub mod config;
+pub mod exposure;
 pub mod hub_key;
 pub mod load;
 mod pages;

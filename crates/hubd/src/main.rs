@@ -12,6 +12,7 @@ use hub_ledger::HubLedger;
 use hub_payments::{NexiConfig, NexiGateway, PaymentGateway};
 use hubd::books::Books;
 use hubd::config::Config;
+use hubd::exposure::watch_exposure;
 use hubd::hub_key::open_key;
 use hubd::server::{Hub, serve};
 use hubd::worker::Worker;
@@ -96,7 +97,7 @@ fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
     let fresh_epoch = getrandom::u64().context("the system gives no random numbers")?;
     let mut ledger = HubLedger::open(&config.hub.database, fresh_epoch, config.top_up.rules())?;
     let loaded = hubd::load::load(&mut ledger, file, Timestamp::now())?;
-    ledger.bound_offline_sales(config.offline.bounds())?;
+    ledger.bound_offline_sales(config.offline.bounds(), &config.offline.exceptions())?;
     ledger.set_block_grace(config.offline.block_grace())?;
     println!(
         "added {} tills, {} products and {} accounts",
@@ -119,10 +120,12 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
     let (books, writer_stopped) = Books::open(&config.hub.database, rules)?;
     let key = open_key(&config.hub.database)?;
     let public_key = key.public();
-    let (bounds, block_grace) = (config.offline.bounds(), config.offline.block_grace());
+    let (bounds, exceptions) = (config.offline.bounds(), config.offline.exceptions());
+    let block_grace = config.offline.block_grace();
     books
-        .write(move |books| books.bound_offline_sales(bounds))
+        .write(move |books| books.bound_offline_sales(bounds, &exceptions))
         .await?;
+    let alarm = config.offline.exposure_alarm;
     books
         .write(move |books| books.set_block_grace(block_grace))
         .await?;
@@ -143,6 +146,7 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
     }
     let signals = stop_signal(writer_stopped)?;
     let hub = Hub::new(books, operators, key, stopping.clone())?;
+    let exposure = tokio::spawn(watch_exposure(hub.books(), alarm, stopping.clone()));
     let puller = config.pull.silence().map(|silence| {
         let puller = hub.puller();
         tokio::spawn(puller.run(silence, stopping))
@@ -166,6 +170,7 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
     if let Some(worker) = worker {
         worker.await.context("the top-up worker failed")?;
     }
+    exposure.await.context("what watches the exposure failed")?;
     if let Some(puller) = puller {
         puller
             .await

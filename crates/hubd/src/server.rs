@@ -54,6 +54,11 @@ impl Hub {
         })
     }
 
+    /// The store.
+    pub fn books(&self) -> Books {
+        self.books.clone()
+    }
+
     /// What fetches entries from tills.
     pub fn puller(&self) -> Puller {
         self.puller.clone()
