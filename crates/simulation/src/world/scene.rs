@@ -145,7 +145,7 @@ impl World {
         let canteen = hub.write(tally, "making a canteen", |ledger| {
             let tenant = ledger.tenant_named("Demo Kommune")?;
             let canteen = ledger.canteen_named(tenant, "Demokantinen")?;
-            ledger.bound_offline_sales(bounds)?;
+            ledger.bound_offline_sales(bounds, &[])?;
             Ok(canteen)
         })?;
         let Some(canteen) = canteen else {
