@@ -71,10 +71,10 @@ mod tests {
     use crate::testbed::{Bed, NOW, kr};
 
     fn flags(bed: &Bed) -> Vec<String> {
-        let flags = bed.ledger.list_flags(Reach::Everything, i64::MAX, 100);
-        let flags = flags.unwrap().into_iter();
-        let of_exposure = flags.filter(|flag| flag.code == "exposure");
-        of_exposure.map(|flag| flag.detail).collect()
+        let flags = bed
+            .ledger
+            .list_flags(Reach::Everything, Some("exposure"), i64::MAX, 100);
+        flags.unwrap().into_iter().map(|flag| flag.detail).collect()
     }
 
     #[test]
