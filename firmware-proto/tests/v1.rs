@@ -37,7 +37,7 @@ fn frames_have_these_bytes() {
 
 #[test]
 fn a_frame_of_another_version_is_told_apart_from_a_damaged_one() {
-    let bytes = hex("000B0210010472BF9961920B00");
+    let bytes = hex(VERSION_2);
     assert_eq!(decode(&bytes), Some(Err(FrameError::Version(2))));
 }
 
@@ -194,6 +194,8 @@ fn the_example_of_the_specification_is_made_of_these_bytes() {
     assert_eq!(kinds, [0x01, 0x81, 0x10, 0x90, 0x11]);
 }
 
+const VERSION_2: &str = "000B0210010472BF9961920B00";
+
 fn classic() -> Chip {
     Chip {
         technology: Technology::Iso14443A,
@@ -205,8 +207,37 @@ fn classic() -> Chip {
     }
 }
 
+/// Rows of the table "Vectors" in the specification.
+fn rows() -> Vec<&'static str> {
+    let (_, table) = include_str!("../SPEC.md").split_once("## Vectors").unwrap();
+    let (table, _) = table.split_once("## Example").unwrap();
+    let row = |line: &'static str| line.strip_suffix("` |")?.rsplit_once("| `");
+    table
+        .lines()
+        .filter_map(row)
+        .map(|(_, bytes)| bytes)
+        .collect()
+}
+
+#[track_caller]
+fn check_row(wire: &str) {
+    assert!(rows().contains(&wire), "SPEC.md has no row {wire}");
+}
+
+#[test]
+fn every_row_of_the_specification_is_a_frame_of_its_own() {
+    let rows = rows();
+    assert_eq!(rows.len(), 28);
+    for (at, row) in rows.iter().enumerate() {
+        assert!(!rows[..at].contains(row), "{row} stands there twice");
+        let seen = decode(&hex(row)).unwrap();
+        assert_eq!(seen.is_err(), *row == VERSION_2, "{row}");
+    }
+}
+
 #[track_caller]
 fn check_frame(kind: u8, seq: u8, payload: &[u8], wire: &str) {
+    check_row(wire);
     let frame = Frame { kind, seq, payload };
     assert_eq!(frame.encode(&mut [0; MAX_WIRE]), Ok(&hex(wire)[..]));
     assert_eq!(decode(&hex(wire)), Some(Ok((kind, seq, payload.to_vec()))));
@@ -214,6 +245,7 @@ fn check_frame(kind: u8, seq: u8, payload: &[u8], wire: &str) {
 
 #[track_caller]
 fn check_host(message: FromHost<'_>, seq: u8, wire: &str) {
+    check_row(wire);
     assert_eq!(message.encode(seq, &mut [0; MAX_WIRE]), Ok(&hex(wire)[..]));
     let (kind, seen, payload) = decode(&hex(wire)).unwrap().unwrap();
     assert_eq!((kind, seen), (message.kind(), seq));
@@ -229,6 +261,7 @@ fn check_host(message: FromHost<'_>, seq: u8, wire: &str) {
 
 #[track_caller]
 fn check_device(message: FromDevice<'_>, seq: u8, wire: &str) {
+    check_row(wire);
     assert_eq!(message.encode(seq, &mut [0; MAX_WIRE]), Ok(&hex(wire)[..]));
     let (kind, seen, payload) = decode(&hex(wire)).unwrap().unwrap();
     assert_eq!(seen, seq);

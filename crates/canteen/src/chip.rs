@@ -17,22 +17,33 @@ pub struct ChipId {
 impl ChipId {
     /// Takes the UID as a reader delivers it.
     pub fn from_uid(uid: &[u8]) -> Result<ChipId, ChipIdError> {
-        if !matches!(uid.len(), 4 | 7 | 10) {
-            return Err(ChipIdError::Length { bytes: uid.len() });
+        let chip = ChipId::from_known(uid)?;
+        match *uid {
+            [RANDOM_UID, _, _, _] => Err(ChipIdError::Random),
+            [CASCADE_TAG, _, _, _] => Err(ChipIdError::Truncated),
+            _ => Ok(chip),
         }
-        if uid.iter().all(|&b| b == 0x00) || uid.iter().all(|&b| b == 0xFF) {
+    }
+
+    /// Takes the 4 bytes of an EM4100's number (125 kHz), most significant byte first. They follow
+    /// no rules: what would be a random UID is a number like any other there.
+    pub fn from_em4100(number: [u8; 4]) -> Result<ChipId, ChipIdError> {
+        ChipId::from_known(&number)
+    }
+
+    /// Takes an identity that a register already has: what a reader would not take for a UID may
+    /// stand in it as the number of an EM4100.
+    pub fn from_known(known: &[u8]) -> Result<ChipId, ChipIdError> {
+        if !matches!(known.len(), 4 | 7 | 10) {
+            return Err(ChipIdError::Length { bytes: known.len() });
+        }
+        if known.iter().all(|&b| b == 0x00) || known.iter().all(|&b| b == 0xFF) {
             return Err(ChipIdError::Blank);
         }
-        if uid.len() == 4 && uid[0] == RANDOM_UID {
-            return Err(ChipIdError::Random);
-        }
-        if uid.len() == 4 && uid[0] == CASCADE_TAG {
-            return Err(ChipIdError::Truncated);
-        }
         let mut bytes = [0; 10];
-        bytes[..uid.len()].copy_from_slice(uid);
+        bytes[..known.len()].copy_from_slice(known);
         Ok(ChipId {
-            len: uid.len() as u8,
+            len: known.len() as u8,
             bytes,
         })
     }
@@ -111,7 +122,7 @@ impl fmt::Display for CardNumber {
 /// |---|---|
 /// | 8, 14 or 20 hex digits with at least one letter, either case | the UID |
 /// | 8 digits | the UID in hex (a decimal of 8 digits is written with leading zeros, as 10) |
-/// | 9 or 10 digits | the UID as a decimal, most significant byte first |
+/// | 9 or 10 digits | the UID, or the number of an EM4100, as a decimal, most significant byte first |
 /// | 14 digits | the number printed on the card |
 ///
 /// Spaces, `:` and `-` between digits are ignored.
@@ -143,7 +154,7 @@ impl ChipNumber {
         match digits.len() {
             9 | 10 if only_digits => {
                 let number: u32 = digits.parse().map_err(|_| ChipNumberError::DecimalRange)?;
-                Ok(ChipNumber::Chip(ChipId::from_uid(&number.to_be_bytes())?))
+                Ok(ChipNumber::Chip(ChipId::from_em4100(number.to_be_bytes())?))
             }
             8 | 14 | 20 => {
                 let uid: Vec<u8> = (0..digits.len() / 2)
@@ -221,6 +232,8 @@ mod tests {
         check("2701822245", "chip A10A8925");
         check("0011223344", "chip 00AB4130");
         check("11223344", "chip 11223344");
+        // An EM4100 may have such a number; a UID may not, and decimals are printed on the former.
+        check("0140764867", "chip 0863E6C3");
         check("04a1b2c3d4e5f6", "chip 04A1B2C3D4E5F6");
         check("12345678901234", "card 12345678901234");
         check("00000000000001", "card 00000000000001");

@@ -264,7 +264,7 @@ pub(crate) fn move_chips(
 fn chip_from(row: &Row<'_>) -> Result<ChipRow, LedgerError> {
     let unreadable = LedgerError::Unreadable { what: "chip" };
     let uid: String = row.get(2)?;
-    let Ok(Ok(uid)) = hex::decode(uid).map(|bytes| ChipId::from_uid(&bytes)) else {
+    let Ok(Ok(uid)) = hex::decode(uid).map(|bytes| ChipId::from_known(&bytes)) else {
         return Err(unreadable);
     };
     let card: Option<String> = row.get(3)?;

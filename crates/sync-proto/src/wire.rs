@@ -122,7 +122,7 @@ pub mod chip {
     /// Reads hex in either case.
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<ChipId, D::Error> {
         let bytes = hex::decode(String::deserialize(input)?).map_err(D::Error::custom)?;
-        ChipId::from_uid(&bytes).map_err(D::Error::custom)
+        ChipId::from_known(&bytes).map_err(D::Error::custom)
     }
 }
 

@@ -470,7 +470,7 @@ impl Replica<'_> {
         let bytes = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
         let mut uids = Vec::new();
         for uid in bytes {
-            uids.extend(ChipId::from_uid(&uid?).ok());
+            uids.extend(ChipId::from_known(&uid?).ok());
         }
         Ok(uids)
     }

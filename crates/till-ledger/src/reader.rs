@@ -226,7 +226,7 @@ impl Reader {
         let Some(columns) = found else {
             return Ok(None);
         };
-        let Ok(chip) = ChipId::from_uid(&columns.uid) else {
+        let Ok(chip) = ChipId::from_known(&columns.uid) else {
             return Ok(None);
         };
         Ok(Some(ChipView {

@@ -6,6 +6,8 @@
 
 pub mod auth;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod outlet;
 pub mod pcsc;
 mod readers;

@@ -155,5 +155,11 @@ fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// For [`crate::fuzz`].
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_answer(answer: &[u8]) {
+    command::take_any(answer);
+}
+
 const SUPERVISION_PERIOD: Duration = Duration::from_millis(250);
 const BLOCKED_AFTER: Duration = Duration::from_secs(5);

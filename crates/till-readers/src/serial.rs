@@ -6,6 +6,8 @@
 mod conversation;
 mod em4100;
 mod field;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod line;
 mod own;
 mod pn532;

@@ -18,8 +18,11 @@ pub(crate) fn run(options: &Test) -> anyhow::Result<()> {
     packages::require(packages::FOR_TEST, options.no_install)?;
     let mut suite = Suite::default();
     suite.step("format", format);
-    suite.step("add the target of readers without an OS", add_target);
-    suite.step("build for readers without an OS", build_without_os);
+    suite.step("add the targets of readers without an OS", add_target);
+    suite.step(
+        "build a firmware for readers without an OS",
+        build_without_os,
+    );
     suite.step("build", || workspace::build(false).map(drop));
     suite.step("lints", lints);
     suite.step("documents", documents);
@@ -143,7 +146,7 @@ fn format() -> anyhow::Result<()> {
 
 fn add_target() -> anyhow::Result<()> {
     let mut rustup = Command::new("rustup");
-    rustup.args(["target", "add", READER_TARGET]);
+    rustup.args(["target", "add"]).args(READER_TARGETS);
     // Toolchains without rustup bring their targets themselves; the build will tell.
     match rustup.status() {
         Ok(status) => {
@@ -156,13 +159,17 @@ fn add_target() -> anyhow::Result<()> {
 }
 
 fn build_without_os() -> anyhow::Result<()> {
-    run_cargo(&[
-        "build",
-        "--package",
-        "firmware-proto",
-        "--target",
-        READER_TARGET,
-    ])
+    for target in READER_TARGETS {
+        run_cargo(&[
+            "build",
+            "--release",
+            "--package",
+            "example-firmware",
+            "--target",
+            target,
+        ])?;
+    }
+    Ok(())
 }
 
 fn lints() -> anyhow::Result<()> {
@@ -302,8 +309,9 @@ fn succeed(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A processor as readers have them: no operating system, no allocator.
-const READER_TARGET: &str = "thumbv7em-none-eabihf";
+/// Processors as readers have them: no operating system, no allocator, the smaller one without a
+/// division.
+const READER_TARGETS: [&str; 2] = ["thumbv7em-none-eabihf", "thumbv6m-none-eabi"];
 
 #[cfg(test)]
 mod tests {

@@ -38,6 +38,7 @@ const PLACES: &[(&str, Place)] = &[
     ("firmware-proto", Floor(0)),
     ("simulation", Aside),
     ("hub-conformance", Aside),
+    ("example-firmware", Aside),
     ("hw-tests", Aside),
     ("virtual-pcd", Aside),
     ("xtask", Aside),
@@ -47,7 +48,7 @@ const PLACES: &[(&str, Place)] = &[
 const CORE_MAY_USE: &[&str] = &["jiff", "rust_decimal", "thiserror"];
 
 /// Only these speak with a reader of the project's own make.
-const USERS_OF_FIRMWARE_PROTO: &[&str] = &["till-readers", "hw-tests"];
+const USERS_OF_FIRMWARE_PROTO: &[&str] = &["till-readers", "hw-tests", "example-firmware"];
 
 const VISIBLE_TOP: &[&str] = &[
     "Cargo.lock",

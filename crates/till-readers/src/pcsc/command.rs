@@ -164,6 +164,15 @@ impl From<Error> for Trouble {
     }
 }
 
+/// Takes an answer of any kind.
+#[cfg(any(test, fuzzing))]
+pub(super) fn take_any(answer: &[u8]) {
+    if let Ok(uid) = uid_in(answer) {
+        // Never the status, and never less than a chip said.
+        assert_eq!(answer.len(), uid.len() + 2);
+    }
+}
+
 impl Trouble {
     fn of(error: Error) -> Trouble {
         let (fault, next) = match error {

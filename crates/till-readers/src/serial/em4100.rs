@@ -7,16 +7,16 @@
 //!
 //! What this costs: two chips that differ in their version alone are one chip here, as they are in
 //! print. An EM4100 and a chip of ISO/IEC 14443 may by chance (1 in 4 294 967 296 for each pair)
-//! have the same 4 bytes. Numbers that begin with 08 or 88 are refused, as they are when typed,
-//! because a UID that begins so is none. And anybody can copy an EM4100 for the price of an empty
-//! one: it says who somebody claims to be, never more.
+//! have the same 4 bytes. A number that begins with 08 or 88, which no UID does, is typed as the
+//! decimal that is printed on the card. And anybody can copy an EM4100 for the price of an empty one:
+//! it says who somebody claims to be, never more.
 
 use canteen::{ChipId, ChipIdError};
 
 /// The identity of the chip that sent these 5 bytes.
 pub(super) fn identity(sent: [u8; 5]) -> Result<ChipId, ChipIdError> {
     let [_version, number @ ..] = sent;
-    ChipId::from_uid(&number)
+    ChipId::from_em4100(number)
 }
 
 #[cfg(test)]
@@ -40,10 +40,9 @@ mod tests {
     }
 
     #[test]
-    fn what_no_uid_can_be_is_refused() {
-        let refused = |number: [u8; 4]| identity([1, number[0], number[1], number[2], number[3]]);
-        assert_eq!(refused([0; 4]), Err(ChipIdError::Blank));
-        assert_eq!(refused([8, 1, 2, 3]), Err(ChipIdError::Random));
-        assert_eq!(refused([0x88, 1, 2, 3]), Err(ChipIdError::Truncated));
+    fn a_number_that_no_uid_can_be_is_a_chip_here() {
+        check([0x01, 0x08, 0x63, 0xE6, 0xC3], "0140764867");
+        check([0x01, 0x88, 0x04, 0x02, 0x03], "2281964035");
+        assert_eq!(identity([1, 0, 0, 0, 0]), Err(ChipIdError::Blank));
     }
 }

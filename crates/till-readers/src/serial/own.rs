@@ -11,6 +11,7 @@ use firmware_proto::message::{
 };
 
 use super::conversation::{Conversation, Happening};
+use super::em4100;
 use crate::auth::{Keyring, Proving, Shown, Turn};
 use crate::{ChipFault, Presence, ReaderFault, Signal};
 
@@ -388,6 +389,15 @@ impl OwnConversation {
 
     /// Tells who a chip is, at once or when it has proven itself.
     fn tell_when_proven(&mut self, chip: &Chip, tag: u16, purpose: Purpose) {
+        if chip.technology == Technology::Em4100 {
+            let number = <[u8; 5]>::try_from(chip.uid.as_slice());
+            let identity = match number.map(em4100::identity) {
+                Ok(Ok(chip)) => Ok(ChipIdentity::Bare(chip)),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err(ChipFault::Technology),
+            };
+            return self.tell(identity, tag, purpose);
+        }
         let shown = match self.shown(chip) {
             Ok(shown) => shown,
             Err(fault) => return self.tell(Err(fault), tag, purpose),
@@ -488,8 +498,8 @@ impl OwnConversation {
         self.happened.push_back(happening);
     }
 
-    /// Only type A has identifiers that are known to stay: those of type B are drawn anew, and
-    /// others are no chips of a canteen.
+    /// Of the kinds at 13.56 MHz only type A has identifiers that are known to stay: those of type B
+    /// are drawn anew, and others are no chips of a canteen.
     fn shown(&self, chip: &Chip) -> Result<Shown, ChipFault> {
         let lets_through = self
             .reader

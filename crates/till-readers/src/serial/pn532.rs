@@ -16,7 +16,9 @@ use super::field::Field;
 use super::proof::Prover;
 use crate::auth::Keyring;
 use crate::{ReaderFault, Signal};
-use frame::{Decoder, Frame};
+#[cfg(any(test, fuzzing))]
+pub(super) use frame::MAX_BODY;
+pub(super) use frame::{Decoder, Frame};
 
 /// A conversation with the chip.
 pub(super) struct Pn532 {

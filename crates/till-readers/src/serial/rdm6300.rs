@@ -16,7 +16,8 @@ use super::conversation::{Conversation, Happening};
 use super::em4100;
 use super::field::{Field, Sight};
 use crate::{ChipFault, ReaderFault, Signal};
-use frame::{Decoder, Frame};
+pub(super) use frame::Decoder;
+use frame::Frame;
 
 /// A conversation with the module.
 pub(super) struct Rdm6300 {

@@ -26,7 +26,8 @@ use super::proof::Prover;
 use crate::auth::{Keyring, Shown};
 use crate::{ChipFault, ReaderFault, Signal};
 use answer::{Answer, Found, Tag};
-use line::{Check, Decoder};
+use line::Check;
+pub(super) use line::Decoder;
 
 /// A conversation with the reader.
 pub(super) struct Twn4 {
@@ -484,6 +485,18 @@ impl Command {
 /// The longest array is a command of a proof, which is shorter than a short APDU.
 fn sized(function: &[u8], array: &[u8], rest: &[u8]) -> Vec<u8> {
     [function, &[array.len() as u8], array, rest].concat()
+}
+
+/// Reads a line in every way.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read(line: &[u8]) {
+    for check in [Check::None, Check::Crc] {
+        if let Some(Answer::Done(results)) = line::checked(line, check).and_then(Answer::read) {
+            answer::version(results);
+            answer::several(results);
+            answer::single(results);
+        }
+    }
 }
 
 /// The pins of the lights (twn4.sys.h: REDLED is GPIO0, GREENLED is GPIO1).

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// What comes from the chip.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(in crate::serial) enum Frame {
     /// The command has arrived.
     Ack,
     /// The command has not arrived in one piece.
@@ -19,7 +19,7 @@ pub(super) enum Frame {
 /// A frame whose checksum is wrong; what it says is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a frame was damaged; check the cable")]
-pub(super) struct Damaged;
+pub(in crate::serial) struct Damaged;
 
 /// A command as it goes over the line: the command's code, then what belongs to it; `None` when
 /// it is longer than the chip can take.
@@ -55,7 +55,7 @@ pub(super) const ABORT: [u8; 6] = [0x00, 0x00, 0xFF, 0x00, 0xFF, 0x00];
 /// after it; since the chip speaks only when asked, [`Decoder::clear`] before every command ends
 /// that. What stands inside a frame is never taken for a frame, since a chip may have chosen it.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(in crate::serial) struct Decoder {
     held: Vec<u8>,
 }
 
@@ -69,17 +69,17 @@ enum Start {
 
 impl Decoder {
     /// Takes bytes from the line.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(in crate::serial) fn push(&mut self, bytes: &[u8]) {
         self.held.extend(bytes);
     }
 
     /// Forgets what has come.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::serial) fn clear(&mut self) {
         self.held.clear();
     }
 
     /// The next frame in what has come, if there is a whole one.
-    pub(super) fn poll(&mut self) -> Option<Result<Frame, Damaged>> {
+    pub(in crate::serial) fn poll(&mut self) -> Option<Result<Frame, Damaged>> {
         let mut from = 0;
         loop {
             let Some(at) = self.held[from..].windows(2).position(|two| two == START) else {
@@ -162,7 +162,7 @@ const FROM_CHIP: u8 = 0xD5;
 /// The only byte of the frame that says that a command was not understood.
 const REFUSAL: u8 = 0x7F;
 /// Direction, code and data together (NXP UM0701-02, 6.2.1.2).
-const MAX_BODY: usize = 265;
+pub(in crate::serial) const MAX_BODY: usize = 265;
 
 #[cfg(test)]
 mod tests {

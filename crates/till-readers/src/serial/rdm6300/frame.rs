@@ -6,27 +6,31 @@ use thiserror::Error;
 
 /// What one frame says: the chip's 5 bytes, and when its first byte came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) sent: [u8; 5],
-    pub(super) begun_at: Instant,
+pub(in crate::serial) struct Frame {
+    pub(in crate::serial) sent: [u8; 5],
+    pub(in crate::serial) begun_at: Instant,
 }
 
 /// A frame that cannot be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a frame was damaged; check the cable")]
-pub(super) struct Damaged;
+pub(in crate::serial) struct Damaged;
 
 /// Finds frames among other bytes. A `02` always begins anew, so that no damage costs more than
 /// the frame that it hit.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(in crate::serial) struct Decoder {
     begun_at: Option<Instant>,
     digits: Vec<u8>,
 }
 
 impl Decoder {
     /// Takes a byte from the line.
-    pub(super) fn push(&mut self, byte: u8, now: Instant) -> Option<Result<Frame, Damaged>> {
+    pub(in crate::serial) fn push(
+        &mut self,
+        byte: u8,
+        now: Instant,
+    ) -> Option<Result<Frame, Damaged>> {
         if byte == START {
             let was_cut = self.begun_at.replace(now).is_some();
             self.digits.clear();

@@ -39,7 +39,7 @@ pub(super) fn checked(answer: &[u8], check: Check) -> Option<&[u8]> {
 /// line that lost its beginning this way fails by its checksum, or by the length that its parts
 /// say.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(in crate::serial) struct Decoder {
     digits: Vec<u8>,
     is_too_long: bool,
 }
@@ -47,7 +47,7 @@ pub(super) struct Decoder {
 impl Decoder {
     /// Takes a byte from the line; gives the bytes of a line that it ends. A line of half bytes is
     /// given as an empty one, which answers nothing.
-    pub(super) fn push(&mut self, byte: u8) -> Option<Vec<u8>> {
+    pub(in crate::serial) fn push(&mut self, byte: u8) -> Option<Vec<u8>> {
         match char::from(byte).to_digit(16) {
             Some(digit) if self.digits.len() < MAX_DIGITS => self.digits.push(digit as u8),
             Some(_) => self.is_too_long = true,
