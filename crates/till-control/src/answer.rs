@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::chip::ChipAnswer;
+use crate::enrol::EnrolAnswer;
 use crate::ledger::{LedgerPage, VerifyAnswer};
 use crate::line::LineError;
 use crate::sale::{SellAnswer, VoidAnswer};
@@ -24,6 +25,8 @@ pub enum Answer {
     Verify(VerifyAnswer),
     /// To [`crate::Request::SyncNow`].
     Sync(SyncAnswer),
+    /// To [`crate::Request::Enrol`].
+    Enrol(EnrolAnswer),
     /// To [`crate::Request::Sell`].
     Sell(Box<SellAnswer>),
     /// To [`crate::Request::Void`].

@@ -13,6 +13,7 @@
 //! | [`Request::LedgerList`] | [`LedgerPage`] |
 //! | [`Request::LedgerVerify`] | [`VerifyAnswer`] |
 //! | [`Request::SyncNow`] | [`SyncAnswer`] |
+//! | [`Request::Enrol`] | [`EnrolAnswer`] |
 //! | [`Request::Sell`] | [`SellAnswer`] |
 //! | [`Request::Void`] | [`VoidAnswer`] |
 //! | any of them | or an [`ErrorAnswer`] |
@@ -28,6 +29,7 @@
 mod answer;
 mod chip;
 mod client;
+mod enrol;
 mod ledger;
 mod line;
 mod peer;
@@ -38,6 +40,7 @@ mod status;
 pub use answer::{Answer, ErrorAnswer, ErrorCode};
 pub use chip::{AccountFacts, ChipAnswer, ChipFacts, LimitAmounts, SpentAmounts, TopUpFacts};
 pub use client::{Client, ControlError};
+pub use enrol::EnrolAnswer;
 pub use ledger::{FirstBad, LedgerEntry, LedgerPage, VerifyAnswer};
 pub use line::{
     ANSWER_MAX_BYTES, LineError, REQUEST_MAX_BYTES, closed, read_request, write_answer,
@@ -46,5 +49,6 @@ pub use peer::Peer;
 pub use request::{DEFAULT_SOCKET, LEDGER_PAGE_MAX, Request};
 pub use sale::{Currency, EntryPlace, Message, SellAnswer, SellDecision, SellReason, VoidAnswer};
 pub use status::{
-    Condition, LineState, LineStatus, ReaderListAnswer, ReaderState, StatusAnswer, SyncAnswer,
+    Condition, LineState, LineStatus, ReaderListAnswer, ReaderState, SiblingsStatus, StandingState,
+    StandingStatus, StatusAnswer, SyncAnswer,
 };

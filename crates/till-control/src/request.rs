@@ -36,6 +36,12 @@ pub enum Request {
     LedgerVerify,
     /// Sends waiting entries and fetches changes now.
     SyncNow,
+    /// Shows the hub a new one-time code: makes the till known, or begins a new life of its ledger
+    /// once everything old is at the hub.
+    Enrol {
+        /// The code that the operator made.
+        code: String,
+    },
     /// Sells to the next chip that is tapped.
     Sell {
         /// Names the sale for ever. An id that stands in the ledger gives the recorded answer
@@ -62,6 +68,7 @@ impl Request {
             | Request::ReaderList
             | Request::ChipShow { .. }
             | Request::LedgerList { .. }
+            | Request::Enrol { .. }
             | Request::Void { .. } => QUICK,
             Request::LedgerVerify | Request::SyncNow => LONG,
             Request::Sell { timeout_s, .. } => Duration::from_secs(u64::from(*timeout_s)) + QUICK,
@@ -94,6 +101,12 @@ mod tests {
             &Request::LedgerList {
                 limit: 20,
                 before: None,
+            },
+        );
+        check(
+            r#"{"do":"enrol","code":"ABCD-EFGH"}"#,
+            &Request::Enrol {
+                code: "ABCD-EFGH".into(),
             },
         );
         check(

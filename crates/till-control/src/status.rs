@@ -24,6 +24,19 @@ pub struct StatusAnswer {
     pub acked_seq: u64,
     /// How many entries the hub does not have yet.
     pub waiting: u64,
+    /// What hub and till know of each other's history.
+    pub standing: StandingStatus,
+    /// What somebody must look into, in words; empty when all is well.
+    pub alarms: Vec<String>,
+    /// While the hub is away: how many of the canteen's other tills this one hears.
+    #[serde(default)]
+    pub siblings: Option<SiblingsStatus>,
+    /// How the wall clock is: `right`, `back` or `forward`.
+    pub clock: String,
+    /// How many damaged entries were found at the last start.
+    pub holes: u64,
+    /// Whether a new life of the ledger is under way, once the hub has everything old.
+    pub renewing: bool,
     /// The line to the hub.
     pub line: LineStatus,
     /// Whether sales can be written down, and what is wrong if not.
@@ -36,14 +49,51 @@ pub struct StatusAnswer {
     pub database_bytes: u64,
 }
 
+/// What hub and till know of each other's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingStatus {
+    /// How the till stands.
+    pub state: StandingState,
+    /// What is wrong and what to do; empty when nothing is.
+    pub text: String,
+}
+
+/// How a till stands with its hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StandingState {
+    /// Nothing is wrong.
+    Good,
+    /// The hub has other entries of this ledger: its disk was copied.
+    Forked,
+    /// More was written in this ledger than is in it: its disk was restored.
+    RolledBack,
+    /// An operator has revoked the till; it sells nothing.
+    Revoked,
+    /// The hub does not know this till, or no longer.
+    NotEnrolled,
+}
+
+/// How many of the canteen's other tills are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiblingsStatus {
+    /// So many of them.
+    pub heard: u64,
+    /// Of so many.
+    pub of: u64,
+}
+
 /// The line to the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineStatus {
     /// What it allows.
     pub state: LineState,
-    /// Since when it is so (RFC 3339, UTC).
+    /// Since when the hub answers or does not (RFC 3339, UTC).
     #[serde(with = "optional_moment", default)]
     pub since: Option<Timestamp>,
+    /// Since when the data is too old to sell everything (RFC 3339, UTC).
+    #[serde(with = "optional_moment", default)]
+    pub restricted_since: Option<Timestamp>,
     /// For how many seconds the till has heard nothing new about accounts.
     pub data_age_s: Option<u64>,
     /// The hub's address; `null` when the till is not enrolled.
@@ -144,6 +194,7 @@ mod tests {
         let line = LineStatus {
             state: LineState::Offline,
             since: since.map(|text| text.parse().unwrap()),
+            restricted_since: None,
             data_age_s: Some(90),
             hub: None,
             hub_epoch: 0,
@@ -157,11 +208,11 @@ mod tests {
     fn moments_are_rfc_3339_in_utc() {
         check(
             Some("2026-11-20T11:41:07+01:00"),
-            r#"{"state":"offline","since":"2026-11-20T10:41:07Z","data_age_s":90,"hub":null,"hub_epoch":0,"cursor":0}"#,
+            r#"{"state":"offline","since":"2026-11-20T10:41:07Z","restricted_since":null,"data_age_s":90,"hub":null,"hub_epoch":0,"cursor":0}"#,
         );
         check(
             None,
-            r#"{"state":"offline","since":null,"data_age_s":90,"hub":null,"hub_epoch":0,"cursor":0}"#,
+            r#"{"state":"offline","since":null,"restricted_since":null,"data_age_s":90,"hub":null,"hub_epoch":0,"cursor":0}"#,
         );
     }
 }

@@ -202,6 +202,7 @@ fn line(online: bool, waiting: u64) -> till_page::Line {
         &OfflineRules::default(),
         since,
         waiting,
+        None,
         now(),
     )
 }

@@ -56,7 +56,7 @@ mod tests {
             till: name.to_owned(),
             canteen: name.to_owned(),
             boot: "b1".to_owned(),
-            line: line_words(Some(contact), &OfflineRules::default(), None, 0, now),
+            line: line_words(Some(contact), &OfflineRules::default(), None, 0, None, now),
             readers: Vec::new(),
             phase: Phase::Waiting,
             basket: Basket::default(),

@@ -41,8 +41,8 @@ pub(crate) struct Cli {
 pub(crate) enum Noun {
     /// Show how the till is: ledger, line to the hub, readers
     ///
-    /// Ends with 1 when the till cannot sell: its journal cannot be written, or its data about
-    /// accounts is too old.
+    /// Ends with 1 when the till cannot sell: its journal cannot be written, its data about accounts
+    /// is too old, or it was revoked.
     #[command(after_long_help = STATUS_HELP)]
     Status,
     /// Chip readers
@@ -57,6 +57,17 @@ pub(crate) enum Noun {
     /// Synchronisation with the hub
     #[command(subcommand)]
     Sync(SyncVerb),
+    /// Show the hub a new one-time code
+    ///
+    /// A till that the hub does not know yet becomes known. One that is known, was copied, restored
+    /// or revoked begins an empty ledger, as soon as the hub has every entry of the old one; the old
+    /// file is kept beside it. Nothing is lost when the till is switched off meanwhile.
+    #[command(after_long_help = ENROL_HELP)]
+    Enrol {
+        /// The code that the operator made for this till
+        #[arg(long, value_name = "CODE")]
+        code: String,
+    },
     /// Sell to the next chip that is tapped
     ///
     /// Waits for a chip on the till's reader, sells the lines to it and prints the outcome.
@@ -188,7 +199,16 @@ With --json:
   epoch, head_seq  the ledger and its last entry
   acked_seq, waiting
                    the last entry that the hub has, and how many it lacks
-  line             {state, since, data_age_s, hub, hub_epoch, cursor}; state is one of
+  standing         {state, text}; state is one of good, forked (the disk was copied),
+                   rolled_back (the disk was restored), revoked, not_enrolled; text says what
+                   to do
+  alarms           what somebody must look into, in words
+  siblings         null, or while the hub is away {heard, of}: how many of the canteen's other
+                   tills this one hears
+  clock            right, back or forward
+  holes            damaged entries that were found at the last start
+  renewing         whether an empty ledger begins when the hub has everything of this one
+  line             {state, since, restricted_since, data_age_s, hub, hub_epoch, cursor}; state is one of
                    never, online, offline, restricted (only a meal is sold), stopped
   journal          {ok, text}: whether sales can be written down
   readers          [{name, kind, ok, text}]
@@ -199,6 +219,12 @@ const READER_LIST_HELP: &str = "\
 With --json:
   readers  [{name, kind, ok, text}]; text is what is wrong and what to do, or what the reader
            says about itself";
+
+const ENROL_HELP: &str = "\
+With --json:
+  begins_anew  whether an empty ledger takes the place of an old one
+  waiting      how many entries must go up before
+  text         what happens now";
 
 const CHIP_SHOW_HELP: &str = "\
 With --json, all amounts being integer øre:

@@ -1,6 +1,7 @@
 //! One file per noun: what is asked, and how the answer is shown.
 
 mod chip;
+mod enrol;
 mod ledger;
 mod reader;
 mod sell;
@@ -41,6 +42,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<Report, Failure> {
         Noun::Chip(verb) => chip::run(cli, verb).await,
         Noun::Ledger(verb) => ledger::run(cli, *verb).await,
         Noun::Sync(verb) => sync::run(cli, *verb).await,
+        Noun::Enrol { code } => enrol::enrol(cli, code).await,
         Noun::Sell { lines, timeout, id } => sell::sell(cli, lines, *timeout, *id).await,
         Noun::Void { sale } => void::void(cli, *sale).await,
     }

@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use sync_proto::{Epoch, TillId};
 use tempfile::TempDir;
 use till_control::{
-    AccountFacts, Answer, ChipAnswer, ChipFacts, Condition, Currency, EntryPlace, ErrorAnswer,
-    ErrorCode, FirstBad, LedgerEntry, LedgerPage, LineState, LineStatus, Message, ReaderListAnswer,
-    ReaderState, Request, SellAnswer, SellDecision, SellReason, StatusAnswer, SyncAnswer,
-    VerifyAnswer, VoidAnswer, closed, read_request, write_answer,
+    AccountFacts, Answer, ChipAnswer, ChipFacts, Condition, Currency, EnrolAnswer, EntryPlace,
+    ErrorAnswer, ErrorCode, FirstBad, LedgerEntry, LedgerPage, LineState, LineStatus, Message,
+    ReaderListAnswer, ReaderState, Request, SellAnswer, SellDecision, SellReason, SiblingsStatus,
+    StandingState, StandingStatus, StatusAnswer, SyncAnswer, VerifyAnswer, VoidAnswer, closed,
+    read_request, write_answer,
 };
 use tokio::io::BufReader;
 use tokio::net::UnixListener;
@@ -160,9 +161,19 @@ fn status() -> StatusAnswer {
         head_seq: 812,
         acked_seq: 800,
         waiting: 12,
+        standing: StandingStatus {
+            state: StandingState::Good,
+            text: String::new(),
+        },
+        alarms: Vec::new(),
+        siblings: Some(SiblingsStatus { heard: 1, of: 2 }),
+        clock: "right".into(),
+        holes: 0,
+        renewing: false,
         line: LineStatus {
             state: LineState::Offline,
             since: Some("2026-11-20T10:02:13Z".parse().unwrap()),
+            restricted_since: None,
             data_age_s: Some(90),
             hub: Some("http://127.0.0.1:8080".into()),
             hub_epoch: 5,
@@ -183,7 +194,9 @@ fn status_json() -> Value {
         "till": "kasse-1", "canteen": "Demo-kantinen", "version": "0.1.0",
         "started_at": "2026-11-20T10:00:00Z", "epoch": "0000000000000008",
         "head_seq": 812, "acked_seq": 800, "waiting": 12,
-        "line": {"state": "offline", "since": "2026-11-20T10:02:13Z", "data_age_s": 90,
+        "standing": {"state": "good", "text": ""}, "alarms": [],
+        "siblings": {"heard": 1, "of": 2}, "clock": "right", "holes": 0, "renewing": false,
+        "line": {"state": "offline", "since": "2026-11-20T10:02:13Z", "restricted_since": null, "data_age_s": 90,
                  "hub": "http://127.0.0.1:8080", "hub_epoch": 5, "cursor": 77},
         "journal": {"ok": true, "text": ""},
         "readers": [{"name": "Demo reader 00 00", "kind": "pcsc", "ok": true, "text": ""}],
@@ -205,9 +218,11 @@ Version        0.1.0, running since 2026-11-20 11:00:00
 Journal        ok
 Ledger         812 entries in epoch 0000000000000008
 Sent           up to entry 800, 12 waiting
+Standing       good
 Line           offline, sales go on, since 2026-11-20 11:02:13, data 1 min 30 s old
 Hub            http://127.0.0.1:8080 (epoch 5, cursor 77)
 Database       1.2 MB
+Siblings       hears 1 of 2 tills
 Reader         Demo reader 00 00 (pcsc): ok
 Unknown chips  3 since the start
 ",
@@ -224,7 +239,13 @@ fn a_till_that_cannot_sell_is_a_finding() {
         ok: false,
         text: "the disk is full".into(),
     };
+    let mut revoked = status();
+    revoked.standing = StandingStatus {
+        state: StandingState::Revoked,
+        text: "an operator has revoked this till".into(),
+    };
     for (answer, line) in [
+        (revoked, "an operator has revoked this till"),
         (stopped, "stopped: the data is too old to sell"),
         (full, "faulty: the disk is full"),
     ] {
@@ -233,6 +254,24 @@ fn a_till_that_cannot_sell_is_a_finding() {
         assert!(stdout(&output).contains(line), "{output:?}");
         assert_eq!(output.status.code(), Some(1));
     }
+}
+
+#[test]
+fn enrol_says_what_happens_now() {
+    check(
+        &["enrol", "--code", "ABCD-EFGH"],
+        &Answer::Enrol(EnrolAnswer {
+            begins_anew: true,
+            waiting: 7,
+            text: "an empty ledger begins later".into(),
+        }),
+        &Request::Enrol {
+            code: "ABCD-EFGH".into(),
+        },
+        0,
+        "Waiting  7 entries\nNext     an empty ledger begins later\n",
+        &json!({"begins_anew": true, "waiting": 7, "text": "an empty ledger begins later"}),
+    );
 }
 
 #[test]

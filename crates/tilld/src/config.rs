@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) enrolment_code: Option<String>,
     /// Certificates to trust instead of the system's own.
     pub(crate) ca_file: Option<PathBuf>,
+    /// Where hub and siblings may fetch entries; `None` is nowhere.
+    pub(crate) pull: Option<PullDoor>,
     /// Where the cashier page listens; a loopback address.
     pub(crate) page: SocketAddr,
     /// The chip readers.
@@ -40,6 +42,15 @@ pub(crate) struct Config {
     pub(crate) log_filter: String,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
+}
+
+/// Where entries may be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PullDoor {
+    /// The address that is listened on.
+    pub(crate) listen: SocketAddr,
+    /// What others call it (`http://HOST:PORT`).
+    pub(crate) address: String,
 }
 
 /// How log lines look.
@@ -147,6 +158,8 @@ struct File {
     till: Spanned<TillTable>,
     hub: Spanned<HubTable>,
     #[serde(default)]
+    pull: PullTable,
+    #[serde(default)]
     page: PageTable,
     #[serde(default)]
     readers: ReadersTable,
@@ -172,6 +185,13 @@ struct HubTable {
     url: Spanned<String>,
     enrolment_code: Option<Spanned<String>>,
     ca_file: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct PullTable {
+    listen: Option<Spanned<String>>,
+    address: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -232,6 +252,7 @@ impl File {
                 .ca_file
                 .map(|path| absolute("hub.ca_file", Some(path), ""))
                 .transpose()?,
+            pull: self.pull.check()?,
             page: page_address(self.page.listen)?,
             readers: self.readers.check()?,
             chip_wait: Duration::from_secs(within(
@@ -244,6 +265,40 @@ impl File {
             log_filter: log_filter(self.log.filter)?,
             log_format: self.log.format.unwrap_or(LogFormat::Text),
         })
+    }
+}
+
+impl PullTable {
+    fn check(self) -> Result<Option<PullDoor>, Fault> {
+        let Some(listen) = self.listen else {
+            return Ok(None);
+        };
+        let address = self.address.map(|address| {
+            checked("pull.address", &address, |text| {
+                let url: Option<reqwest::Url> = text.parse().ok();
+                let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+                match url.filter(|url| url.path() == "/" && url.query().is_none()) {
+                    Some(_) => Ok(text.trim_end_matches('/').to_owned()),
+                    None => Err(format!(
+                        "{text:?} is no address; allowed is http://HOST:PORT"
+                    )),
+                }
+            })
+        });
+        let address = address.transpose()?;
+        let door = checked("pull.listen", &listen, |text| {
+            let listen: SocketAddr = text
+                .parse()
+                .map_err(|_| format!("{text:?} is no address; allowed is IP:PORT"))?;
+            let reachable = !listen.ip().is_unspecified() && listen.port() != 0;
+            match address.or_else(|| reachable.then(|| format!("http://{listen}"))) {
+                Some(address) => Ok(PullDoor { listen, address }),
+                None => Err(format!(
+                    "{listen} is no address that others could ask; set pull.address, too"
+                )),
+            }
+        })?;
+        Ok(Some(door))
     }
 }
 
@@ -510,6 +565,31 @@ mod tests {
         check(
             "[till]\nid = \"Kasse 1\"\n[hub]\nurl = \"https://hub.example.invalid\"\n",
             "till.toml:2: till.id: a till's name has 1 to 32 lower-case letters, digits and hyphens",
+        );
+    }
+
+    #[test]
+    fn the_door_for_siblings_is_shut_unless_it_is_opened_and_has_an_address() {
+        let door = |text: &str| {
+            let config = Config::parse(&format!("{LEAST}[pull]\n{text}"));
+            config.map(|config| config.pull.map(|door| door.address))
+        };
+        let opened = |text: &str| door(text).map_err(|fault| fault.problem).unwrap();
+        assert_eq!(opened(""), None);
+        let plain = Some("http://127.0.0.1:8471".to_owned());
+        assert_eq!(opened("listen = \"127.0.0.1:8471\""), plain);
+        let named = "listen = \"0.0.0.0:8471\"\naddress = \"http://kasse-1.invalid:8471/\"";
+        assert_eq!(
+            opened(named),
+            Some("http://kasse-1.invalid:8471".to_owned())
+        );
+        check(
+            &format!("{LEAST}[pull]\nlisten = \"0.0.0.0:8471\"\n"),
+            "till.toml:6: pull.listen: 0.0.0.0:8471 is no address that others could ask; set pull.address, too",
+        );
+        check(
+            &format!("{LEAST}[pull]\nlisten = \"127.0.0.1:1\"\naddress = \"kasse\"\n"),
+            "till.toml:7: pull.address: \"kasse\" is no address; allowed is http://HOST:PORT",
         );
     }
 

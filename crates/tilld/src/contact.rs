@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use canteen::Contact;
+use canteen::{Contact, OfflineRules};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -23,6 +23,16 @@ struct Facts {
     trouble: Option<String>,
     standing: Standing,
     alarm: Option<String>,
+    hears: Option<Hears>,
+}
+
+/// How many siblings are heard while the hub is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hears {
+    /// So many of them.
+    pub(crate) heard: usize,
+    /// Of so many.
+    pub(crate) of: usize,
 }
 
 /// The last time that the hub told how accounts stand.
@@ -49,6 +59,8 @@ pub(crate) struct ContactNow {
     pub(crate) standing: Standing,
     /// Something that somebody must look into, also while the hub answers.
     pub(crate) alarm: Option<String>,
+    /// How many siblings are heard; `None` while the hub answers or when there are none.
+    pub(crate) hears: Option<Hears>,
 }
 
 impl ContactBook {
@@ -61,6 +73,7 @@ impl ContactBook {
             trouble: None,
             standing,
             alarm: None,
+            hears: None,
         };
         ContactBook {
             facts: Mutex::new(facts),
@@ -121,6 +134,11 @@ impl ContactBook {
         self.update(|facts| facts.alarm = alarm);
     }
 
+    /// So many siblings are heard.
+    pub(crate) fn hears(&self, hears: Option<Hears>) {
+        self.update(|facts| facts.hears = hears);
+    }
+
     /// Contact as it is now.
     pub(crate) fn now(&self, now: Timestamp) -> ContactNow {
         let facts = self.facts();
@@ -140,13 +158,15 @@ impl ContactBook {
             trouble: facts.trouble.clone(),
             standing: facts.standing,
             alarm: facts.alarm.clone(),
+            hears: facts.hears,
         }
     }
 
     fn update(&self, change: impl FnOnce(&mut Facts)) {
         let visible = |facts: &Facts| {
             let texts = (facts.trouble.clone(), facts.alarm.clone());
-            (facts.online, facts.heard.is_some(), facts.standing, texts)
+            let online = (facts.online, facts.heard.is_some(), facts.hears);
+            (online, facts.standing, texts)
         };
         let is_news = {
             let mut facts = self.facts();
@@ -161,6 +181,18 @@ impl ContactBook {
 
     fn facts(&self) -> std::sync::MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ContactNow {
+    /// Since when the data is too old to sell everything; `None` while it is not.
+    pub(crate) fn restricted_since(
+        &self,
+        rules: &OfflineRules,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let over = self.contact?.age.checked_sub(rules.restricted_after)?;
+        now.checked_sub(over).ok()
     }
 }
 

@@ -12,12 +12,12 @@ use canteen::{BasketLine, BusinessDay, CardNumber, ChipNumber, Money, OfflineRul
 use jiff::Timestamp;
 use sync_proto::NumberedEntry;
 use till_control::{
-    AccountFacts, Answer, ChipAnswer, ChipFacts, Condition, Currency, EntryPlace, ErrorAnswer,
-    ErrorCode, FirstBad, LEDGER_PAGE_MAX, LedgerEntry, LedgerPage, LineState, LineStatus, Peer,
-    ReaderListAnswer, ReaderState, Request, StatusAnswer, SyncAnswer, VerifyAnswer, closed,
-    read_request, write_answer,
+    AccountFacts, Answer, ChipAnswer, ChipFacts, Condition, Currency, EnrolAnswer, EntryPlace,
+    ErrorAnswer, ErrorCode, FirstBad, LEDGER_PAGE_MAX, LedgerEntry, LedgerPage, LineState,
+    LineStatus, Peer, ReaderListAnswer, ReaderState, Request, SiblingsStatus, StandingStatus,
+    StatusAnswer, SyncAnswer, VerifyAnswer, closed, read_request, write_answer,
 };
-use till_ledger::{EntryRange, Finding, Journal, Ledger, LedgerError, LedgerStatus};
+use till_ledger::{ClockState, EntryRange, Finding, Journal, Ledger, LedgerError, LedgerStatus};
 use till_readers::Readers;
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
@@ -25,8 +25,9 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::contact::ContactBook;
+use crate::contact::{ContactBook, ContactNow};
 use crate::event::{Event, Sell, SellError};
+use crate::renewal;
 use crate::sale::{SellEnding, ended_answer, replayed_answer, void_answer};
 use crate::sync::Sync;
 use crate::till::as_sale;
@@ -129,6 +130,7 @@ impl Control {
             Request::LedgerList { limit, before } => self.ledger_page(limit, before),
             Request::LedgerVerify => self.verify().await,
             Request::SyncNow => self.sync_now().await,
+            Request::Enrol { code } => self.enrol(&code),
             Request::Sell {
                 id,
                 lines,
@@ -141,6 +143,7 @@ impl Control {
 
     fn status(&self) -> Result<Answer, ErrorAnswer> {
         let status = self.ledger.status().map_err(ledger_error)?;
+        let contact = self.contact.now(Timestamp::now());
         Ok(Answer::Status(Box::new(StatusAnswer {
             till: self.sync.till.clone(),
             canteen: self.sync.canteen.borrow().clone(),
@@ -149,6 +152,18 @@ impl Control {
             epoch: self.ledger.identity().epoch,
             head_seq: status.progress.head.seq,
             acked_seq: status.progress.acked,
+            standing: StandingStatus {
+                state: contact.standing.state(),
+                text: contact.standing.words(),
+            },
+            alarms: self.alarms(&contact, &status),
+            siblings: contact.hears.map(|hears| SiblingsStatus {
+                heard: hears.heard as u64,
+                of: hears.of as u64,
+            }),
+            clock: status.progress.clock.code().to_owned(),
+            holes: status.progress.holes,
+            renewing: self.sync.renewal.borrow().is_some(),
             waiting: status.progress.waiting(),
             line: self.line(&status),
             journal: condition(&status),
@@ -156,6 +171,56 @@ impl Control {
             unknown_chips: status.progress.unknown_chips,
             database_bytes: status.file_bytes,
         })))
+    }
+
+    /// What somebody must look into.
+    fn alarms(&self, contact: &ContactNow, status: &LedgerStatus) -> Vec<String> {
+        let holes = status.progress.holes;
+        let hole = (holes > 0).then(|| {
+            format!("{holes} entries are damaged on the disk; the till goes on (runbook/hole.md)")
+        });
+        let clock = match status.progress.clock {
+            ClockState::Right => None,
+            ClockState::Back => Some("the clock shows a time that has been (runbook/clock.md)"),
+            ClockState::Forward => Some("the clock is far ahead (runbook/clock.md)"),
+        };
+        let clock = clock.map(str::to_owned);
+        [contact.alarm.clone(), hole, clock]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Shows the hub a new code, now or when everything old is there.
+    fn enrol(&self, code: &str) -> Result<Answer, ErrorAnswer> {
+        let code = code.trim().to_owned();
+        if code.is_empty() {
+            return Err(ErrorAnswer::new(
+                ErrorCode::BadRequest,
+                "the code is empty",
+                "use the one that the operator made for this till",
+            ));
+        }
+        let waiting = self.ledger.progress().waiting();
+        let begins_anew = self.sync.hub.is_enrolled();
+        let text = if begins_anew {
+            let from = self.ledger.identity().epoch;
+            let renewal = renewal::begin(&self.sync.state, code, from)
+                .map_err(|error| ErrorAnswer::new(ErrorCode::Internal, format!("{error:#}"), ""))?;
+            self.sync.renewal.send_replace(Some(renewal));
+            "an empty ledger begins when the hub has every entry of the old one; see: tillctl status"
+        } else {
+            if let Ok(mut known) = self.sync.enrolment_code.write() {
+                *known = Some(code);
+            }
+            "the hub is shown the code now; see: tillctl status"
+        };
+        self.sync.wake.now();
+        Ok(Answer::Enrol(EnrolAnswer {
+            begins_anew,
+            waiting,
+            text: text.to_owned(),
+        }))
     }
 
     fn line(&self, status: &LedgerStatus) -> LineStatus {
@@ -170,6 +235,7 @@ impl Control {
         LineStatus {
             state,
             since: contact.since,
+            restricted_since: contact.restricted_since(&self.offline, Timestamp::now()),
             data_age_s: contact.contact.map(|contact| contact.age.as_secs()),
             hub: self
                 .sync

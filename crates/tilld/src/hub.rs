@@ -312,6 +312,11 @@ impl Hub {
         answer.check(&self.till, &credentials.hub_key)
     }
 
+    /// What the hub signs with, once the two know each other.
+    pub(crate) fn hub_key(&self) -> Option<HubPublicKey> {
+        self.credentials().map(|known| known.hub_key)
+    }
+
     fn credentials(&self) -> Option<Credentials> {
         self.credentials.read().ok().and_then(|known| known.clone())
     }

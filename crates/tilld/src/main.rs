@@ -11,8 +11,10 @@ mod http;
 mod hub;
 mod mark;
 mod page_state;
+mod pull;
 mod renewal;
 mod sale;
+mod sibling;
 mod standing;
 mod state_dir;
 mod sync;
@@ -306,6 +308,10 @@ async fn serve(
     tokio::spawn(Arc::clone(&sync).run_upload());
     tokio::spawn(Arc::clone(&sync).run_feed());
     tokio::spawn(Arc::clone(&sync).run_mark());
+    tokio::spawn(Arc::clone(&sync).run_siblings(sibling::client()?));
+    if let Some(door) = &config.pull {
+        pull::serve(Arc::clone(&sync), door.listen).await?;
+    }
     let mut control = tokio::spawn(control.run(control_listener, config.control_socket.clone()));
     let mut page_server = tokio::spawn(async move { axum::serve(listener, router).await });
     tokio::spawn(keep_watchdog(events.clone()));
@@ -373,7 +379,7 @@ fn start_sync(
         contact: Arc::new(contact),
         state: state.clone(),
         enrolment_code: std::sync::RwLock::new(config.enrolment_code.clone()),
-        address: None,
+        address: config.pull.as_ref().map(|door| door.address.clone()),
         rolled_back,
         renewal: watch::Sender::new(life.renewal.clone()),
         canteen: watch::Sender::new(enrolment.map(|known| known.canteen)),

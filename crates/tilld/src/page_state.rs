@@ -3,7 +3,7 @@
 use canteen::{Basket, BusinessDay, Moment, Money, Phase};
 use jiff::Timestamp;
 use sync_proto::EntryBody;
-use till_ledger::{Journal, Ledger, RecentEntry};
+use till_ledger::{ClockState, Journal, Ledger, Progress, RecentEntry};
 use till_page::{
     ChipOnReader, Notice, PageState, Product, Reader, ReaderTrouble, RecentKind, RecentSale, Text,
     Verdict, clock, decline_title, line_words, notice_words,
@@ -70,7 +70,8 @@ pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
     let contact = parts.contact.now(now);
     let progress = parts.ledger.progress();
     let readers: Vec<Reader> = parts.readers.list().iter().map(reader).collect();
-    let notices = notices(&contact, readers.is_empty());
+    let renewing = parts.sync.renewal.borrow().is_some();
+    let notices = notices(&contact, &progress, renewing, readers.is_empty());
     PageState {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         till: parts.sync.till.to_string(),
@@ -81,6 +82,7 @@ pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
             &parts.offline,
             contact.since,
             parts.unsent.count(&parts.ledger),
+            contact.hears.map(|hears| (hears.heard, hears.of)),
             now,
         ),
         readers,
@@ -96,18 +98,29 @@ pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
     }
 }
 
-fn notices(contact: &ContactNow, without_readers: bool) -> Vec<Text> {
+fn notices(
+    contact: &ContactNow,
+    progress: &Progress,
+    renewing: bool,
+    without_readers: bool,
+) -> Vec<Text> {
     let standing = match contact.standing {
         Standing::Good => None,
-        Standing::Forked { .. } | Standing::RolledBack { .. } => Some(Notice::Forked),
-        Standing::Revoked | Standing::NotEnrolled => Some(Notice::NotEnrolled),
+        Standing::Forked { .. } => Some(Notice::Forked),
+        Standing::RolledBack { .. } => Some(Notice::RolledBack),
+        Standing::Revoked => Some(Notice::Revoked),
+        Standing::NotEnrolled => Some(Notice::NotEnrolled),
     };
-    let reader = without_readers.then_some(Notice::NoReader);
-    [standing, reader]
-        .iter()
-        .flatten()
-        .map(notice_words)
-        .collect()
+    let clock = progress.clock != ClockState::Right;
+    let others = [
+        (renewing, Notice::Renewing),
+        (progress.holes > 0, Notice::Damaged),
+        (contact.alarm.is_some(), Notice::Alarm),
+        (clock, Notice::ClockUntrusted),
+        (without_readers, Notice::NoReader),
+    ];
+    let others = others.iter().filter_map(|(holds, it)| holds.then_some(it));
+    standing.iter().chain(others).map(notice_words).collect()
 }
 
 fn phase(shown: &Shown<'_>) -> till_page::Phase {

@@ -2,6 +2,7 @@
 //! ledger, knows of it.
 
 use serde::{Deserialize, Serialize};
+use till_control::StandingState;
 
 /// How the till stands. Kept in the state directory, so that a restart in the dark forgets
 /// nothing.
@@ -39,6 +40,17 @@ impl Standing {
         match self {
             Standing::Good | Standing::NotEnrolled => false,
             Standing::Forked { .. } | Standing::RolledBack { .. } | Standing::Revoked => true,
+        }
+    }
+
+    /// The word for it on the wire.
+    pub(crate) fn state(self) -> StandingState {
+        match self {
+            Standing::Good => StandingState::Good,
+            Standing::Forked { .. } => StandingState::Forked,
+            Standing::RolledBack { .. } => StandingState::RolledBack,
+            Standing::Revoked => StandingState::Revoked,
+            Standing::NotEnrolled => StandingState::NotEnrolled,
         }
     }
 

@@ -24,23 +24,29 @@ impl LineState {
     }
 }
 
-/// The line as the banner shows it: its state, since when, and what waits to be sent.
+/// The line as the banner shows it: its state, since when, what waits to be sent, and how many of
+/// the canteen's other tills are heard meanwhile.
 pub fn line_words(
     contact: Option<Contact>,
     rules: &OfflineRules,
     since: Option<Timestamp>,
     waiting: u64,
+    hears: Option<(usize, usize)>,
     now: Timestamp,
 ) -> Line {
     let state = LineState::of(contact, rules);
     let words = state_words(state, rules, since.map(|since| clock(since, now)));
     let queue = queue_words(state, waiting);
+    let hears = hears.map_or_else(|| Text::new("", ""), hears_words);
     Line {
         state,
         since: since.map(|since| since.to_string()),
         waiting,
         data_age_s: contact.map_or(0, |contact| contact.age.as_secs()),
-        text: Text::new(words.da + &queue.da, words.en + &queue.en),
+        text: Text::new(
+            words.da + &queue.da + &hears.da,
+            words.en + &queue.en + &hears.en,
+        ),
     }
 }
 
@@ -65,6 +71,18 @@ fn state_words(state: LineState, rules: &OfflineRules, since: Option<String>) ->
             "Not ready – waiting for its first data",
         ),
     }
+}
+
+fn hears_words((heard, of): (usize, usize)) -> Text {
+    let (tills_da, tills_en) = if of == 1 {
+        ("kasse", "till")
+    } else {
+        ("kasser", "tills")
+    };
+    Text::new(
+        format!(" – hører {heard} af {of} {tills_da}"),
+        format!(" – hears {heard} of {of} {tills_en}"),
+    )
 }
 
 /// An empty queue is worth a word only while the till is cut off.
@@ -94,9 +112,28 @@ mod tests {
         };
         let since = since.map(|since| since.parse().unwrap());
         let now = "2026-11-20T11:00:00Z".parse().unwrap();
-        let line = line_words(Some(contact), &OfflineRules::default(), since, waiting, now);
+        let rules = OfflineRules::default();
+        let line = line_words(Some(contact), &rules, since, waiting, None, now);
         assert_eq!((line.text.da.as_str(), line.text.en.as_str()), (da, en));
         assert_eq!((line.waiting, line.data_age_s), (waiting, hours * 3600));
+    }
+
+    #[test]
+    fn a_till_that_is_cut_off_says_how_many_others_it_hears() {
+        let words = |hears| {
+            let contact = Contact {
+                online: false,
+                age: Duration::from_secs(60),
+            };
+            let now = "2026-11-20T11:00:00Z".parse().unwrap();
+            let line = line_words(Some(contact), &OfflineRules::default(), None, 0, hears, now);
+            (line.text.da, line.text.en)
+        };
+        let (da, en) = words(Some((1, 2)));
+        assert!(da.ends_with(" – hører 1 af 2 kasser"), "{da}");
+        assert!(en.ends_with(" – hears 1 of 2 tills"), "{en}");
+        assert!(words(Some((0, 1))).0.ends_with(" – hører 0 af 1 kasse"));
+        assert!(words(None).0.ends_with(" – ingen salg venter"));
     }
 
     #[test]
@@ -158,7 +195,7 @@ mod tests {
     #[test]
     fn a_till_without_data_is_not_merely_offline() {
         let now = "2026-11-20T11:00:00Z".parse().unwrap();
-        let line = line_words(None, &OfflineRules::default(), None, 0, now);
+        let line = line_words(None, &OfflineRules::default(), None, 0, None, now);
         assert_eq!(line.state, LineState::Never);
         assert_eq!(line.text.da, "Ikke klar – venter på de første data");
     }

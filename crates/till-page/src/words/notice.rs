@@ -5,10 +5,20 @@ use crate::text::Text;
 /// A lasting condition that the cashier must know of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    /// The hub knows another history of this till.
+    /// The hub knows another history of this till: its disk was copied.
     Forked,
+    /// The till's disk was restored, and what was sold since is not on it.
+    RolledBack,
+    /// An operator has revoked the till.
+    Revoked,
     /// The hub does not know this till, or no longer.
     NotEnrolled,
+    /// Entries of the ledger are damaged.
+    Damaged,
+    /// Something else that a technician must look into.
+    Alarm,
+    /// An empty ledger begins soon.
+    Renewing,
     /// The till's clock cannot be trusted.
     ClockUntrusted,
     /// The disk is nearly full.
@@ -23,12 +33,32 @@ pub enum Notice {
 pub fn notice_words(notice: &Notice) -> Text {
     match notice {
         Notice::Forked => Text::new(
-            "Centralen kender en anden historik for denne kasse – tilkald teknikeren",
-            "The hub knows another history of this till – call the technician",
+            "Kassens disk er kopieret – den sælger kun videre lidt. Tilkald teknikeren",
+            "The till's disk was copied – it sells only a little more. Call the technician",
+        ),
+        Notice::RolledBack => Text::new(
+            "Kassens disk er gendannet – den sælger kun videre lidt. Tilkald teknikeren",
+            "The till's disk was restored – it sells only a little more. Call the technician",
+        ),
+        Notice::Revoked => Text::new(
+            "Kassen er lukket af driften og kan ikke sælge – tilkald teknikeren",
+            "The operator has shut this till; it cannot sell – call the technician",
         ),
         Notice::NotEnrolled => Text::new(
             "Centralen kender ikke denne kasse – tilkald teknikeren",
             "The hub does not know this till – call the technician",
+        ),
+        Notice::Damaged => Text::new(
+            "Dele af kassens regnskab er beskadiget på disken – tilkald teknikeren",
+            "Part of the till's ledger is damaged on its disk – call the technician",
+        ),
+        Notice::Alarm => Text::new(
+            "Kassen og centralen er ikke enige – tilkald teknikeren",
+            "Till and hub do not agree – call the technician",
+        ),
+        Notice::Renewing => Text::new(
+            "Kassen gør sig klar til at begynde forfra og er snart tilbage",
+            "The till is about to begin anew and will be back soon",
         ),
         Notice::ClockUntrusted => Text::new(
             "Kassens ur går forkert – tilkald teknikeren",
@@ -56,8 +86,13 @@ mod tests {
     /// The one after another, so that the compiler names one that is not walked below.
     fn after(it: &Notice) -> Option<Notice> {
         match it {
-            Notice::Forked => Some(Notice::NotEnrolled),
-            Notice::NotEnrolled => Some(Notice::ClockUntrusted),
+            Notice::Forked => Some(Notice::RolledBack),
+            Notice::RolledBack => Some(Notice::Revoked),
+            Notice::Revoked => Some(Notice::NotEnrolled),
+            Notice::NotEnrolled => Some(Notice::Damaged),
+            Notice::Damaged => Some(Notice::Alarm),
+            Notice::Alarm => Some(Notice::Renewing),
+            Notice::Renewing => Some(Notice::ClockUntrusted),
             Notice::ClockUntrusted => Some(Notice::DiskLow),
             Notice::DiskLow => Some(Notice::Demo),
             Notice::Demo => Some(Notice::NoReader),
@@ -84,6 +119,6 @@ mod tests {
         for it in std::iter::successors(Some(Notice::Forked), after) {
             check(&it, &mut seen);
         }
-        assert_eq!(seen.len(), 2 * 6);
+        assert_eq!(seen.len(), 2 * 11);
     }
 }

@@ -1,6 +1,6 @@
 //! `tillctl status`.
 
-use till_control::{Answer, LineState, LineStatus, Request, StatusAnswer};
+use till_control::{Answer, LineState, LineStatus, Request, StandingState, StatusAnswer};
 
 use crate::cli::Cli;
 use crate::cmd::{Report, ask, reader, refused};
@@ -13,7 +13,9 @@ pub(crate) async fn show(cli: &Cli) -> Result<Report, Failure> {
     let Answer::Status(status) = answer else {
         return Err(refused(answer));
     };
-    let cannot_sell = !status.journal.ok || status.line.state == LineState::Stopped;
+    let cannot_sell = !status.journal.ok
+        || status.line.state == LineState::Stopped
+        || status.standing.state == StandingState::Revoked;
     let text = text(&status, Screen::stdout());
     Report::new(&status, text, Exit::unless(cannot_sell))
 }
@@ -38,9 +40,17 @@ fn text(status: &StatusAnswer, screen: Screen) -> String {
             format!("{} entries in epoch {}", status.head_seq, status.epoch),
         )
         .add("Sent", sent(status))
+        .add("Standing", standing(status, screen))
         .add("Line", line(&status.line, screen))
         .add("Hub", hub(&status.line))
         .add("Database", size(status.database_bytes));
+    if let Some(siblings) = &status.siblings {
+        let hears = format!("hears {} of {} tills", siblings.heard, siblings.of);
+        facts.add("Siblings", hears);
+    }
+    for alarm in &status.alarms {
+        facts.add("Alarm", screen.bad(&plain(alarm)));
+    }
     for state in &status.readers {
         facts.add("Reader", reader::line(state, screen));
     }
@@ -64,6 +74,23 @@ fn journal(status: &StatusAnswer, screen: Screen) -> String {
     }
 }
 
+fn standing(status: &StatusAnswer, screen: Screen) -> String {
+    let renewing = if status.renewing {
+        "; an empty ledger begins when the hub has everything of this one"
+    } else {
+        ""
+    };
+    match status.standing.state {
+        StandingState::Good => format!("{}{renewing}", screen.good("good")),
+        StandingState::Forked
+        | StandingState::RolledBack
+        | StandingState::Revoked
+        | StandingState::NotEnrolled => {
+            format!("{}{renewing}", screen.bad(&plain(&status.standing.text)))
+        }
+    }
+}
+
 fn sent(status: &StatusAnswer) -> String {
     if status.waiting == 0 {
         format!("all, up to entry {}", status.acked_seq)
@@ -84,19 +111,23 @@ fn line(line: &LineStatus, screen: Screen) -> String {
         LineState::Stopped => screen.bad("stopped: the data is too old to sell"),
     };
     let since = line.since.map(|since| format!(", since {}", moment(since)));
+    let restricted = line
+        .restricted_since
+        .map(|since| format!(", restricted since {}", moment(since)));
     let age = line
         .data_age_s
         .map(|age| format!(", data {} old", span(age)));
     format!(
-        "{state}{}{}",
+        "{state}{}{}{}",
         since.unwrap_or_default(),
+        restricted.unwrap_or_default(),
         age.unwrap_or_default()
     )
 }
 
 fn hub(line: &LineStatus) -> String {
     let Some(hub) = &line.hub else {
-        return "not enrolled: see enrolment_code in till.toml".into();
+        return "not enrolled: see tillctl enrol".into();
     };
     format!(
         "{} (epoch {}, cursor {})",
