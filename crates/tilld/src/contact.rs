@@ -1,5 +1,6 @@
 //! The till's contact with the hub: whether it answers, since when, and how old the data is.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,17 @@ struct Facts {
     heard: Option<Heard>,
     trouble: Option<String>,
     standing: Standing,
-    alarm: Option<String>,
+    alarms: BTreeMap<Alarm, String>,
     hears: Option<Hears>,
+}
+
+/// Something that somebody must look into, also while the hub answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Alarm {
+    /// The hub acknowledges what this till never wrote.
+    ForeignWatermark,
+    /// A new life of the ledger could not begin.
+    NotRenewed,
 }
 
 /// How many siblings are heard while the hub is away.
@@ -57,8 +67,8 @@ pub(crate) struct ContactNow {
     pub(crate) trouble: Option<String>,
     /// What hub and till know of each other's history.
     pub(crate) standing: Standing,
-    /// Something that somebody must look into, also while the hub answers.
-    pub(crate) alarm: Option<String>,
+    /// What somebody must look into, also while the hub answers.
+    pub(crate) alarms: Vec<String>,
     /// How many siblings are heard; `None` while the hub answers or when there are none.
     pub(crate) hears: Option<Hears>,
 }
@@ -72,7 +82,7 @@ impl ContactBook {
             heard: heard.map(Heard::Before),
             trouble: None,
             standing,
-            alarm: None,
+            alarms: BTreeMap::new(),
             hears: None,
         };
         ContactBook {
@@ -130,8 +140,15 @@ impl ContactBook {
     }
 
     /// Somebody must look into this until it is taken back with `None`.
-    pub(crate) fn alarm(&self, alarm: Option<String>) {
-        self.update(|facts| facts.alarm = alarm);
+    pub(crate) fn alarm(&self, alarm: Alarm, words: Option<String>) {
+        self.update(|facts| match words {
+            Some(words) => {
+                facts.alarms.insert(alarm, words);
+            }
+            None => {
+                facts.alarms.remove(&alarm);
+            }
+        });
     }
 
     /// So many siblings are heard.
@@ -157,14 +174,14 @@ impl ContactBook {
             since: facts.since,
             trouble: facts.trouble.clone(),
             standing: facts.standing,
-            alarm: facts.alarm.clone(),
+            alarms: facts.alarms.values().cloned().collect(),
             hears: facts.hears,
         }
     }
 
     fn update(&self, change: impl FnOnce(&mut Facts)) {
         let visible = |facts: &Facts| {
-            let texts = (facts.trouble.clone(), facts.alarm.clone());
+            let texts = (facts.trouble.clone(), facts.alarms.clone());
             let online = (facts.online, facts.heard.is_some(), facts.hears);
             (online, facts.standing, texts)
         };

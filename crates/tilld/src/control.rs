@@ -185,10 +185,8 @@ impl Control {
             ClockState::Forward => Some("the clock is far ahead (runbook/clock.md)"),
         };
         let clock = clock.map(str::to_owned);
-        [contact.alarm.clone(), hole, clock]
-            .into_iter()
-            .flatten()
-            .collect()
+        let others = [hole, clock].into_iter().flatten();
+        contact.alarms.iter().cloned().chain(others).collect()
     }
 
     /// Shows the hub a new code, now or when everything old is there.

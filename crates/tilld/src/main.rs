@@ -42,7 +42,7 @@ use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 use crate::config::{Config, LogFormat};
-use crate::contact::ContactBook;
+use crate::contact::{Alarm, ContactBook};
 use crate::control::Control;
 use crate::event::Event;
 use crate::http::PageServer;
@@ -367,7 +367,7 @@ fn start_sync(
         Some(_) | None => kept,
     };
     let contact = ContactBook::new(ledger.progress().heard_at, standing);
-    contact.alarm(life.failed.clone());
+    contact.alarm(Alarm::NotRenewed, life.failed.clone());
     let enrolment = state.enrolment(&config.till, epoch)?;
     let hub = Hub::new(config)?;
     hub.set_credentials(enrolment.as_ref().and_then(Enrolment::credentials));

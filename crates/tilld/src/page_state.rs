@@ -115,7 +115,7 @@ fn notices(
     let others = [
         (renewing, Notice::Renewing),
         (progress.holes > 0, Notice::Damaged),
-        (contact.alarm.is_some(), Notice::Alarm),
+        (!contact.alarms.is_empty(), Notice::Alarm),
         (clock, Notice::ClockUntrusted),
         (without_readers, Notice::NoReader),
     ];

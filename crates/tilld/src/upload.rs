@@ -13,6 +13,7 @@ use sync_proto::{
 use till_ledger::{LedgerError, Moment};
 use tracing::{info, warn};
 
+use crate::contact::Alarm;
 use crate::hub::HubError;
 use crate::standing::Standing;
 use crate::sync::{Sync, random_jitter};
@@ -151,11 +152,11 @@ impl Sync {
                 let words = format!(
                     "the hub acknowledges what this till never wrote: {error} (runbook/cloned-till.md)"
                 );
-                self.contact.alarm(Some(words));
+                self.contact.alarm(Alarm::ForeignWatermark, Some(words));
             }
             return Err(UploadFailure::Refused);
         }
-        self.contact.alarm(None);
+        self.contact.alarm(Alarm::ForeignWatermark, None);
         self.wake.undeliverable.store(false, Ordering::Relaxed);
         let count = batch.entries.len() as u64;
         self.wake.sent.fetch_add(count, Ordering::Relaxed);

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod crash;
+mod hard_cases;
 mod line_down;
 mod load;
 mod lunch;

@@ -133,6 +133,42 @@ impl Site {
         site
     }
 
+    /// A copy of this canteen's till with everything in its state directory, on a machine of its own
+    /// and not started yet.
+    #[allow(dead_code, reason = "not every program of tests has two tills")]
+    pub(crate) fn copy_till(&self) -> Site {
+        let mut site = Site::lay_out(&Wishes::default());
+        site.ports.hub = self.ports.hub;
+        site.write_settings(&Wishes::default());
+        copy_files(&self.path("till"), &site.path("till"));
+        site
+    }
+
+    /// A new one-time code for this canteen's first till.
+    #[allow(dead_code, reason = "not every program of tests enrols twice")]
+    pub(crate) fn new_code(&self) -> String {
+        let path = "/v1/tills/kasse-1/enrolment-code";
+        let answer = self
+            .hub()
+            .post(path, &Value::Object(serde_json::Map::new()));
+        answer.json()["enrolment_code"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the till says that it stands so.
+    #[allow(dead_code, reason = "not every program of tests has such a till")]
+    pub(crate) fn wait_for_standing(&self, state: &str) {
+        eventually(&format!("the till to stand {state}"), || {
+            (self.try_status()?["standing"]["state"] == state).then_some(())
+        });
+    }
+
+    /// How the till is; `None` while it begins anew.
+    pub(crate) fn try_status(&self) -> Option<Value> {
+        let output = self.ctl(&["status"]).output().unwrap();
+        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        status["standing"].is_object().then_some(status)
+    }
+
     /// The same before the till is started for the first time.
     pub(crate) fn open_without_till() -> Site {
         let mut site = Site::lay_out(&Wishes::default());
@@ -609,6 +645,15 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
         }
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
         thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Copies the files of a directory.
+pub(crate) fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
     }
 }
 
