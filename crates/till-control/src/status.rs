@@ -28,7 +28,7 @@ pub struct StatusAnswer {
     pub standing: StandingStatus,
     /// What somebody must look into, in words; empty when all is well.
     pub alarms: Vec<String>,
-    /// While the hub is away: how many of the canteen's other tills this one hears.
+    /// The canteen's other tills, once the hub has told of any.
     #[serde(default)]
     pub siblings: Option<SiblingsStatus>,
     /// How the wall clock is: `right`, `back` or `forward`.
@@ -74,12 +74,14 @@ pub enum StandingState {
     NotEnrolled,
 }
 
-/// How many of the canteen's other tills are heard.
+/// The canteen's other tills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiblingsStatus {
-    /// So many of them.
+    /// While the hub is away: how many of them this till hears.
     pub heard: u64,
-    /// Of so many.
+    /// How many of them let themselves be asked.
+    pub open: u64,
+    /// How many there are.
     pub of: u64,
 }
 

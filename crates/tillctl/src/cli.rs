@@ -203,8 +203,8 @@ With --json:
                    rolled_back (the disk was restored), revoked, not_enrolled; text says what
                    to do
   alarms           what somebody must look into, in words
-  siblings         null, or while the hub is away {heard, of}: how many of the canteen's other
-                   tills this one hears
+  siblings         null, or {heard, open, of}: how many of the canteen's other tills this one
+                   hears while the hub is away, how many let themselves be asked, of how many
   clock            right, back or forward
   holes            damaged entries that were found at the last start
   renewing         whether an empty ledger begins when the hub has everything of this one

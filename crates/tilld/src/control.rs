@@ -157,10 +157,7 @@ impl Control {
                 text: contact.standing.words(),
             },
             alarms: self.alarms(&contact, &status),
-            siblings: contact.hears.map(|hears| SiblingsStatus {
-                heard: hears.heard as u64,
-                of: hears.of as u64,
-            }),
+            siblings: self.siblings(&contact),
             clock: status.progress.clock.code().to_owned(),
             holes: status.progress.holes,
             renewing: self.sync.renewal.borrow().is_some(),
@@ -171,6 +168,17 @@ impl Control {
             unknown_chips: status.progress.unknown_chips,
             database_bytes: status.file_bytes,
         })))
+    }
+
+    fn siblings(&self, contact: &ContactNow) -> Option<SiblingsStatus> {
+        let known = self.ledger.siblings();
+        let open = known.iter().filter(|stand| stand.sibling.address.is_some());
+        let status = SiblingsStatus {
+            heard: contact.hears.map_or(0, |hears| hears.heard as u64),
+            open: open.count() as u64,
+            of: known.len() as u64,
+        };
+        (status.of > 0).then_some(status)
     }
 
     /// What somebody must look into.

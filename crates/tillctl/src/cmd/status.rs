@@ -1,6 +1,8 @@
 //! `tillctl status`.
 
-use till_control::{Answer, LineState, LineStatus, Request, StandingState, StatusAnswer};
+use till_control::{
+    Answer, LineState, LineStatus, Request, SiblingsStatus, StandingState, StatusAnswer,
+};
 
 use crate::cli::Cli;
 use crate::cmd::{Report, ask, reader, refused};
@@ -45,8 +47,14 @@ fn text(status: &StatusAnswer, screen: Screen) -> String {
         .add("Hub", hub(&status.line))
         .add("Database", size(status.database_bytes));
     if let Some(siblings) = &status.siblings {
-        let hears = format!("hears {} of {} tills", siblings.heard, siblings.of);
-        facts.add("Siblings", hears);
+        let SiblingsStatus { heard, open, of } = siblings;
+        let words = match status.line.state {
+            LineState::Online => format!("{open} of {of} tills can be heard"),
+            LineState::Never | LineState::Offline | LineState::Restricted | LineState::Stopped => {
+                format!("hears {heard} of {of} tills")
+            }
+        };
+        facts.add("Siblings", words);
     }
     for alarm in &status.alarms {
         facts.add("Alarm", screen.bad(&plain(alarm)));

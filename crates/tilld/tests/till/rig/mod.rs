@@ -54,6 +54,8 @@ pub(crate) struct Wishes {
     pub(crate) link: bool,
     /// Readers on serial lines beside the PC/SC one: the key of their list, and the line.
     pub(crate) serial: Vec<(&'static str, PathBuf)>,
+    /// The till opens its door to hub and siblings.
+    pub(crate) door: bool,
     /// Settings of the hub: section, key, value.
     pub(crate) hub: Vec<(&'static str, &'static str, toml::Value)>,
 }
@@ -79,6 +81,7 @@ struct Ports {
     page: u16,
     gateway: u16,
     reader: u16,
+    door: u16,
 }
 
 impl Site {
@@ -101,7 +104,13 @@ impl Site {
     /// Another till of the same canteen and hub, with a reader of its own.
     #[allow(dead_code, reason = "not every program of tests has two tills")]
     pub(crate) fn open_sibling(&self) -> Site {
-        self.open_till("kasse-2", "DEMO-KASSE-2", &Wishes::default())
+        self.open_sibling_with(&Wishes::default())
+    }
+
+    /// The same, with some things otherwise.
+    #[allow(dead_code, reason = "not every program of tests has two tills")]
+    pub(crate) fn open_sibling_with(&self, wishes: &Wishes) -> Site {
+        self.open_till("kasse-2", "DEMO-KASSE-2", wishes)
     }
 
     /// A till that the hub waits for, with a reader of its own.
@@ -137,9 +146,7 @@ impl Site {
     /// and not started yet.
     #[allow(dead_code, reason = "not every program of tests has two tills")]
     pub(crate) fn copy_till(&self) -> Site {
-        let mut site = Site::lay_out(&Wishes::default());
-        site.ports.hub = self.ports.hub;
-        site.write_settings(&Wishes::default());
+        let site = Site::lay_out_at(Some(self.ports.hub), &Wishes::default());
         copy_files(&self.path("till"), &site.path("till"));
         site
     }
@@ -569,6 +576,9 @@ impl Site {
         );
         put(&mut till, "hub", "enrolment_code", ENROLMENT_CODE);
         put(&mut till, "page", "listen", address(self.ports.page));
+        if wishes.door {
+            put(&mut till, "pull", "listen", address(self.ports.door));
+        }
         for (key, line) in &wishes.serial {
             let line = line.to_string_lossy().into_owned();
             put(&mut till, "readers", key, vec![line]);
@@ -629,6 +639,8 @@ impl Ports {
                     page: first + 1,
                     gateway: first + 2,
                     reader: first + 3,
+                    // The reader has two slots.
+                    door: first + 5,
                 };
             }
         }
@@ -706,7 +718,7 @@ fn address(port: u16) -> String {
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const PORTS: u16 = 5;
+const PORTS: u16 = 6;
 const CARD: &str = "demo-card-1";
 const OPERATOR_TOKEN: &str = "operator-token-of-the-tests";
 const ENROLMENT_CODE: &str = "DEMO-KASSE-1";
