@@ -5,11 +5,13 @@
 //! them. No secret here is ever printed, and all are wiped when they are dropped.
 
 mod key;
+mod master;
 mod site_keys;
 
 pub use canteen::KeyVersion;
 pub use key::ChipKey;
-pub use site_keys::{Application, KeySet, ReadingKeys, SiteKeys, SiteKeysError};
+pub use master::{ChipKeys, MasterBytes, MasterSet, SYSTEM_NAME};
+pub use site_keys::{Application, ChipKind, KeySet, ReadingKeys, SiteKeys, SiteKeysError};
 
 /// Bytes from hex; spaces between them are for the eye.
 #[cfg(test)]

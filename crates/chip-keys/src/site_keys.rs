@@ -16,10 +16,37 @@ pub enum Application {
     Numbered([u8; 3]),
 }
 
+/// The kinds of chips that the hub makes keys for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChipKind {
+    /// NTAG 424 DNA, which tills enrol.
+    Ntag424,
+    /// DESFire, set up by who delivers it.
+    Desfire,
+}
+
+impl ChipKind {
+    /// All of them.
+    pub const ALL: [ChipKind; 2] = [ChipKind::Ntag424, ChipKind::Desfire];
+
+    /// Where the keys are.
+    pub fn application(self) -> Application {
+        match self {
+            ChipKind::Ntag424 => Application::ntag_424(),
+            ChipKind::Desfire => Application::desfire(),
+        }
+    }
+}
+
 impl Application {
     /// The only application of an NTAG 424 DNA.
     pub fn ntag_424() -> Application {
         Application::Named(vec![0xD2, 0x76, 0x00, 0x00, 0x85, 0x01, 0x01])
+    }
+
+    /// The application that canteens set up on a DESFire.
+    pub fn desfire() -> Application {
+        Application::Numbered([0xCA, 0x17, 0xEE])
     }
 
     /// The bytes that take part in a chip's diversified key.

@@ -376,6 +376,7 @@ impl PlayedTill {
             | Record::HolderGone { .. }
             | Record::Product(_)
             | Record::ProductGone { .. }
+            | Record::ChipKeys
             | Record::Unknown => {}
         }
     }

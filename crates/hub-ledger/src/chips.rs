@@ -177,7 +177,7 @@ fn read_chip(db: &Connection, number: i64) -> Result<ChipRow, LedgerError> {
     Ok(find_chip(db, number)?.ok_or_else(|| Refusal::not_found("chip", number))?)
 }
 
-fn insert_chip(
+pub(crate) fn insert_chip(
     db: &Connection,
     account: AccountId,
     new: &NewChip,
@@ -258,6 +258,20 @@ pub(crate) fn move_chips(
     for (canteen, uid) in moved {
         touch(db, CanteenId(canteen), RecordKind::Chip, &uid)?;
     }
+    Ok(())
+}
+
+/// The chip carries keys of this version, and must prove itself.
+pub(crate) fn set_key_version(
+    db: &Connection,
+    chip: &ChipRow,
+    version: KeyVersion,
+) -> Result<(), LedgerError> {
+    db.execute(
+        "UPDATE chip SET key_version = ?2 WHERE number = ?1",
+        (chip.number, version.0),
+    )?;
+    touch(db, chip.canteen, RecordKind::Chip, &chip.uid.to_string())?;
     Ok(())
 }
 

@@ -153,6 +153,12 @@ pub enum Refusal {
     /// A till that may come back is not retired.
     #[error("the till is in use; revoke it or enrol its successor before retiring it")]
     TillInUse,
+    /// More versions would be tried on every chip.
+    #[error("{most} versions of the chip keys are in use; revoke the oldest first")]
+    KeySets {
+        /// How many there may be.
+        most: usize,
+    },
     /// A closed chip stays closed.
     #[error("the chip is closed and cannot be used again; add it anew")]
     ChipClosed,
@@ -192,6 +198,7 @@ impl Refusal {
             Refusal::Price { .. } => "price",
             Refusal::Negative { .. } => "negative",
             Refusal::TillInUse => "till-in-use",
+            Refusal::KeySets { .. } => "key-sets",
             Refusal::ChipClosed => "chip-closed",
             Refusal::KeyReused => "key-reused",
             Refusal::Enrolment => "enrolment-refused",

@@ -37,6 +37,8 @@ pub(crate) enum RecordKind {
     Holder,
     /// A product, by its number.
     Product,
+    /// That the canteen's chip keys have changed.
+    ChipKeys,
 }
 
 impl RecordKind {
@@ -46,6 +48,7 @@ impl RecordKind {
             RecordKind::Chip => "chip",
             RecordKind::Holder => "holder",
             RecordKind::Product => "product",
+            RecordKind::ChipKeys => "chip_keys",
         }
     }
 
@@ -55,6 +58,7 @@ impl RecordKind {
             RecordKind::Chip,
             RecordKind::Holder,
             RecordKind::Product,
+            RecordKind::ChipKeys,
         ]
         .into_iter()
         .find(|kind| kind.code() == code)
@@ -316,6 +320,7 @@ impl<'a> Pages<'a> {
             RecordKind::Chip => self.chip(&key.id)?,
             RecordKind::Holder => self.holder(account_number(&key.id)?)?,
             RecordKind::Product => self.product(&key.id)?,
+            RecordKind::ChipKeys => Record::ChipKeys,
         };
         Ok(Change { rv: key.rv, record })
     }
@@ -401,6 +406,7 @@ fn is_gone(record: &Record) -> bool {
         | Record::Chip(_)
         | Record::Holder(_)
         | Record::Product(_)
+        | Record::ChipKeys
         | Record::Unknown => false,
     }
 }
@@ -477,7 +483,7 @@ mod tests {
                     drop(self.records.remove(&format!("holder {account}")));
                 }
                 Record::ProductGone { id } => drop(self.records.remove(&format!("product {id}"))),
-                Record::Unknown => {}
+                Record::ChipKeys | Record::Unknown => {}
             }
         }
 

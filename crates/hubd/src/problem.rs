@@ -155,6 +155,7 @@ impl From<Refusal> for Problem {
             | Refusal::SaleKnown
             | Refusal::StillUnreadable { .. }
             | Refusal::TillInUse
+            | Refusal::KeySets { .. }
             | Refusal::ChipClosed
             | Refusal::KeyReused
             | Refusal::Enrolment
@@ -486,6 +487,12 @@ const KINDS: &[Kind] = &[
         "The same key came with another request. Draw a new key for every new request.",
     ),
     kind(
+        "key-sets",
+        409,
+        "Too many versions of chip keys",
+        "Every version in use is tried on every chip. Revoke the oldest, once its chips are enrolled anew.",
+    ),
+    kind(
         "busy",
         503,
         "The hub is busy",
@@ -509,6 +516,7 @@ mod tests {
             Refusal::AccountBlocked,
             Refusal::AccountClosed,
             Refusal::ChipClosed,
+            Refusal::KeySets { most: 4 },
             Refusal::TillInUse,
             Refusal::NotCovered {
                 balance: canteen::Money::ZERO,

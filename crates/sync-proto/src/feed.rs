@@ -188,6 +188,8 @@ pub enum Record {
     },
     /// A product for the cashier's buttons.
     Product(ProductRecord),
+    /// The keys of the canteen's chips have changed; they are fetched sealed, apart from the feed.
+    ChipKeys,
     /// A product that is gone.
     ProductGone {
         /// Its number.
@@ -237,6 +239,7 @@ impl<'de> Deserialize<'de> for Record {
                 from_value(d).map(|HolderGone { account }| Record::HolderGone { account })
             }
             "product" => from_value(d).map(Record::Product),
+            "chip_keys" => Ok(Record::ChipKeys),
             "product_gone" => from_value(d).map(|ProductGone { id }| Record::ProductGone { id }),
             _ => Ok(Record::Unknown),
         };

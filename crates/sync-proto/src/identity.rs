@@ -95,7 +95,7 @@ impl From<Epoch> for String {
 }
 
 /// The till's secret key; made on the till and never leaves it.
-pub struct TillKey(SigningKey);
+pub struct TillKey(pub(crate) SigningKey);
 
 impl TillKey {
     /// A key from 32 random bytes.
@@ -190,7 +190,7 @@ impl TillPublicKey {
 }
 
 /// The hub's secret key; signs what tills are told.
-pub struct HubKey(SigningKey);
+pub struct HubKey(pub(crate) SigningKey);
 
 impl HubKey {
     /// A key from 32 random bytes.

@@ -8,6 +8,7 @@
 //! | `GET /v1/tills/{till}/snapshot?…` | lines: [`SnapshotHeader`], [`Change`]…, [`SnapshotTrailer`] |
 //! | `POST /v1/tills/{till}/authorise` | [`AuthoriseRequest`] → [`FeedRecords`], or 204 when nothing more can be given |
 //!
+//! | `GET /v1/tills/{till}/chip-keys` | [`Sealed`]: a [`KeyDelivery`] for this till alone, or 204 when the canteen's chips prove nothing |
 //! | `GET /v1/tills/{till}/denylist?hub_epoch&after&…` | [`Denylist`], or a problem with a [`FeedRefusal`] |
 //! | `POST /v1/tills/{till}/raw` | [`Batch`] of entries that the hub keeps without reading them → [`BatchAnswer`] |
 //! | `POST /v1/tills/{till}/branch` | [`Batch`] of an epoch that the till was forked off from, was revoked in or has ended: kept apart and booked by the entries' ids → [`BatchAnswer`]; carries no token, the signed head is enough |
@@ -21,10 +22,12 @@
 //! enrolment carry the till's token as `Authorization: Bearer`. Unknown fields are ignored.
 
 mod batch;
+mod chip_keys;
 mod enrol;
 mod entry;
 mod feed;
 mod identity;
+mod sealed;
 mod signed;
 mod upload;
 pub mod wire;
@@ -32,6 +35,9 @@ pub mod wire;
 pub use batch::{
     BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Batch, BatchAnswer, BatchError, BatchRefusal, EntryFate,
     EntryResult, Hole, PROTO, TillReport,
+};
+pub use chip_keys::{
+    ApplicationKeys, ChipKeyText, ChipKeyVersion, EnrolmentKeys, KeyDelivery, KeySetText,
 };
 pub use enrol::{EnrolAnswer, EnrolRequest};
 pub use entry::{
@@ -49,6 +55,7 @@ pub use identity::{
     Epoch, HeadSignature, HubKey, HubPublicKey, HubSignature, IdentityError, TillId, TillKey,
     TillPublicKey,
 };
+pub use sealed::{SealError, Sealed};
 pub use signed::{
     ANSWER_SIGNATURE, CALLER, CALLER_HUB, CALLER_NONCE, CALLER_SIGNATURE, CALLER_SKEW_MAX,
     CALLER_TIME, answer_message, journal_path, pull_message,

@@ -79,6 +79,9 @@ impl Sync {
         if self.own_mark_differs() {
             return Err(HubError::NotKept(self.contact.standing().words()));
         }
+        if self.keys.is_owed() {
+            self.fetch_keys().await?;
+        }
         let position = self.ledger.progress().feed;
         if position.hub_epoch == 0 {
             return self.fetch_snapshot().await;
@@ -95,6 +98,11 @@ impl Sync {
             other => other?,
         };
         self.heard().await;
+        self.keys.note(&page.changes);
+        if self.keys.is_owed() {
+            // Before a chip must prove itself, its key should be here.
+            self.fetch_keys().await?;
+        }
         let count = page.changes.len() as u64;
         let moves = page.to != position.cursor;
         rhythm.backlog = page.more;
@@ -114,6 +122,23 @@ impl Sync {
             self.wake.applied.fetch_add(count, Ordering::Relaxed);
         }
         self.acknowledge_feed(rhythm).await
+    }
+
+    /// Fetches the keys of the canteen's chips. What is wrong with them is told, and holds up
+    /// nothing else: chips that must prove themselves are refused meanwhile.
+    async fn fetch_keys(&self) -> Result<(), HubError> {
+        let taken = match self.hub.chip_keys().await {
+            Ok(sealed) => self.keys.take(sealed.as_ref(), &self.state, &self.key),
+            Err(error @ (HubError::Unreachable(_) | HubError::Busy { .. })) => return Err(error),
+            Err(error) => {
+                warn!(%error, "The hub gives no chip keys");
+                return Ok(());
+            }
+        };
+        if let Err(error) = taken {
+            warn!(%error, "The hub's chip keys cannot be used");
+        }
+        Ok(())
     }
 
     /// Tells the hub by an entry how far its changes are applied: soon when it waits to hear that

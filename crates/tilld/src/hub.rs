@@ -8,8 +8,8 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 use sha2::{Digest, Sha256};
 use sync_proto::{
     AuthoriseRequest, Batch, BatchAnswer, BatchRefusal, Change, Denylist, EnrolAnswer,
-    EnrolRequest, FeedPage, FeedPosition, FeedRecords, FeedRefusal, HubPublicKey, SnapshotHeader,
-    SnapshotTrailer, TillId, TillPosition,
+    EnrolRequest, FeedPage, FeedPosition, FeedRecords, FeedRefusal, HubPublicKey, Sealed,
+    SnapshotHeader, SnapshotTrailer, TillId, TillPosition,
 };
 use thiserror::Error;
 
@@ -296,6 +296,26 @@ impl Hub {
             return read_snapshot(&answer.body);
         }
         answer.refusal(HubError::Feed)
+    }
+
+    /// Fetches the keys of the canteen's chips; `None` when no chip there proves itself.
+    ///
+    /// The number in the question keeps an older answer from being taken for this one, with keys
+    /// that were revoked since.
+    pub(crate) async fn chip_keys(&self) -> Result<Option<Sealed>, HubError> {
+        let mut once = [0; 16];
+        getrandom::fill(&mut once).map_err(|error| HubError::NotKept(error.to_string()))?;
+        let sending = self
+            .http
+            .get(self.path("chip-keys"))
+            .query(&[("once", hex::encode(once))])
+            .timeout(SNAPSHOT_WAIT);
+        let answer = self.ask(sending).await?;
+        match answer.status {
+            StatusCode::NO_CONTENT => Ok(None),
+            status if status.is_success() => answer.json().map(Some),
+            _ => answer.refusal(HubError::Feed),
+        }
     }
 
     fn path(&self, last: &str) -> String {

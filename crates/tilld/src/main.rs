@@ -2,6 +2,7 @@
 //! green, shows the cashier page and keeps the hub up to date.
 
 mod answer;
+mod chip_keys;
 mod config;
 mod contact;
 mod control;
@@ -41,6 +42,7 @@ use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
+use crate::chip_keys::KeyCase;
 use crate::config::{Config, LogFormat};
 use crate::contact::{Alarm, ContactBook};
 use crate::control::Control;
@@ -242,15 +244,16 @@ async fn serve(
     // From the first answer on, a signal ends the program in order.
     let mut stop = StopSignals::listen()?;
     let (events, inbox) = mpsc::channel(EVENTS_WAITING);
-    let sync = Arc::new(start_sync(config, state, key, &ledger, life)?);
-    let contact = Arc::clone(&sync.contact);
-    if contact.standing() == Standing::Revoked {
-        sync.forget_people().await;
-    }
     let readers = Arc::new(Readers::open(
         config.readers.clone(),
         reader_sink(events.clone()),
     ));
+    let keys = KeyCase::open(Arc::clone(&readers), state, &key);
+    let sync = Arc::new(start_sync(config, state, (key, keys), &ledger, life)?);
+    let contact = Arc::clone(&sync.contact);
+    if contact.standing() == Standing::Revoked {
+        sync.forget_people().await;
+    }
     let parts = Parts {
         ledger: ledger.clone(),
         readers: Arc::clone(&readers),
@@ -352,7 +355,7 @@ async fn serve(
 fn start_sync(
     config: &Config,
     state: &StateDir,
-    key: sync_proto::TillKey,
+    (key, keys): (sync_proto::TillKey, KeyCase),
     ledger: &Ledger,
     life: &Life,
 ) -> anyhow::Result<Sync> {
@@ -374,6 +377,7 @@ fn start_sync(
     Ok(Sync {
         till: config.till.clone(),
         key,
+        keys,
         ledger: ledger.clone(),
         hub,
         contact: Arc::new(contact),

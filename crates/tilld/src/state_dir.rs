@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sync_proto::{Epoch, Head, HubPublicKey, TillId, TillKey};
+use sync_proto::{Epoch, Head, HubPublicKey, Sealed, TillId, TillKey};
 use thiserror::Error;
 
 use crate::hub::Credentials;
@@ -233,6 +233,26 @@ impl StateDir {
         self.write_secret(&path, &text)
     }
 
+    /// The chip keys as the hub sealed them, if there are any.
+    pub(crate) fn chip_keys(&self) -> Result<Option<Sealed>, StateError> {
+        let path = self.path.join(CHIP_KEYS);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(Sealed::from_bytes(bytes))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StateError::File { path, source }),
+        }
+    }
+
+    /// Keeps the chip keys as the hub sealed them.
+    pub(crate) fn keep_chip_keys(&self, sealed: &Sealed) -> Result<(), StateError> {
+        self.write_secret(&self.path.join(CHIP_KEYS), sealed.as_bytes())
+    }
+
+    /// Keeps no chip keys any longer.
+    pub(crate) fn forget_chip_keys(&self) -> Result<(), StateError> {
+        self.remove(CHIP_KEYS)
+    }
+
     fn remove(&self, name: &str) -> Result<(), StateError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
@@ -294,6 +314,7 @@ pub(crate) enum StateError {
     Random,
 }
 
+const CHIP_KEYS: &str = "chip-keys.sealed";
 const ENROLMENT: &str = "enrolment.json";
 const STANDING: &str = "standing.json";
 const MARK: &str = "mark.json";
@@ -373,6 +394,27 @@ mod tests {
         assert_eq!(state.standing(Epoch(1)).unwrap(), Standing::Good);
         assert_eq!(state.renewal().unwrap(), None);
         state.end_renewal().unwrap();
+    }
+
+    #[test]
+    fn chip_keys_are_kept_sealed_and_for_the_till_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        assert_eq!(state.chip_keys().unwrap(), None);
+        let secret = b"0123456789abcdef";
+        let key = state.key().unwrap();
+        let sealed = key.public().seal("chip-keys", secret).unwrap();
+        state.keep_chip_keys(&sealed).unwrap();
+        assert_eq!(state.chip_keys().unwrap(), Some(sealed.clone()));
+        assert_eq!(*key.open("chip-keys", &sealed).unwrap(), secret);
+        let path = dir.path().join(CHIP_KEYS);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let bytes = fs::read(path).unwrap();
+        assert!(!bytes.windows(secret.len()).any(|part| part == secret));
+        state.forget_chip_keys().unwrap();
+        state.forget_chip_keys().unwrap();
+        assert_eq!(state.chip_keys().unwrap(), None);
     }
 
     #[test]

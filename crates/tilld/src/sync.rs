@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::chip_keys::KeyCase;
 use crate::contact::ContactBook;
 use crate::hub::{Hub, HubError};
 use crate::standing::Standing;
@@ -41,6 +42,8 @@ pub(crate) struct Sync {
     pub(crate) renewal: watch::Sender<Option<Renewal>>,
     /// The canteen's name, once known.
     pub(crate) canteen: watch::Sender<Option<String>>,
+    /// The keys of the canteen's chips.
+    pub(crate) keys: KeyCase,
     /// What wakes the conversations.
     pub(crate) wake: Wake,
 }
@@ -212,8 +215,11 @@ impl Sync {
         }
     }
 
-    /// A till that was revoked keeps nobody's data.
+    /// A till that was revoked keeps nobody's data, and no key of a chip.
     pub(crate) async fn forget_people(&self) {
+        if let Err(error) = self.keys.take(None, &self.state, &self.key) {
+            warn!(%error, "Chip keys could not be erased; it is tried at the next start");
+        }
         match self.ledger.forget_people(Moment::now()).await {
             Ok(()) => info!("Erased what the till knew of people"),
             Err(error) => {

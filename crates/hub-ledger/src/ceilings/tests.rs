@@ -283,6 +283,7 @@ fn ceiling_in(change: &Change) -> Option<Option<Money>> {
         | Record::HolderGone { .. }
         | Record::Product(_)
         | Record::ProductGone { .. }
+        | Record::ChipKeys
         | Record::Unknown => None,
     }
 }

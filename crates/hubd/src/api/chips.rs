@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use canteen::{AccountId, CardNumber, ChipNumber};
+use canteen::{AccountId, CardNumber, ChipNumber, KeyVersion};
 use hub_ledger::{ChipRow, NewChip, Reach};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,10 @@ pub(crate) struct NewChipJson {
     /// The number printed on the card, 14 digits.
     #[serde(default)]
     card: Option<String>,
+    /// The version of the keys that were written on it: it must prove itself from now on. A chip
+    /// that the account has already may be sent again with it.
+    #[serde(default)]
+    key_version: Option<u8>,
 }
 
 impl NewChipJson {
@@ -85,7 +89,7 @@ impl NewChipJson {
         Ok(NewChip {
             uid,
             card,
-            key_version: None,
+            key_version: self.key_version.map(KeyVersion),
         })
     }
 }
@@ -127,7 +131,11 @@ pub(crate) async fn add(
         .books
         .write(move |books| {
             books.account_within(reach, AccountId(id))?;
-            books.add_chip(AccountId(id), &chip, Timestamp::now())
+            let (account, now) = (AccountId(id), Timestamp::now());
+            match chip.key_version {
+                Some(version) => books.enrol_chip(account, &chip, version, now),
+                None => books.add_chip(account, &chip, now),
+            }
         })
         .await?;
     Ok((StatusCode::CREATED, read(&hub, reach, number).await?))
@@ -215,6 +223,11 @@ pub(crate) async fn replace(
     Body(new): Body<NewChipJson>,
 ) -> Result<(StatusCode, Json<ChipJson>), Problem> {
     let chip = new.parse()?;
+    if chip.key_version.is_some() {
+        let detail =
+            "close the old chip by replacing it, and enrol one with keys under its account";
+        return Err(Problem::invalid("key_version", detail));
+    }
     let number = hub
         .books
         .write(move |books| {

@@ -5,6 +5,7 @@ mod chips;
 mod debits;
 mod entries;
 mod fetching;
+mod key_sets;
 mod money_in;
 mod oversight;
 mod products;
@@ -69,6 +70,10 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(chips::block))
         .routes(routes!(chips::reactivate))
         .routes(routes!(chips::replace))
+        .routes(routes!(key_sets::list, key_sets::make))
+        .routes(routes!(key_sets::revoke))
+        .routes(routes!(key_sets::of_chip))
+        .routes(routes!(key_sets::of_till))
         .routes(routes!(products::list, products::create))
         .routes(routes!(products::change, products::delete))
         .routes(routes!(tills::list, tills::create))

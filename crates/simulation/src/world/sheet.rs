@@ -210,6 +210,7 @@ impl Sheet {
             | Record::HolderGone { .. }
             | Record::Product(_)
             | Record::ProductGone { .. }
+            | Record::ChipKeys
             | Record::Unknown => {}
         }
     }
