@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::chip::ChipAnswer;
+use crate::clock::ClockAnswer;
+use crate::day_report::DayReportAnswer;
 use crate::enrol::EnrolAnswer;
 use crate::ledger::{LedgerPage, VerifyAnswer};
 use crate::line::LineError;
@@ -31,6 +33,10 @@ pub enum Answer {
     Sell(Box<SellAnswer>),
     /// To [`crate::Request::Void`].
     Void(Box<VoidAnswer>),
+    /// To [`crate::Request::XReport`] and [`crate::Request::ZReport`].
+    DayReport(Box<DayReportAnswer>),
+    /// To [`crate::Request::Clock`] and [`crate::Request::ClockConfirm`].
+    Clock(Box<ClockAnswer>),
     /// To any request: it was not carried out.
     Error(ErrorAnswer),
 }
@@ -91,6 +97,10 @@ pub enum ErrorCode {
     UnknownSale,
     /// The sale cannot be taken back: it is of another day, or was taken back already.
     VoidRefused,
+    /// The day has no report yet: it is still to come.
+    DayToCome,
+    /// The clock cannot be confirmed: the hub's shows another time.
+    ClockDiffers,
     /// No reader works, so no chip can be waited for.
     NoReader,
     /// Another sale is under way.
@@ -113,6 +123,8 @@ impl ErrorCode {
             ErrorCode::BadChipNumber => "bad_chip_number",
             ErrorCode::UnknownSale => "unknown_sale",
             ErrorCode::VoidRefused => "void_refused",
+            ErrorCode::DayToCome => "day_to_come",
+            ErrorCode::ClockDiffers => "clock_differs",
             ErrorCode::NoReader => "no_reader",
             ErrorCode::Busy => "busy",
             ErrorCode::Forbidden => "forbidden",
@@ -140,6 +152,8 @@ mod tests {
         check(ErrorCode::BadChipNumber);
         check(ErrorCode::UnknownSale);
         check(ErrorCode::VoidRefused);
+        check(ErrorCode::DayToCome);
+        check(ErrorCode::ClockDiffers);
         check(ErrorCode::NoReader);
         check(ErrorCode::Busy);
         check(ErrorCode::Forbidden);

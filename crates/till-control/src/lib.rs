@@ -16,6 +16,8 @@
 //! | [`Request::Enrol`] | [`EnrolAnswer`] |
 //! | [`Request::Sell`] | [`SellAnswer`] |
 //! | [`Request::Void`] | [`VoidAnswer`] |
+//! | [`Request::XReport`], [`Request::ZReport`] | [`DayReportAnswer`] |
+//! | [`Request::Clock`], [`Request::ClockConfirm`] | [`ClockAnswer`] |
 //! | any of them | or an [`ErrorAnswer`] |
 //!
 //! A sale that waits for a chip is cancelled by closing the connection, or only the writing half
@@ -29,9 +31,12 @@
 mod answer;
 mod chip;
 mod client;
+mod clock;
+mod day_report;
 mod enrol;
 mod ledger;
 mod line;
+mod optional;
 mod peer;
 mod request;
 mod sale;
@@ -40,6 +45,8 @@ mod status;
 pub use answer::{Answer, ErrorAnswer, ErrorCode};
 pub use chip::{AccountFacts, ChipAnswer, ChipFacts, LimitAmounts, SpentAmounts, TopUpFacts};
 pub use client::{Client, ControlError};
+pub use clock::{ClockAnswer, ClockCondition};
+pub use day_report::DayReportAnswer;
 pub use enrol::EnrolAnswer;
 pub use ledger::{FirstBad, LedgerEntry, LedgerPage, VerifyAnswer};
 pub use line::{

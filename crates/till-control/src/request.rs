@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use canteen::BusinessDay;
 use serde::{Deserialize, Serialize};
+use sync_proto::VoidLine;
 use uuid::Uuid;
+
+use crate::optional::day as optional_day;
 
 /// Where the daemon listens unless its configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/kasse/tilld.sock";
@@ -53,11 +57,37 @@ pub enum Request {
         /// How long to wait for a chip, in seconds.
         timeout_s: u32,
     },
-    /// Takes back a sale of this till and this day.
+    /// Takes back a sale of this till and this day, or some pieces of it.
     Void {
         /// The sale's id.
         id: Uuid,
+        /// Names the void for ever. An id that stands in the ledger gives the recorded answer and
+        /// takes nothing back; without an id the daemon draws one.
+        #[serde(default)]
+        void: Option<Uuid>,
+        /// What to take back, each line by its place from 0; nothing is all that is left.
+        #[serde(default)]
+        lines: Vec<VoidLine>,
     },
+    /// The totals of a business day as they are now (X); nothing is written.
+    XReport {
+        /// The day; `None` is the till's today.
+        #[serde(default, with = "optional_day")]
+        day: Option<BusinessDay>,
+    },
+    /// Writes the totals of a business day down under the next number (Z).
+    ZReport {
+        /// Names the report for ever, as that of a sale does.
+        #[serde(default)]
+        id: Option<Uuid>,
+        /// The day; `None` is the till's today.
+        #[serde(default, with = "optional_day")]
+        day: Option<BusinessDay>,
+    },
+    /// Whether the clock can be believed.
+    Clock,
+    /// A person has looked at the clock and says that it is right.
+    ClockConfirm,
 }
 
 impl Request {
@@ -69,8 +99,13 @@ impl Request {
             | Request::ChipShow { .. }
             | Request::LedgerList { .. }
             | Request::Enrol { .. }
-            | Request::Void { .. } => QUICK,
-            Request::LedgerVerify | Request::SyncNow => LONG,
+            | Request::Void { .. }
+            | Request::Clock
+            | Request::ClockConfirm => QUICK,
+            Request::LedgerVerify
+            | Request::SyncNow
+            | Request::XReport { .. }
+            | Request::ZReport { .. } => LONG,
             Request::Sell { timeout_s, .. } => Duration::from_secs(u64::from(*timeout_s)) + QUICK,
         }
     }
@@ -121,8 +156,32 @@ mod tests {
             r#"{"do":"void","id":"01990000-0000-7000-8000-000000000001"}"#,
             &Request::Void {
                 id: "01990000-0000-7000-8000-000000000001".parse().unwrap(),
+                void: None,
+                lines: vec![],
             },
         );
+        check(
+            r#"{"do":"void","id":"01990000-0000-7000-8000-000000000001",
+                "lines":[{"line":1,"quantity":2}]}"#,
+            &Request::Void {
+                id: "01990000-0000-7000-8000-000000000001".parse().unwrap(),
+                void: None,
+                lines: vec![VoidLine {
+                    line: 1,
+                    quantity: 2,
+                }],
+            },
+        );
+        check(r#"{"do":"x_report"}"#, &Request::XReport { day: None });
+        check(
+            r#"{"do":"z_report","day":"2026-11-20"}"#,
+            &Request::ZReport {
+                id: None,
+                day: Some("2026-11-20".parse().unwrap()),
+            },
+        );
+        check(r#"{"do":"clock"}"#, &Request::Clock);
+        check(r#"{"do":"clock_confirm"}"#, &Request::ClockConfirm);
     }
 
     #[test]

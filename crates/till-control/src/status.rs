@@ -91,10 +91,10 @@ pub struct LineStatus {
     /// What it allows.
     pub state: LineState,
     /// Since when the hub answers or does not (RFC 3339, UTC).
-    #[serde(with = "optional_moment", default)]
+    #[serde(with = "crate::optional::moment", default)]
     pub since: Option<Timestamp>,
     /// Since when the data is too old to sell everything (RFC 3339, UTC).
-    #[serde(with = "optional_moment", default)]
+    #[serde(with = "crate::optional::moment", default)]
     pub restricted_since: Option<Timestamp>,
     /// For how many seconds the till has heard nothing new about accounts.
     pub data_age_s: Option<u64>,
@@ -164,27 +164,6 @@ pub struct SyncAnswer {
     pub applied: u64,
     /// What is wrong and what to do; empty when nothing is.
     pub text: String,
-}
-
-/// A moment that may be absent, as RFC 3339 text or null.
-mod optional_moment {
-    use jiff::Timestamp;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(
-        moment: &Option<Timestamp>,
-        out: S,
-    ) -> Result<S::Ok, S::Error> {
-        moment.map(|moment| moment.to_string()).serialize(out)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        input: D,
-    ) -> Result<Option<Timestamp>, D::Error> {
-        let text = Option::<String>::deserialize(input)?;
-        text.map(|text| text.parse().map_err(D::Error::custom))
-            .transpose()
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Whether the wall clock can be believed. A clock that jumps back or far ahead is told of by an
 //! entry, and business days go on from what was believed last, so that no limit begins anew.
 
+use canteen::BusinessDay;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use sync_proto::{ClockEvent, ClockJump, EntryBody};
@@ -8,7 +9,7 @@ use uuid::Uuid;
 
 use crate::book::prepare;
 use crate::error::LedgerError;
-use crate::moment::Moment;
+use crate::moment::{HubClock, Moment};
 use crate::page::{EntryRef, Page};
 
 /// How the wall clock is.
@@ -55,6 +56,35 @@ pub struct ClockRequest {
     pub id: Uuid,
     /// A person has looked at it and says that it is right.
     pub confirmed: bool,
+}
+
+/// What the till believes of the time, whatever its wall clock shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BelievedTime {
+    pub(crate) clock: Clock,
+    pub(crate) hub: Option<HubClock>,
+    pub(crate) last_day: Option<BusinessDay>,
+}
+
+impl BelievedTime {
+    /// The time at a moment; the wall clock's own as long as it is believed.
+    pub fn at(&self, now: Moment) -> Timestamp {
+        let hub = self.hub.and_then(|hub| hub.at(now));
+        let believed = self.clock.believed(now, hub);
+        Timestamp::from_millisecond(believed).unwrap_or(Timestamp::MIN)
+    }
+
+    /// The business day on which a sale would be booked.
+    pub fn today(&self, now: Moment) -> BusinessDay {
+        let day = BusinessDay::of(self.at(now));
+        self.last_day.map_or(day, |last| day.max(last))
+    }
+
+    /// What the hub's clock shows, as far as it is known since the machine was booted.
+    pub fn hub(&self, now: Moment) -> Option<Timestamp> {
+        let hub = self.hub.and_then(|hub| hub.at(now))?;
+        Timestamp::from_millisecond(hub).ok()
+    }
 }
 
 /// What is known of the wall clock.

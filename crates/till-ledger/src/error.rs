@@ -117,9 +117,9 @@ pub enum LedgerError {
         seq: u64,
     },
     /// A void names more pieces of a line than were sold and not yet taken back.
-    #[error("line {line} of the sale has {left} pieces left to take back, not {wanted}")]
+    #[error("line {} of the sale has {left} pieces left to take back, not {wanted}", u64::from(*line) + 1)]
     NotSoMany {
-        /// The line's place in the sale, from 0.
+        /// The line's place in the sale, from 0; people count from 1.
         line: u32,
         /// How many are left.
         left: u32,

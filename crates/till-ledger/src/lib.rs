@@ -38,7 +38,7 @@ mod verify;
 mod void;
 
 pub use book::Identity;
-pub use clock::{ClockRequest, ClockState};
+pub use clock::{BelievedTime, ClockRequest, ClockState};
 pub use day_report::{DayReport, DayTotals, ZRequest};
 pub use error::LedgerError;
 pub use feed::Applied;
@@ -53,4 +53,4 @@ pub use reader::{ChipView, EntryRange, Reader, RecentEntry, StoredEntry};
 pub use sibling::SiblingStand;
 pub use store::{Journal, Progress, Store, StoreOptions};
 pub use verify::{Finding, Verification};
-pub use void::{VoidRequest, Voided};
+pub use void::{SaleLeft, VoidRequest, Voided};

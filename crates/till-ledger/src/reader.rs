@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use canteen::{Account, AccountId, BusinessDay, ChipId, ChipNumber, Money, Status};
+use canteen::{Account, AccountId, BusinessDay, ChipId, ChipNumber, Status};
 use rusqlite::{Connection, OptionalExtension, Row};
 use sync_proto::{
     Batch, EntryBody, EntryError, EntryHash, EntryHeader, EntryTexts, HolderRecord, ProductRecord,
-    TillKey, TillReport,
+    TillKey, TillReport, Void,
 };
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use crate::account::{account_row, money, status};
 use crate::book::{Identity, entry_at, read_entry, read_identity};
 use crate::day_report::{DayTotals, day_totals};
 use crate::error::LedgerError;
+use crate::void::SaleLeft;
 use crate::{file, upload};
 
 /// A connection that only reads. Each call sees one state of the ledger; keep none of them long,
@@ -61,8 +62,8 @@ pub struct RecentEntry {
     pub header: EntryHeader,
     /// What happened; `None` for kinds of newer programs.
     pub body: Option<EntryBody>,
-    /// The entry that took back what was left of this sale, if it is taken back wholly.
-    pub voided_by: Option<u64>,
+    /// What is left of it, if it is a sale.
+    pub left: Option<SaleLeft>,
 }
 
 /// A chip with all that a cashier or a technician may see of it.
@@ -174,7 +175,7 @@ impl Reader {
 
     /// The newest entries, newest first.
     pub fn recent(&self, limit: usize) -> Result<Vec<RecentEntry>, LedgerError> {
-        let mut voided: HashMap<u64, (Money, u64)> = HashMap::new();
+        let mut voids: HashMap<u64, Vec<Void>> = HashMap::new();
         let mut recent = Vec::new();
         for entry in self.entries(EntryRange::Before(u64::MAX), limit)? {
             // A damaged entry has nothing to show.
@@ -187,23 +188,21 @@ impl Reader {
                 Err(EntryError::Header(_) | EntryError::Body(_)) => continue,
             };
             if let Some(EntryBody::Void(void)) = &body {
-                let (sum, by) = voided
-                    .entry(void.of_seq)
-                    .or_insert((Money::ZERO, entry.seq));
-                *sum = sum.checked_add(void.amount).unwrap_or(*sum);
-                *by = entry.seq.max(*by);
+                voids.entry(void.of_seq).or_default().push(void.clone());
             }
             // Voids are younger than their sale, so they have been seen already.
-            let voids = voided.get(&entry.seq);
-            let whole = match &body {
-                Some(EntryBody::Sale(sale)) => voids.filter(|(sum, _)| *sum >= sale.amount),
+            let left = match &body {
+                Some(EntryBody::Sale(sale)) => {
+                    let mut voids = voids.get(&entry.seq).into_iter().flatten();
+                    voids.try_fold(SaleLeft::of(sale), SaleLeft::after)
+                }
                 Some(_) | None => None,
             };
             recent.push(RecentEntry {
                 seq: entry.seq,
                 header,
                 body,
-                voided_by: whole.map(|(_, by)| *by),
+                left,
             });
         }
         Ok(recent)

@@ -12,7 +12,7 @@ use sync_proto::{
 use uuid::Uuid;
 
 use crate::book::{Book, Identity, Tip};
-use crate::clock::{ClockRequest, ClockState};
+use crate::clock::{BelievedTime, ClockRequest, ClockState};
 use crate::day_report::{DayReport, ZRequest};
 use crate::error::LedgerError;
 use crate::feed::Applied;
@@ -64,6 +64,8 @@ pub struct Progress {
     pub asked_for_top_up: u64,
     /// How the wall clock is.
     pub clock: ClockState,
+    /// What is believed of the time.
+    pub time: BelievedTime,
     /// How many damaged entries were found when the ledger was opened.
     pub holes: u64,
     /// Whether sales can be written.
@@ -550,6 +552,11 @@ fn progress(book: &Book, replica: u64, journal: Journal) -> Progress {
         unknown_chips: tip.unknown_chips,
         asked_for_top_up: tip.asked_for_top_up,
         clock: tip.clock.state,
+        time: BelievedTime {
+            clock: tip.clock,
+            hub: tip.hub_clock,
+            last_day: tip.day,
+        },
         holes: book.holes.len() as u64,
         journal,
     }

@@ -36,21 +36,52 @@ pub struct Voided {
     pub replayed: bool,
 }
 
-/// A sale that may be taken back, and what was taken back of it before.
+/// What is left of a sale once its voids are taken off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleLeft {
+    /// How many pieces of each line, in the order of the sale.
+    pub pieces: Vec<u32>,
+    /// How much money.
+    pub amount: Money,
+}
+
+impl SaleLeft {
+    pub(crate) fn of(sale: &Sale) -> SaleLeft {
+        SaleLeft {
+            pieces: sale.lines.iter().map(|line| line.quantity).collect(),
+            amount: sale.amount,
+        }
+    }
+
+    /// Takes a void off; `None` when more was given back than there was.
+    pub(crate) fn after(mut self, void: &Void) -> Option<SaleLeft> {
+        self.amount = self.amount.checked_sub(void.amount)?;
+        for line in &void.lines {
+            let index = usize::try_from(line.line).unwrap_or(usize::MAX);
+            if let Some(pieces) = self.pieces.get_mut(index) {
+                *pieces = pieces.saturating_sub(line.quantity);
+            }
+        }
+        // A void without lines gives back all that was left.
+        if self.amount <= Money::ZERO {
+            self.pieces.fill(0);
+        }
+        (self.amount >= Money::ZERO).then_some(self)
+    }
+}
+
+/// A sale that may be taken back, and what is left of it.
 struct Voidable {
     seq: u64,
     sale: Sale,
-    /// How many pieces are left of each line.
-    pieces: Vec<u32>,
-    /// How much money is left.
-    left: Money,
+    left: SaleLeft,
 }
 
 impl Voidable {
     /// What taking back these pieces gives back.
     fn amount(&mut self, lines: &[VoidLine]) -> Result<Money, LedgerError> {
         if lines.is_empty() {
-            return Ok(self.left);
+            return Ok(self.left.amount);
         }
         let range = LedgerError::Range {
             account: self.sale.account,
@@ -58,7 +89,7 @@ impl Voidable {
         let mut amounts = Vec::with_capacity(lines.len());
         for wanted in lines {
             let index = usize::try_from(wanted.line).unwrap_or(usize::MAX);
-            let left = self.pieces.get(index).copied().unwrap_or(0);
+            let left = self.left.pieces.get(index).copied().unwrap_or(0);
             let after = left.checked_sub(wanted.quantity);
             let line = self.sale.lines.get(index);
             let (Some(line), Some(after), 1..) = (line, after, wanted.quantity) else {
@@ -69,14 +100,14 @@ impl Voidable {
                 });
             };
             amounts.push(line.unit_price.checked_mul(wanted.quantity));
-            if let Some(pieces) = self.pieces.get_mut(index) {
+            if let Some(pieces) = self.left.pieces.get_mut(index) {
                 *pieces = after;
             }
         }
         let amounts: Option<Vec<Money>> = amounts.into_iter().collect();
         let amount = amounts.and_then(Money::checked_sum);
         amount
-            .filter(|amount| *amount <= self.left && *amount > Money::ZERO)
+            .filter(|amount| *amount <= self.left.amount && *amount > Money::ZERO)
             .ok_or(range)
     }
 }
@@ -137,29 +168,16 @@ impl Page<'_> {
                 today,
             });
         }
-        let mut voidable = Voidable {
-            seq,
-            pieces: sale.lines.iter().map(|line| line.quantity).collect(),
-            left: sale.amount,
-            sale,
-        };
-        let mut last = seq;
+        let account = sale.account;
+        let (mut left, mut last) = (SaleLeft::of(&sale), seq);
         for (seq, void) in self.voids_of(of, seq)? {
-            let account = void.account;
-            let left = voidable.left.checked_sub(void.amount);
-            voidable.left = left.ok_or(LedgerError::Range { account })?;
-            for line in &void.lines {
-                let index = usize::try_from(line.line).unwrap_or(usize::MAX);
-                if let Some(pieces) = voidable.pieces.get_mut(index) {
-                    *pieces = pieces.saturating_sub(line.quantity);
-                }
-            }
+            left = left.after(&void).ok_or(LedgerError::Range { account })?;
             last = seq;
         }
-        if voidable.left <= Money::ZERO {
+        if left.amount <= Money::ZERO {
             return Err(LedgerError::VoidedBefore { seq: last });
         }
-        Ok(voidable)
+        Ok(Voidable { seq, sale, left })
     }
 
     /// Voids come after their sale on the same day, so there is little to look through.

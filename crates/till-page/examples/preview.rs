@@ -12,8 +12,8 @@ use canteen::{Contact, DeclineReason, LimitFacts, Money, OfflineRules, PurchaseA
 use jiff::Timestamp;
 use till_page::{
     Attention, Basket, BasketLine, ChipOnReader, Frame, Notice, Outcome, PageState, Person, Phase,
-    Product, Reader, ReaderTrouble, RecentKind, RecentSale, Text, attention_words, decline_title,
-    line_words, notice_words, page, static_file, verdict_words,
+    PiecesLeft, Product, Reader, ReaderTrouble, RecentKind, RecentSale, Text, attention_words,
+    decline_title, line_words, notice_words, page, static_file, verdict_words,
 };
 
 fn main() -> io::Result<()> {
@@ -317,6 +317,15 @@ fn products() -> Vec<Product> {
     .collect()
 }
 
+fn piece(line: u32, left: u32, text: &str, unit_price: &str) -> PiecesLeft {
+    PiecesLeft {
+        line,
+        left,
+        text: text.to_owned(),
+        unit_price: unit_price.to_owned(),
+    }
+}
+
 fn recent() -> Vec<RecentSale> {
     let row = |id: &str, time: &str, kind, title, amount: &str| RecentSale {
         id: id.to_owned(),
@@ -326,10 +335,14 @@ fn recent() -> Vec<RecentSale> {
         amount: amount.to_owned(),
         name: Some("Demo Elev".to_owned()),
         voidable: kind == RecentKind::Approved,
+        pieces: vec![
+            piece(0, 1, "Dagens ret", "22,00"),
+            piece(1, 2, "Ostehaps", "3,00"),
+        ],
     };
     let sale = || Text::new("Køb", "Sale");
     vec![
-        row("a", "11:58", RecentKind::Approved, sale(), "22,00"),
+        row("a", "11:58", RecentKind::Approved, sale(), "28,00"),
         row(
             "b",
             "11:57",

@@ -37,13 +37,14 @@ macro_rules! embed {
     }};
 }
 
-const FILES: [(&str, StaticFile); 8] = [
+const FILES: [(&str, StaticFile); 9] = [
     embed!("till.css", "text/css; charset=utf-8"),
     embed!("till.js", "text/javascript; charset=utf-8"),
     embed!("keypad.js", "text/javascript; charset=utf-8"),
     embed!("keys.js", "text/javascript; charset=utf-8"),
     embed!("sound.js", "text/javascript; charset=utf-8"),
     embed!("stream.js", "text/javascript; charset=utf-8"),
+    embed!("undo.js", "text/javascript; charset=utf-8"),
     embed!("words.js", "text/javascript; charset=utf-8"),
     embed!("till.svg", "image/svg+xml"),
 ];

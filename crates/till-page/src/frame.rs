@@ -142,7 +142,7 @@ mod tests {
         for part in script.split("from \"./").skip(1) {
             asked.push(part.split('"').next().unwrap().to_owned());
         }
-        assert_eq!(asked.len(), 8, "{asked:?}");
+        assert_eq!(asked.len(), 9, "{asked:?}");
         for name in asked {
             assert!(static_file(&name).is_some(), "{name}");
         }
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn the_script_finds_every_word_and_element_that_it_names() {
         let html = drawn("Kasse 1");
-        for name in ["till.js", "keypad.js"] {
+        for name in ["till.js", "keypad.js", "undo.js", "words.js"] {
             let script = std::str::from_utf8(static_file(name).unwrap().bytes).unwrap();
             for (call, prefix) in [
                 ("byId(\"", ""),
@@ -194,6 +194,7 @@ mod tests {
             "keys.js",
             "sound.js",
             "stream.js",
+            "undo.js",
             "words.js",
         ] {
             let script = std::str::from_utf8(static_file(name).unwrap().bytes).unwrap();

@@ -17,8 +17,8 @@ mod words;
 pub use file::{StaticFile, static_file};
 pub use frame::{Frame, page};
 pub use state::{
-    Basket, BasketLine, ChipOnReader, Figure, Line, LineState, PageState, Person, Phase, Product,
-    Reader, RecentKind, RecentSale, Verdict, VerdictKind,
+    Basket, BasketLine, ChipOnReader, Figure, Line, LineState, PageState, Person, Phase,
+    PiecesLeft, Product, Reader, RecentKind, RecentSale, Verdict, VerdictKind,
 };
 pub use text::{Text, clock};
 pub use words::attention::{Attention, attention_words};

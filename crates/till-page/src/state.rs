@@ -203,6 +203,21 @@ pub struct RecentSale {
     pub name: Option<String>,
     /// Whether it may still be undone here.
     pub voidable: bool,
+    /// The lines of which something is left to undo.
+    pub pieces: Vec<PiecesLeft>,
+}
+
+/// What is left of a line of a sale, to be undone by the piece.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PiecesLeft {
+    /// The line's place in the sale, which the page sends.
+    pub line: u32,
+    /// How many pieces are left.
+    pub left: u32,
+    /// Of what.
+    pub text: String,
+    /// The price of one, like `22,00`.
+    pub unit_price: String,
 }
 
 /// The sign of a row in the list of the latest.

@@ -3,10 +3,10 @@ import { guardKeys } from "./keys.js";
 import { readyKeypad } from "./keypad.js";
 import { offerSound, sound } from "./sound.js";
 import { follow } from "./stream.js";
-import { byId, el, one, sign, spans, two, word } from "./words.js";
+import { readyUndo } from "./undo.js";
+import { byId, el, one, sign, toast, two, word } from "./words.js";
 
 const VERDICT_MS = 8000;
-const TOAST_MS = 6000;
 const CONFIRM_MS = 6000;
 const ANSWER_MS = 4000;
 
@@ -48,14 +48,6 @@ async function post(path, body) {
   }
 }
 
-function toast(text) {
-  const same = [...byId("toasts").children].find((shown) => shown.firstChild.textContent === text.da);
-  same?.remove();
-  const shown = el("p", { class: "two" }, spans(text));
-  byId("toasts").append(shown);
-  setTimeout(() => shown.remove(), TOAST_MS);
-}
-
 let paying = false;
 async function pay() {
   paying = true;
@@ -73,11 +65,15 @@ function remove(line) {
   press("/basket/lines/remove", { index: line.index }).then(() => (removing = false));
 }
 
+const undoing = readyUndo((id, lines) => press("/sales/void", { id, lines }));
+
+// A sale of one piece is undone in its row, others in a dialog.
 let confirming = null;
-function askToUndo(id) {
-  confirming = id;
+function askToUndo(sale) {
+  if (sale.pieces.reduce((sum, { left }) => sum + left, 0) > 1) return undoing.ask(sale);
+  confirming = sale.id;
   drawRecent();
-  setTimeout(() => { if (confirming === id) stopAsking(); }, CONFIRM_MS);
+  setTimeout(() => { if (confirming === sale.id) stopAsking(); }, CONFIRM_MS);
 }
 
 function stopAsking() {
@@ -100,6 +96,7 @@ function drawAll() {
   byId("total").textContent = basket.total;
   drawStage();
   drawRecent();
+  undoing.follow(state.recent);
   drawControls();
 }
 
@@ -186,7 +183,7 @@ function drawRecent() {
 
 function drawSale(sale) {
   const button = (id, kind, click) => el("button", { type: "button", class: kind, click }, one(word(id)));
-  const undo = () => { stopAsking(); press("/sales/void", { id: sale.id }); };
+  const undo = () => { stopAsking(); press("/sales/void", { id: sale.id, lines: [] }); };
   const asked = confirming === sale.id;
   return el("li", { class: sale.kind },
     el("span", { class: "time" }, sale.time),
@@ -194,7 +191,7 @@ function drawSale(sale) {
     el("span", { class: "amount" }, sale.amount),
     asked ? button("undo-yes", "undo sure", undo) : el("span", { class: "what" }, one(sale.title), sale.name && el("span", { class: "who" }, sale.name)),
     asked ? button("no", "undo", stopAsking)
-      : sale.voidable ? button("undo", "undo", () => askToUndo(sale.id)) : null);
+      : sale.voidable ? button("undo", "undo", () => askToUndo(sale)) : null);
 }
 
 function drawControls() {
@@ -262,7 +259,9 @@ function showState(next) {
 function setLost(lost) {
   byId("lost").hidden = !lost;
   byId("till").inert = byId("banner").inert = lost;
-  if (lost) byId("keypad").close();
+  if (!lost) return;
+  byId("keypad").close();
+  undoing.close();
 }
 
 function tick() {

@@ -29,3 +29,14 @@ export function sign(name) {
   svg.firstChild.setAttribute("href", `#${name}`);
   return svg;
 }
+
+const TOAST_MS = 6000;
+
+/** Says something for a moment, once. */
+export function toast(text) {
+  const same = [...byId("toasts").children].find((shown) => shown.firstChild.textContent === text.da);
+  same?.remove();
+  const shown = two(text);
+  byId("toasts").append(shown);
+  setTimeout(() => shown.remove(), TOAST_MS);
+}

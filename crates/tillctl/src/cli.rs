@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use canteen::BusinessDay;
 use clap::{Parser, Subcommand};
+use sync_proto::VoidLine;
 use till_control::{DEFAULT_SOCKET, LEDGER_PAGE_MAX};
 use uuid::Uuid;
 
@@ -103,7 +105,7 @@ pub(crate) enum Noun {
         #[arg(long, value_name = "UUID")]
         id: Option<Uuid>,
     },
-    /// Take back a sale of this till and this day
+    /// Take back a sale of this till and this day, whole or by the piece
     ///
     /// The money goes back to the account. Ends with 1 when there is no such sale, or when it
     /// can no longer be taken back.
@@ -112,7 +114,76 @@ pub(crate) enum Noun {
         /// The sale's id, as `sell` and `ledger list` print it
         #[arg(value_name = "SALE_ID")]
         sale: Uuid,
+
+        /// Only pieces of a line: NxQ is Q pieces of line N, N alone is one; may be repeated
+        ///
+        /// Lines are counted from 1, in the order in which they were sold. Without --line all
+        /// that is left of the sale is taken back.
+        #[arg(long = "line", value_name = "N[xQ]", value_parser = pieces)]
+        lines: Vec<VoidLine>,
+
+        /// Names the void; drawn anew unless given
+        ///
+        /// An id that stands in the ledger takes nothing back again and prints the recorded
+        /// outcome: use it to repeat a void whose outcome was lost.
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
     },
+    /// Print the totals of a day; nothing is written (X report)
+    #[command(after_long_help = DAY_REPORT_HELP)]
+    X {
+        /// The day; the till's today unless given
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        day: Option<BusinessDay>,
+    },
+    /// Write the totals of a day down under the next number and print them (Z report)
+    ///
+    /// Numbers are consecutive and never used twice. The totals are reckoned anew from all
+    /// entries of the day; a second report of a day has a number of its own.
+    #[command(after_long_help = DAY_REPORT_HELP)]
+    Z {
+        /// The day; the till's today unless given
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        day: Option<BusinessDay>,
+
+        /// Names the report; drawn anew unless given
+        ///
+        /// An id that stands in the ledger writes nothing again and prints the recorded report:
+        /// use it to repeat a report whose outcome was lost.
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
+    },
+    /// Show whether the till believes its clock, or confirm it
+    ///
+    /// Ends with 1 when it does not.
+    #[command(after_long_help = CLOCK_HELP, args_conflicts_with_subcommands = true)]
+    Clock {
+        #[command(subcommand)]
+        verb: Option<ClockVerb>,
+    },
+}
+
+/// What can be done with the clock.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum ClockVerb {
+    /// Say that the clock is right, after looking at it
+    ///
+    /// Business days and limits then go by the clock again. Refused while the hub's clock shows
+    /// another time: set the machine's clock first.
+    Confirm,
+}
+
+/// Reads `N` or `NxQ`.
+fn pieces(text: &str) -> Result<VoidLine, String> {
+    let (line, quantity) = text.split_once('x').unwrap_or((text, "1"));
+    let number = |text: &str| text.trim().parse::<u32>().ok().filter(|number| *number > 0);
+    match (number(line), number(quantity)) {
+        (Some(line), Some(quantity)) => Ok(VoidLine {
+            line: line - 1,
+            quantity,
+        }),
+        _ => Err("write 2 for one piece of line 2, or 2x3 for three pieces of it".to_owned()),
+    }
 }
 
 /// What can be done with readers.
@@ -181,7 +252,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
    0  carried out, nothing wrong; for sell: approved
    1  carried out, with findings: declined, chip unknown, reader faulty, ledger damaged,
-      hub not reached, sale not voidable
+      hub not reached, sale not voidable, clock not believed
    2  the command line, a line of a sale or a chip number cannot be read
   69  tilld, or the reader that the order needs, is not there
   70  anything else went wrong
@@ -275,8 +346,32 @@ With --json, all amounts being integer øre:
   amount         how much it got back
   balance_after  what it holds now
   entry          where the void stands in the ledger: {till, epoch, seq, id}
-  replayed       whether the sale had been taken back before, and nothing was changed now
+  replayed       whether this is the recorded outcome of an id that was used before
   message        {da, en}: what the cashier's screen says";
+
+const DAY_REPORT_HELP: &str = "\
+Printed in Danish, then in English. With --json, all amounts being integer øre:
+  till, canteen  names; canteen is null until the hub has said it
+  number         the number of a Z report; null for X
+  day            the business day
+  made_at        the till's time, RFC 3339 in UTC; null for a recorded report
+  through_seq    the last entry that the totals contain
+  currency       \"DKK\"
+  sales, voids   {count, amount}: what was sold, and what was taken back
+  net            the sales less what was taken back
+  declines       how many purchases were declined
+  entry          where a Z report stands in the ledger: {till, epoch, seq, id}; null for X
+  replayed       whether this is the recorded report of an id that was used before";
+
+const CLOCK_HELP: &str = "\
+With --json; moments are RFC 3339 in UTC:
+  state     right, back (it shows a time that has been) or forward (it is far ahead)
+  shows     what the clock shows
+  believed  what the till believes instead
+  hub       what the hub's clock shows, or null when it is not known
+  day       the business day on which sales are booked
+  entry     where a confirmation stands in the ledger: {till, epoch, seq, id}; null when there
+            was nothing to confirm";
 
 const SELL_HELP: &str = "\
 Example:

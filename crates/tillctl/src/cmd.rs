@@ -1,6 +1,8 @@
 //! One file per noun: what is asked, and how the answer is shown.
 
 mod chip;
+mod clock;
+mod day_report;
 mod enrol;
 mod ledger;
 mod reader;
@@ -44,7 +46,10 @@ pub(crate) async fn run(cli: &Cli) -> Result<Report, Failure> {
         Noun::Sync(verb) => sync::run(cli, *verb).await,
         Noun::Enrol { code } => enrol::enrol(cli, code).await,
         Noun::Sell { lines, timeout, id } => sell::sell(cli, lines, *timeout, *id).await,
-        Noun::Void { sale } => void::void(cli, *sale).await,
+        Noun::Void { sale, lines, id } => void::void(cli, *sale, lines, *id).await,
+        Noun::X { day } => day_report::x(cli, *day).await,
+        Noun::Z { day, id } => day_report::z(cli, *day, *id).await,
+        Noun::Clock { verb } => clock::run(cli, *verb).await,
     }
 }
 

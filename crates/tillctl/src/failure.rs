@@ -42,8 +42,16 @@ pub(crate) enum Failure {
         source: ControlError,
     },
     /// The daemon took the void and then fell silent.
-    #[error("it is not known whether sale {id} was taken back")]
+    #[error("it is not known whether sale {sale} was taken back")]
     VoidUnknown {
+        sale: Uuid,
+        id: Uuid,
+        #[source]
+        source: ControlError,
+    },
+    /// The daemon took the order for a Z report and then fell silent.
+    #[error("it is not known whether the Z report was written")]
+    ReportUnknown {
         id: Uuid,
         #[source]
         source: ControlError,
@@ -82,9 +90,14 @@ impl Failure {
                 "repeat the same command with --id {id}: it never sells twice and tells what \
                  became of the sale"
             ),
-            Failure::VoidUnknown { .. } => {
-                "repeat the same command: no sale is taken back twice".to_owned()
-            }
+            Failure::VoidUnknown { id, .. } => format!(
+                "repeat the same command with --id {id}: it never takes anything back twice and \
+                 tells what became of the void"
+            ),
+            Failure::ReportUnknown { id, .. } => format!(
+                "repeat the same command with --id {id}: it never writes twice and prints the \
+                 report if it was written"
+            ),
             Failure::Refused(error) => error.advice.clone(),
             Failure::OtherAnswer => "tillctl and tilld should be of the same version".to_owned(),
             Failure::Line { .. }
@@ -110,7 +123,9 @@ impl Failure {
                 | ControlError::Silent { .. } => "unavailable",
                 ControlError::Answer(_) => ErrorCode::Internal.code(),
             },
-            Failure::SaleUnknown { .. } | Failure::VoidUnknown { .. } => "outcome_unknown",
+            Failure::SaleUnknown { .. }
+            | Failure::VoidUnknown { .. }
+            | Failure::ReportUnknown { .. } => "outcome_unknown",
             Failure::Refused(error) => error.code.code(),
             Failure::OtherAnswer | Failure::Print(_) | Failure::Start(_) => {
                 ErrorCode::Internal.code()
@@ -124,7 +139,8 @@ impl Failure {
             Failure::Line { .. } | Failure::Basket(_) | Failure::ChipNumber { .. } => Exit::Usage,
             Failure::Control(error)
             | Failure::SaleUnknown { source: error, .. }
-            | Failure::VoidUnknown { source: error, .. } => control_exit(error),
+            | Failure::VoidUnknown { source: error, .. }
+            | Failure::ReportUnknown { source: error, .. } => control_exit(error),
             Failure::Refused(error) => refused_exit(error.code),
             Failure::OtherAnswer | Failure::Print(_) | Failure::Start(_) => Exit::Internal,
         }
@@ -145,8 +161,11 @@ fn control_exit(error: &ControlError) -> Exit {
 
 fn refused_exit(code: ErrorCode) -> Exit {
     match code {
-        ErrorCode::BadRequest | ErrorCode::BadLine | ErrorCode::BadChipNumber => Exit::Usage,
-        ErrorCode::UnknownSale | ErrorCode::VoidRefused => Exit::Findings,
+        ErrorCode::BadRequest
+        | ErrorCode::BadLine
+        | ErrorCode::BadChipNumber
+        | ErrorCode::DayToCome => Exit::Usage,
+        ErrorCode::UnknownSale | ErrorCode::VoidRefused | ErrorCode::ClockDiffers => Exit::Findings,
         ErrorCode::NoReader => Exit::Unavailable,
         ErrorCode::Busy => Exit::Busy,
         ErrorCode::Forbidden => Exit::Denied,

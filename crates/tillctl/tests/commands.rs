@@ -13,14 +13,14 @@ use canteen::{Account, AccountId, ChipId, Limits, Money, Spent, Status, TopUpOut
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use sync_proto::{Epoch, TillId};
+use sync_proto::{Epoch, TillId, Totals, VoidLine};
 use tempfile::TempDir;
 use till_control::{
-    AccountFacts, Answer, ChipAnswer, ChipFacts, Condition, Currency, EnrolAnswer, EntryPlace,
-    ErrorAnswer, ErrorCode, FirstBad, LedgerEntry, LedgerPage, LineState, LineStatus, Message,
-    ReaderListAnswer, ReaderState, Request, SellAnswer, SellDecision, SellReason, SiblingsStatus,
-    StandingState, StandingStatus, StatusAnswer, SyncAnswer, VerifyAnswer, VoidAnswer, closed,
-    read_request, write_answer,
+    AccountFacts, Answer, ChipAnswer, ChipFacts, ClockAnswer, ClockCondition, Condition, Currency,
+    DayReportAnswer, EnrolAnswer, EntryPlace, ErrorAnswer, ErrorCode, FirstBad, LedgerEntry,
+    LedgerPage, LineState, LineStatus, Message, ReaderListAnswer, ReaderState, Request, SellAnswer,
+    SellDecision, SellReason, SiblingsStatus, StandingState, StandingStatus, StatusAnswer,
+    SyncAnswer, VerifyAnswer, VoidAnswer, closed, read_request, write_answer,
 };
 use tokio::io::BufReader;
 use tokio::net::UnixListener;
@@ -750,10 +750,41 @@ error: it is not known whether sale {SALE_TEXT} was booked: tilld closed the con
     assert_eq!(output.status.code(), Some(69));
 }
 
+const VOID_TEXT: &str = "01990000-0000-7000-8000-000000000002";
+
 #[test]
-fn a_sale_is_taken_back() {
+fn a_sale_is_taken_back_whole_or_by_the_piece() {
+    let void = |lines: &[(u32, u32)]| Request::Void {
+        id: SALE,
+        void: Some(VOID_TEXT.parse().unwrap()),
+        lines: lines
+            .iter()
+            .map(|&(line, quantity)| VoidLine { line, quantity })
+            .collect(),
+    };
+    for (lines, asked) in [
+        (&[][..], void(&[])),
+        (&["--line", "2"], void(&[(1, 1)])),
+        (&["--line", "2x3", "--line", "1"], void(&[(1, 3), (0, 1)])),
+    ] {
+        let mut args = vec!["void", SALE_TEXT, "--id", VOID_TEXT];
+        args.extend(lines);
+        check_void(&args, &asked);
+    }
+    // Without an id it draws one, so that the void can be asked for again.
+    let daemon = Daemon::start(async |mut requests, _| read_request(&mut requests).await.unwrap());
+    let output = daemon.tillctl(&["void", SALE_TEXT]).output().unwrap();
+    let Some(Request::Void { void: Some(id), .. }) = daemon.asked() else {
+        panic!("no id was drawn");
+    };
+    assert!(stderr(&output).contains(&format!("--id {id}: it never takes")));
+    assert_eq!(output.status.code(), Some(69));
+}
+
+#[track_caller]
+fn check_void(args: &[&str], asked: &Request) {
     check(
-        &["void", SALE_TEXT],
+        args,
         &Answer::Void(Box::new(VoidAnswer {
             sale: SALE,
             account: AccountId(7),
@@ -764,7 +795,7 @@ fn a_sale_is_taken_back() {
             replayed: false,
             message: Message::new("Salget er taget tilbage", "The sale was taken back"),
         })),
-        &Request::Void { id: SALE },
+        asked,
         0,
         "\
 Sale     taken back
@@ -784,6 +815,149 @@ Id       01990000-0000-7000-8000-000000000001
     );
 }
 
+fn day_report(number: Option<u64>) -> DayReportAnswer {
+    DayReportAnswer {
+        till: till(),
+        canteen: Some("Demo-kantinen".into()),
+        number,
+        day: "2026-11-20".parse().unwrap(),
+        made_at: Some("2026-11-20T12:30:00Z".parse().unwrap()),
+        through_seq: 814,
+        currency: Currency::Dkk,
+        sales: Totals {
+            count: 12,
+            amount: Money::from_ore(1_264_00),
+        },
+        voids: Totals {
+            count: 1,
+            amount: Money::from_ore(22_00),
+        },
+        net: Money::from_ore(1_242_00),
+        declines: 3,
+        entry: number.map(|_| place(815)),
+        replayed: false,
+    }
+}
+
+fn day_report_json() -> Value {
+    json!({"till": "kasse-1", "canteen": "Demo-kantinen", "number": null, "day": "2026-11-20",
+        "made_at": "2026-11-20T12:30:00Z", "through_seq": 814, "currency": "DKK",
+        "sales": {"count": 12, "amount": 1_264_00}, "voids": {"count": 1, "amount": 22_00},
+        "net": 1_242_00, "declines": 3, "entry": null, "replayed": false})
+}
+
+#[test]
+fn an_x_report_shows_the_totals_in_danish_and_in_english() {
+    check(
+        &["x"],
+        &Answer::DayReport(Box::new(day_report(None))),
+        &Request::XReport { day: None },
+        0,
+        "\
+X-rapport (gemmes ikke)
+Demo-kantinen, kasse-1
+Dato                              2026-11-20
+Udskrevet                2026-11-20 13:30:00
+Salg                 12         1.264,00 kr.
+Fortrudt              1            22,00 kr.
+I alt                           1.242,00 kr.
+Afvist                3
+Til og med post                          814
+
+X report (not recorded)
+Demo-kantinen, kasse-1
+Date                              2026-11-20
+Printed                  2026-11-20 13:30:00
+Sales                12         1.264,00 kr.
+Taken back            1            22,00 kr.
+Total                           1.242,00 kr.
+Declined              3
+Through entry                            814
+",
+        &day_report_json(),
+    );
+}
+
+#[test]
+fn a_z_report_has_a_number_and_an_entry() {
+    let mut json = day_report_json();
+    json["number"] = json!(7);
+    json["entry"] = json!({"till": "kasse-1", "epoch": "0000000000000008", "seq": 815,
+        "id": SALE_TEXT});
+    let request = Request::ZReport {
+        id: Some(SALE),
+        day: Some("2026-11-20".parse().unwrap()),
+    };
+    let answer = Answer::DayReport(Box::new(day_report(Some(7))));
+    let args = ["z", "--day", "2026-11-20", "--id", SALE_TEXT];
+    let daemon = Daemon::answering(answer.clone());
+    let output = daemon.tillctl(&args).output().unwrap();
+    assert_eq!(daemon.asked(), Some(request.clone()));
+    assert!(stdout(&output).starts_with("Z-rapport nr. 7\nDemo-kantinen, kasse-1\n"));
+    assert!(stdout(&output).contains("\nZ report no. 7\n"));
+
+    let daemon = Daemon::answering(answer);
+    let output = daemon.tillctl(&args).arg("--json").output().unwrap();
+    assert_eq!(daemon.asked(), Some(request));
+    assert_eq!(only_json(&output), json);
+
+    let daemon = Daemon::start(async |mut requests, _| read_request(&mut requests).await.unwrap());
+    let output = daemon.tillctl(&["z"]).output().unwrap();
+    let Some(Request::ZReport { id: Some(id), .. }) = daemon.asked() else {
+        panic!("no id was drawn");
+    };
+    assert!(stderr(&output).contains(&format!("--id {id}: it never writes twice")));
+    assert_eq!(output.status.code(), Some(69));
+}
+
+fn clock(state: ClockCondition, entry: Option<EntryPlace>) -> Answer {
+    Answer::Clock(Box::new(ClockAnswer {
+        state,
+        shows: "2026-11-20T10:00:00Z".parse().unwrap(),
+        believed: "2026-11-21T10:00:00Z".parse().unwrap(),
+        hub: None,
+        day: "2026-11-21".parse().unwrap(),
+        entry,
+    }))
+}
+
+#[test]
+fn a_clock_that_is_not_believed_is_a_finding_until_it_is_confirmed() {
+    check(
+        &["clock"],
+        &clock(ClockCondition::Back, None),
+        &Request::Clock,
+        1,
+        "\
+Clock     shows a time that has been: set it, then tillctl clock confirm
+Shows     2026-11-20 11:00:00
+Believed  2026-11-21 11:00:00
+Hub       not known
+Day       2026-11-21
+",
+        &json!({"state": "back", "shows": "2026-11-20T10:00:00Z",
+            "believed": "2026-11-21T10:00:00Z", "hub": null, "day": "2026-11-21", "entry": null}),
+    );
+    check(
+        &["clock", "confirm"],
+        &clock(ClockCondition::Right, Some(place(816))),
+        &Request::ClockConfirm,
+        0,
+        "\
+Clock      right
+Shows      2026-11-20 11:00:00
+Believed   2026-11-21 11:00:00
+Hub        not known
+Day        2026-11-21
+Confirmed  entry 816 of kasse-1
+",
+        &json!({"state": "right", "shows": "2026-11-20T10:00:00Z",
+            "believed": "2026-11-21T10:00:00Z", "hub": null, "day": "2026-11-21",
+            "entry": {"till": "kasse-1", "epoch": "0000000000000008", "seq": 816,
+                      "id": SALE_TEXT}}),
+    );
+}
+
 #[test]
 fn refusals_end_with_the_code_that_the_help_promises() {
     for (code, exit) in [
@@ -792,6 +966,8 @@ fn refusals_end_with_the_code_that_the_help_promises() {
         (ErrorCode::BadChipNumber, 2),
         (ErrorCode::UnknownSale, 1),
         (ErrorCode::VoidRefused, 1),
+        (ErrorCode::ClockDiffers, 1),
+        (ErrorCode::DayToCome, 2),
         (ErrorCode::NoReader, 69),
         (ErrorCode::Busy, 75),
         (ErrorCode::Forbidden, 77),
@@ -859,6 +1035,12 @@ fn what_cannot_be_understood_is_a_usage_error() {
         &["chip", "show", "hello"][..],
         &["chip", "show", "123"],
         &["void", "not-a-uuid"],
+        &["void", SALE_TEXT, "--line", "0"],
+        &["void", SALE_TEXT, "--line", "2x0"],
+        &["void", SALE_TEXT, "--line", "2y1"],
+        &["z", "--day", "20-11-2026"],
+        &["x", "--day", "2026-11-31"],
+        &["clock", "set"],
         &["sell"],
         &["sell", "--line", "1x Dagens ret 22,00", "--timeout", "0"],
         &["sell", "--line", "1x Dagens ret 22,00", "--id", "7"],

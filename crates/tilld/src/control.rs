@@ -8,16 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use canteen::{BasketLine, BusinessDay, CardNumber, ChipNumber, Money, OfflineRules};
+use canteen::{BasketLine, CardNumber, ChipNumber, Money, OfflineRules};
 use jiff::Timestamp;
-use sync_proto::NumberedEntry;
+use sync_proto::{NumberedEntry, VoidLine};
 use till_control::{
     AccountFacts, Answer, ChipAnswer, ChipFacts, Condition, Currency, EnrolAnswer, EntryPlace,
     ErrorAnswer, ErrorCode, FirstBad, LEDGER_PAGE_MAX, LedgerEntry, LedgerPage, LineState,
     LineStatus, Peer, ReaderListAnswer, ReaderState, Request, SiblingsStatus, StandingStatus,
     StatusAnswer, SyncAnswer, VerifyAnswer, closed, read_request, write_answer,
 };
-use till_ledger::{ClockState, EntryRange, Finding, Journal, Ledger, LedgerError, LedgerStatus};
+use till_ledger::{
+    ClockState, EntryRange, Finding, Journal, Ledger, LedgerError, LedgerStatus, Moment,
+    VoidRequest,
+};
 use till_readers::Readers;
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
@@ -136,7 +139,11 @@ impl Control {
                 lines,
                 timeout_s,
             } => self.sell(id, &lines, timeout_s, caller).await,
-            Request::Void { id } => self.void(id).await,
+            Request::Void { id, void, lines } => self.void(id, void, lines).await,
+            Request::XReport { day } => self.x_report(day).await,
+            Request::ZReport { id, day } => self.z_report(id, day).await,
+            Request::Clock => Ok(self.clock()),
+            Request::ClockConfirm => self.clock_confirm().await,
         };
         answered.unwrap_or_else(Answer::Error)
     }
@@ -283,7 +290,7 @@ impl Control {
             )
         })?;
         let view = self.ledger.chip(number).map_err(ledger_error)?;
-        let today = BusinessDay::of(Timestamp::now());
+        let today = self.ledger.progress().time.today(Moment::now());
         let chip = view.and_then(|view| {
             Some(ChipFacts {
                 uid: view.chip,
@@ -443,8 +450,18 @@ impl Control {
         }
     }
 
-    async fn void(&self, id: Uuid) -> Result<Answer, ErrorAnswer> {
-        let done = take_back(&self.ledger, id, Vec::new())
+    async fn void(
+        &self,
+        id: Uuid,
+        void: Option<Uuid>,
+        lines: Vec<VoidLine>,
+    ) -> Result<Answer, ErrorAnswer> {
+        let request = VoidRequest {
+            id: void.unwrap_or_else(Uuid::now_v7),
+            of: id,
+            lines,
+        };
+        let done = take_back(&self.ledger, request)
             .await
             .map_err(ledger_error)?;
         let answer = void_answer(id, &done.voided);
@@ -523,12 +540,15 @@ fn sell_error(error: SellError) -> ErrorAnswer {
     }
 }
 
-fn ledger_error(error: LedgerError) -> ErrorAnswer {
+/// A refusal or a failure of the ledger, with its causes.
+pub(crate) fn ledger_error(error: LedgerError) -> ErrorAnswer {
     let code = match &error {
         LedgerError::NoSuchSale { .. } => ErrorCode::UnknownSale,
-        LedgerError::SaleOfAnotherDay { .. } | LedgerError::VoidedBefore { .. } => {
-            ErrorCode::VoidRefused
-        }
+        LedgerError::SaleOfAnotherDay { .. }
+        | LedgerError::VoidedBefore { .. }
+        | LedgerError::NotSoMany { .. } => ErrorCode::VoidRefused,
+        LedgerError::DayToCome { .. } => ErrorCode::DayToCome,
+        LedgerError::HubClockDiffers { .. } => ErrorCode::ClockDiffers,
         LedgerError::IdTaken { .. } | LedgerError::LinesDiffer { .. } => ErrorCode::BadRequest,
         LedgerError::Busy => ErrorCode::Busy,
         LedgerError::Closed => ErrorCode::Internal,

@@ -26,7 +26,8 @@ use base64::Engine;
 use canteen::{AccountId, BasketError, BasketLine, CheckoutError};
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
-use till_ledger::{Ledger, LedgerError};
+use sync_proto::VoidLine;
+use till_ledger::{Ledger, LedgerError, VoidRequest};
 use till_page::{Frame, PageState, Refusal, Text, page, refusal_words, static_file};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::WatchStream;
@@ -207,6 +208,19 @@ struct RemoveLine {
 struct VoidSale {
     /// The sale's id.
     id: Uuid,
+    /// What to take back; nothing is all that is left of the sale.
+    #[serde(default)]
+    lines: Vec<VoidPieces>,
+}
+
+/// Pieces of one line of a sale.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct VoidPieces {
+    /// The line's place in the sale, from 0.
+    line: u32,
+    /// How many pieces of it.
+    quantity: u32,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -286,14 +300,23 @@ async fn cancel(
     server.press(Press::Cancel).await
 }
 
-/// Takes back a sale of this till and day.
+/// Takes back a sale of this till and day, or some pieces of it.
 #[utoipa::path(post, path = "/sales/void", tag = "checkout", request_body = VoidSale,
     responses((status = 204, description = "Done"), (status = 422, description = "Refused", body = Problem, content_type = "application/problem+json")))]
 async fn void(
     State(server): State<PageServer>,
     Posted(void): Posted<VoidSale>,
 ) -> Result<StatusCode, Problem> {
-    match take_back(&server.ledger, void.id, Vec::new()).await {
+    let lines = void.lines.iter().map(|pieces| VoidLine {
+        line: pieces.line,
+        quantity: pieces.quantity,
+    });
+    let request = VoidRequest {
+        id: Uuid::now_v7(),
+        of: void.id,
+        lines: lines.collect(),
+    };
+    match take_back(&server.ledger, request).await {
         Ok(done) => {
             server.tell(Event::Voided(done)).await?;
             Ok(StatusCode::NO_CONTENT)
@@ -422,6 +445,7 @@ fn void_problem(error: &LedgerError) -> Problem {
     let refusal = match error {
         LedgerError::NoSuchSale { .. } | LedgerError::IdTaken { .. } => Refusal::UnknownSale,
         LedgerError::VoidedBefore { .. } => Refusal::VoidedBefore,
+        LedgerError::NotSoMany { .. } => Refusal::PiecesGone,
         LedgerError::SaleOfAnotherDay { .. } => Refusal::TooOldToVoid,
         _ => Refusal::JournalUnavailable,
     };

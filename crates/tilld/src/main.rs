@@ -3,9 +3,11 @@
 
 mod answer;
 mod chip_keys;
+mod clock;
 mod config;
 mod contact;
 mod control;
+mod day_report;
 mod event;
 mod follow;
 mod http;
@@ -302,6 +304,7 @@ async fn serve(
         events: events.clone(),
     });
     let mut till = tokio::spawn(till.run(inbox));
+    tokio::spawn(clock::watch_clock(ledger.clone()));
     tokio::spawn(forward_changes(
         events.clone(),
         ledger.clone(),

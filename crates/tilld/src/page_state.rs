@@ -2,11 +2,11 @@
 
 use canteen::{Basket, BusinessDay, Moment, Money, Phase};
 use jiff::Timestamp;
-use sync_proto::EntryBody;
-use till_ledger::{ClockState, Journal, Ledger, Progress, RecentEntry};
+use sync_proto::{EntryBody, Sale};
+use till_ledger::{ClockState, Journal, Ledger, Progress, RecentEntry, SaleLeft};
 use till_page::{
-    ChipOnReader, Notice, PageState, Product, Reader, ReaderTrouble, RecentKind, RecentSale, Text,
-    Verdict, clock, decline_title, line_words, notice_words,
+    ChipOnReader, Notice, PageState, PiecesLeft, Product, Reader, ReaderTrouble, RecentKind,
+    RecentSale, Text, Verdict, clock, decline_title, line_words, notice_words,
 };
 use till_readers::{ReaderFault, ReaderListing, ReaderState};
 use uuid::Uuid;
@@ -44,7 +44,7 @@ impl Rows {
     pub(crate) fn read(ledger: &Ledger) -> Rows {
         let now = Timestamp::now();
         Rows {
-            as_of: as_of(ledger, now),
+            as_of: as_of(ledger),
             recent: recent(ledger, now),
             products: products(ledger),
         }
@@ -52,16 +52,17 @@ impl Rows {
 
     /// Reads again, if it has to.
     pub(crate) fn refresh(&mut self, ledger: &Ledger) {
-        if self.as_of != as_of(ledger, Timestamp::now()) {
+        if self.as_of != as_of(ledger) {
             *self = Rows::read(ledger);
         }
     }
 }
 
 /// The day counts because a sale of today is shown without its date and may be undone.
-fn as_of(ledger: &Ledger, now: Timestamp) -> (u64, u64, BusinessDay) {
+fn as_of(ledger: &Ledger) -> (u64, u64, BusinessDay) {
     let progress = ledger.progress();
-    (progress.head.seq, progress.replica, BusinessDay::of(now))
+    let today = progress.time.today(till_ledger::Moment::now());
+    (progress.head.seq, progress.replica, today)
 }
 
 /// The whole state of the page.
@@ -172,28 +173,42 @@ fn products(ledger: &Ledger) -> Vec<Product> {
 }
 
 fn recent(ledger: &Ledger, now: Timestamp) -> Vec<RecentSale> {
+    let today = ledger.progress().time.today(till_ledger::Moment::now());
     let entries = ledger.recent(RECENT).unwrap_or_default();
     entries
         .into_iter()
-        .filter_map(|entry| recent_sale(ledger, entry, now))
+        .filter_map(|entry| recent_sale(ledger, entry, today, now))
         .collect()
 }
 
-fn recent_sale(ledger: &Ledger, entry: RecentEntry, now: Timestamp) -> Option<RecentSale> {
-    let header = entry.header;
+fn recent_sale(
+    ledger: &Ledger,
+    entry: RecentEntry,
+    today: BusinessDay,
+    now: Timestamp,
+) -> Option<RecentSale> {
+    let (header, left) = (entry.header, entry.left);
+    let mut pieces = Vec::new();
     let (kind, title, amount, account): (_, _, Money, _) = match entry.body? {
-        EntryBody::Sale(sale) if entry.voided_by.is_some() => (
-            RecentKind::Voided,
-            Text::new("Fortrudt", "Undone"),
-            sale.amount,
-            sale.account,
-        ),
-        EntryBody::Sale(sale) => (
-            RecentKind::Approved,
-            Text::new("Godkendt", "Approved"),
-            sale.amount,
-            sale.account,
-        ),
+        EntryBody::Sale(sale) => {
+            let left = left.as_ref();
+            let amount = left.map_or(sale.amount, |left| left.amount);
+            let (kind, title) = if amount <= Money::ZERO {
+                (RecentKind::Voided, Text::new("Fortrudt", "Undone"))
+            } else if amount < sale.amount {
+                let title = Text::new("Delvis fortrudt", "Partly undone");
+                (RecentKind::Approved, title)
+            } else {
+                (RecentKind::Approved, Text::new("Godkendt", "Approved"))
+            };
+            pieces = left.map_or_else(Vec::new, |left| pieces_left(&sale, left));
+            let shown = if kind == RecentKind::Voided {
+                sale.amount
+            } else {
+                amount
+            };
+            (kind, title, shown, sale.account)
+        }
         EntryBody::Decline(decline) => (
             RecentKind::Declined,
             decline_title(&decline.reason),
@@ -211,7 +226,8 @@ fn recent_sale(ledger: &Ledger, entry: RecentEntry, now: Timestamp) -> Option<Re
     Some(RecentSale {
         id: header.id.to_string(),
         time: moment.map_or_else(String::new, |moment| clock(moment, now)),
-        voidable: kind == RecentKind::Approved && header.day == BusinessDay::of(now),
+        voidable: kind == RecentKind::Approved && header.day == today,
+        pieces,
         kind,
         title,
         amount: amount.bare().to_string(),
@@ -221,6 +237,20 @@ fn recent_sale(ledger: &Ledger, entry: RecentEntry, now: Timestamp) -> Option<Re
             .flatten()
             .map(|holder| holder.name),
     })
+}
+
+/// The lines of a sale of which something is left to take back.
+fn pieces_left(sale: &Sale, left: &SaleLeft) -> Vec<PiecesLeft> {
+    let lines = sale.lines.iter().zip(&left.pieces).zip(0..);
+    lines
+        .filter(|((_, left), _)| **left > 0)
+        .map(|((line, left), place)| PiecesLeft {
+            line: place,
+            left: *left,
+            text: line.text.clone(),
+            unit_price: line.unit_price.bare().to_string(),
+        })
+        .collect()
 }
 
 fn reader(listing: &ReaderListing) -> Reader {

@@ -422,7 +422,8 @@ impl Till {
             self.parts.sync.wake.urgent();
         }
         let contact = self.contact();
-        let on = canteen::BusinessDay::of(Timestamp::now());
+        let time = self.parts.ledger.progress().time;
+        let on = time.today(till_ledger::Moment::now());
         let purchase = Purchase {
             amount: order.amount,
             on,

@@ -2,7 +2,9 @@
 
 use canteen::{Decision, DeclineReason, Money, Status};
 use sync_proto::{EntryBody, Record, SaleLine};
-use till_ledger::{EntryRange, Finding, LedgerError, StartRequest, Store, VoidRequest};
+use till_ledger::{
+    EntryRange, Finding, LedgerError, RecentEntry, StartRequest, Store, VoidRequest,
+};
 use uuid::Uuid;
 
 use crate::world::*;
@@ -198,8 +200,9 @@ fn the_list_of_recent_entries_shows_what_was_taken_back() {
     till.sell(kr(5));
     till.void(sale).unwrap();
     let recent = till.store().reader().unwrap().recent(10).unwrap();
-    let shown: Vec<_> = recent.iter().map(|e| (e.seq, e.voided_by)).collect();
-    assert_eq!(shown, [(3, None), (2, None), (1, Some(3))]);
+    let left = |e: &RecentEntry| e.left.as_ref().map(|left| left.amount);
+    let shown: Vec<_> = recent.iter().map(|e| (e.seq, left(e))).collect();
+    assert_eq!(shown, [(3, None), (2, Some(kr(5))), (1, Some(kr(0)))]);
     let reader = till.store().reader().unwrap();
     assert_eq!(reader.entry_by_id(sale).unwrap().unwrap().seq, 1);
     let now = till.now;

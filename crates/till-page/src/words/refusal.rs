@@ -25,6 +25,8 @@ pub enum Refusal {
     UnknownSale,
     /// The sale was undone before.
     VoidedBefore,
+    /// The sale has not so many pieces left to undo.
+    PiecesGone,
     /// The sale is too old to be undone here.
     TooOldToVoid,
     /// No reader works, so no chip can pay.
@@ -70,6 +72,10 @@ pub fn refusal_words(refusal: &Refusal) -> Text {
             "Salget er allerede fortrudt",
             "The sale has been undone already",
         ),
+        Refusal::PiecesGone => Text::new(
+            "Så mange er der ikke tilbage at fortryde",
+            "There are not so many left to undo",
+        ),
         Refusal::TooOldToVoid => Text::new(
             "Salget er for gammelt til at fortryde her",
             "The sale is too old to undo here",
@@ -101,7 +107,8 @@ mod tests {
             Refusal::PaymentRunning => Some(Refusal::NothingRunning),
             Refusal::NothingRunning => Some(Refusal::UnknownSale),
             Refusal::UnknownSale => Some(Refusal::VoidedBefore),
-            Refusal::VoidedBefore => Some(Refusal::TooOldToVoid),
+            Refusal::VoidedBefore => Some(Refusal::PiecesGone),
+            Refusal::PiecesGone => Some(Refusal::TooOldToVoid),
             Refusal::TooOldToVoid => Some(Refusal::NoReader),
             Refusal::NoReader => Some(Refusal::JournalUnavailable),
             Refusal::JournalUnavailable => None,
@@ -127,6 +134,6 @@ mod tests {
         for it in std::iter::successors(Some(Refusal::BasketEmpty), after) {
             check(&it, &mut seen);
         }
-        assert_eq!(seen.len(), 2 * 13);
+        assert_eq!(seen.len(), 2 * 14);
     }
 }

@@ -1,5 +1,6 @@
 //! `tillctl void`.
 
+use sync_proto::VoidLine;
 use till_control::{Answer, Request, VoidAnswer};
 use uuid::Uuid;
 
@@ -9,13 +10,30 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::screen::{Facts, Screen, plain};
 
-pub(crate) async fn void(cli: &Cli, sale: Uuid) -> Result<Report, Failure> {
+pub(crate) async fn void(
+    cli: &Cli,
+    sale: Uuid,
+    lines: &[VoidLine],
+    id: Option<Uuid>,
+) -> Result<Report, Failure> {
+    // The id is made here, before anything is sent, so that a void whose answer is lost can be
+    // asked for again by the name it was sent under.
+    let void = id.unwrap_or_else(Uuid::now_v7);
+    let request = Request::Void {
+        id: sale,
+        void: Some(void),
+        lines: lines.to_vec(),
+    };
     let mut client = connect(cli).await?;
     let answer = client
-        .request(&Request::Void { id: sale })
+        .request(&request)
         .await
         // After the order was sent, silence means that nobody knows whether it was carried out.
-        .map_err(|source| Failure::VoidUnknown { id: sale, source })?;
+        .map_err(|source| Failure::VoidUnknown {
+            sale,
+            id: void,
+            source,
+        })?;
     let Answer::Void(void) = answer else {
         return Err(refused(answer));
     };

@@ -13,4 +13,5 @@ mod readers;
 mod rig;
 mod siblings;
 mod signed;
+mod technician;
 mod top_up;
