@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_that_unpacks_to_too_much_is_refused() {
+    fn sy_32_an_answer_that_unpacks_to_too_much_is_refused() {
         let bomb = zstd::encode_all(&*vec![0; BODY_MAX + 1], 19).unwrap();
         assert!(bomb.len() < 100_000);
         assert!(matches!(unpack(&bomb), Err(HubError::Garbled(_))));

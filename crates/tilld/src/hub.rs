@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_cut_at_any_byte_is_refused() {
+    fn sy_16_a_snapshot_cut_at_any_byte_is_refused() {
         let whole = write_snapshot(&header(), &changes());
         for end in 0..whole.len() - 1 {
             assert!(read_snapshot(&whole[..end]).is_err(), "cut at {end}");

@@ -69,7 +69,7 @@ async fn tap(ledger: Ledger) {
 }
 
 #[test]
-fn every_answered_sale_is_there_after_a_kill() {
+fn obt_24_every_answered_sale_is_there_after_a_kill() {
     if let Some(path) = std::env::var_os(CHILD) {
         return tap_for_ever(&PathBuf::from(path));
     }
@@ -77,7 +77,10 @@ fn every_answered_sale_is_there_after_a_kill() {
     till.store = None;
     let mut answered: BTreeMap<u64, Uuid> = BTreeMap::new();
     for kill in 0..KILLS {
-        let mut child = spawn("every_answered_sale_is_there_after_a_kill", &till.path());
+        let mut child = spawn(
+            "obt_24_every_answered_sale_is_there_after_a_kill",
+            &till.path(),
+        );
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut wait = Some(Duration::from_micros(kill * 7_919 % 60_000));
         for line in lines {

@@ -175,7 +175,7 @@ fn obt_11_of_two_statuses_the_higher_version_holds_in_whatever_order_they_come()
 }
 
 #[test]
-fn obt_12_and_13_a_block_ahead_of_the_feed_refuses_from_the_next_tap_on() {
+fn obt_12_a_block_ahead_of_the_feed_refuses_from_the_next_tap_on() {
     let mut till = Till::with(|_| {});
     let cursor = till.store().progress().feed.cursor;
     let blocked = StatusOf::Account(ANNA);
@@ -489,4 +489,97 @@ fn time_02_a_weekend_of_one_boot_is_no_jump() {
     till.now = at("2026-11-23T10:00:00Z");
     assert_eq!(till.tap(kr(50)), "approve 400,00 none");
     assert_eq!(clock_events(&mut till), []);
+}
+
+#[test]
+fn sy_12_a_sale_that_was_not_sent_before_a_crash_is_sent_after_it() {
+    let mut till = Till::with(|_| {});
+    till.sell(kr(1));
+    till.restart();
+    let batch = till
+        .store()
+        .batch(500, 1 << 20, &key(), TillReport::default());
+    assert_eq!(batch.unwrap().unwrap().entries.len(), 1);
+}
+
+#[test]
+fn sy_13_a_page_and_its_cursor_hold_together_or_not_at_all() {
+    let mut till = Till::with(|_| {});
+    till.sell(kr(1));
+    let now = till.now;
+    // The own sale cannot be taken from the least amount there is.
+    let impossible = account(ANNA, canteen::Money::from_ore(i64::MIN), 0);
+    let mut good = account(canteen::AccountId(1002), kr(7), 0);
+    good.ceiling = Some(kr(7));
+    let page = page(
+        2,
+        4,
+        vec![(3, Record::Account(good)), (4, Record::Account(impossible))],
+    );
+    assert!(till.store().apply_page(&page, now).is_err());
+    till.restart();
+    assert_eq!(till.store().progress().feed.cursor, 2);
+    let reader = till.store().reader().unwrap();
+    assert_eq!(reader.account(canteen::AccountId(1002)).unwrap(), None);
+    drop(reader);
+    till.tell(vec![Record::Account(account(ANNA, kr(9), 0))]);
+    till.restart();
+    assert_eq!(till.store().progress().feed.cursor, 3);
+    assert_eq!(till.balance(), kr(8));
+}
+
+#[test]
+fn sy_14_a_page_that_comes_twice_changes_nothing() {
+    let mut till = Till::with(|_| {});
+    let now = till.now;
+    let told = page(2, 5, vec![(5, Record::Account(account(ANNA, kr(70), 0)))]);
+    till.store().apply_page(&told, now).unwrap();
+    till.sell(kr(20));
+    let again = till.store().apply_page(&told, now).unwrap();
+    assert_eq!((again.records, till.balance()), (0, kr(50)));
+    assert_eq!(till.store().progress().feed.cursor, 5);
+}
+
+#[test]
+fn sy_18_what_is_sold_while_a_snapshot_comes_lies_over_it() {
+    let mut till = Till::with(|a| a.ceiling = Some(kr(200)));
+    // The hub writes its snapshot here; the sale is in none of its figures.
+    till.sell(kr(30));
+    let header = SnapshotHeader {
+        hub_epoch: HUB_EPOCH,
+        as_of: 40,
+        hub_time: String::new(),
+    };
+    let mut anna = account(ANNA, kr(400), 0);
+    anna.ceiling = Some(kr(100));
+    let records = [Record::Account(anna), chip(ANNA, Status::Active)];
+    let changes: Vec<Change> = records
+        .into_iter()
+        .map(|record| Change { rv: 40, record })
+        .collect();
+    let now = till.now;
+    till.store().apply_snapshot(&header, &changes, now).unwrap();
+    assert_eq!(till.balance(), kr(370));
+    assert_eq!(till.tap(kr(71)), "offline_allowance none");
+    assert_eq!(till.tap(kr(70)), "approve 300,00 none");
+    till.verified();
+}
+
+#[test]
+fn a_ledger_whose_life_has_ended_is_kept_whole_under_another_name() {
+    let mut till = Till::with(|_| {});
+    till.sell(kr(1));
+    let epoch = identity().epoch;
+    let name = till.dir.path().join("ledger-old.db");
+    till.store = None;
+    // Not the one that is meant: nothing happens.
+    till_ledger::put_away(&till.path(), sync_proto::Epoch(1), &name).unwrap();
+    assert!(till.path().is_file());
+    till_ledger::put_away(&till.path(), epoch, &name).unwrap();
+    assert!(!till.path().exists());
+    assert!(!till.dir.path().join("till.db-wal").exists());
+    let gone = till_ledger::put_away(&till.path(), epoch, &name);
+    assert!(matches!(gone, Err(LedgerError::NotFound { .. })));
+    let old = till_ledger::Store::open(&name, options()).unwrap();
+    assert_eq!(old.progress().head.seq, 1);
 }

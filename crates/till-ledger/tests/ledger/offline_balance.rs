@@ -1,9 +1,11 @@
 //! The cases of the offline balance, through the real file: overlay, ceilings, limits, feed
 //! order. The numbers in the names are those of the specification's table.
 
+use std::time::Duration;
+
 use crate::world::*;
 use canteen::{Money, Spent, Status, TopUpState};
-use sync_proto::{LimitsRecord, Record};
+use sync_proto::{Change, FeedRecords, LimitsRecord, Record};
 use till_ledger::LedgerError;
 
 fn ceiling(kroner: i32) -> Option<Money> {
@@ -16,12 +18,16 @@ fn acknowledge(till: &mut Till) {
 }
 
 #[test]
-fn obt_01_and_02_the_position_must_cover_the_sale() {
+fn obt_01_a_sale_may_take_all_there_is() {
     let mut till = Till::with(|a| {
         a.position = kr(60);
         a.ceiling = ceiling(60);
     });
     assert_eq!(till.tap(kr(60)), "approve 0,00 none");
+}
+
+#[test]
+fn obt_02_one_ore_more_than_there_is_is_too_much() {
     let mut till = Till::with(|a| a.position = kr(60));
     assert_eq!(till.tap(Money::from_ore(60_01)), "insufficient_funds none");
 }
@@ -69,7 +75,71 @@ fn obt_04_a_raised_ceiling_lets_the_sale_through() {
 }
 
 #[test]
-fn obt_06_to_08_an_entry_leaves_the_overlay_only_with_a_position_that_contains_it() {
+fn obt_05_a_raise_that_comes_after_the_decline_counts_for_the_next_sale() {
+    let mut till = Till::with(|a| a.ceiling = ceiling(200));
+    till.sell(kr(150));
+    assert_eq!(till.tap(kr(60)), "offline_allowance none");
+    let mut raised = account(ANNA, kr(500), 0);
+    raised.ceiling = ceiling(300);
+    let late = FeedRecords {
+        hub_epoch: HUB_EPOCH,
+        hub_time: String::new(),
+        changes: vec![Change {
+            rv: 9,
+            record: Record::Account(raised),
+        }],
+    };
+    let now = till.now;
+    till.store().apply_records(&late, now).unwrap();
+    assert_eq!(till.tap(kr(60)), "approve 290,00 none");
+}
+
+/// What is sold when the data is so many hours old and the line is down.
+#[track_caller]
+fn check_age(hours: u64, kroner: i32, expect: &str) {
+    let mut till = Till::with(|_| {});
+    let mut request = till.request(kr(kroner));
+    request.online = false;
+    request.feed_age = Duration::from_secs(hours * 3600);
+    assert_eq!(shown(&till.purchase(request).unwrap()), expect);
+}
+
+#[test]
+fn obt_19_data_of_yesterday_sells_as_ever() {
+    check_age(25, 60, "approve 440,00 none");
+    check_age(25, 61, "approve 439,00 none");
+}
+
+#[test]
+fn obt_20_data_of_three_days_ago_sells_a_meal_at_most() {
+    check_age(80, 60, "approve 440,00 none");
+    check_age(80, 61, "stale_data none");
+}
+
+#[test]
+fn obt_21_data_of_two_weeks_ago_sells_nothing() {
+    check_age(15 * 24, 10, "stale_data none");
+}
+
+#[test]
+fn obt_30_an_amount_that_is_none_is_no_purchase() {
+    for ore in [0, -1, -22_00, i64::MIN, i64::MAX, 100_000_01] {
+        let refused = canteen::PurchaseAmount::new(Money::from_ore(ore));
+        assert!(refused.is_err(), "{ore}");
+    }
+    assert!(canteen::PurchaseAmount::new(Money::from_ore(1)).is_ok());
+}
+
+#[test]
+fn obt_06_an_acknowledgement_alone_gives_nothing_back() {
+    let mut till = Till::with(|a| a.position = kr(100));
+    till.sell(kr(40));
+    acknowledge(&mut till);
+    assert_eq!(till.tap(kr(70)), "insufficient_funds none");
+}
+
+#[test]
+fn obt_07_a_position_that_contains_the_sale_takes_its_place() {
     let mut till = Till::with(|a| a.position = kr(100));
     till.sell(kr(40));
     acknowledge(&mut till);
@@ -77,8 +147,10 @@ fn obt_06_to_08_an_entry_leaves_the_overlay_only_with_a_position_that_contains_i
     till.tell(vec![Record::Account(account(ANNA, kr(60), 1))]);
     assert_eq!(till.balance(), kr(60));
     assert_eq!(till.tap(kr(60)), "approve 0,00 none");
+}
 
-    // The position comes before the acknowledgement: nothing is counted twice.
+#[test]
+fn obt_08_a_position_that_comes_before_the_acknowledgement_counts_nothing_twice() {
     let mut till = Till::with(|a| a.position = kr(100));
     till.sell(kr(40));
     till.tell(vec![Record::Account(account(ANNA, kr(60), 1))]);
@@ -109,7 +181,7 @@ fn obt_09_old_news_are_ignored() {
 }
 
 #[test]
-fn obt_10_a_void_gives_the_balance_back_but_no_right_to_sell() {
+fn obt_10a_a_void_gives_the_balance_back() {
     let mut till = Till::with(|a| {
         a.position = kr(100);
         a.ceiling = ceiling(200);
@@ -118,7 +190,10 @@ fn obt_10_a_void_gives_the_balance_back_but_no_right_to_sell() {
     till.void(first).unwrap();
     assert_eq!(till.tap(kr(80)), "approve 20,00 none");
     assert_eq!(till.tap(kr(80)), "insufficient_funds none");
+}
 
+#[test]
+fn obt_10b_a_void_gives_no_right_to_sell() {
     let mut till = Till::with(|a| a.ceiling = ceiling(200));
     let first = till.sell(kr(80));
     till.void(first).unwrap();
@@ -127,7 +202,7 @@ fn obt_10_a_void_gives_the_balance_back_but_no_right_to_sell() {
 }
 
 #[test]
-fn obt_11_and_12_the_newest_status_rules_whatever_comes_last() {
+fn obt_11_the_newest_status_rules_whatever_comes_last() {
     let mut till = Till::with(|_| {});
     let now = till.now;
     let new = page(2, 12, vec![(12, chip(ANNA, Status::Active))]);
@@ -153,9 +228,14 @@ fn obt_11_and_12_the_newest_status_rules_whatever_comes_last() {
 }
 
 #[test]
-fn obt_13_and_14_a_blocked_account_and_an_unknown_chip_are_different_things() {
+fn obt_13_a_blocked_account_is_named() {
     let mut till = Till::with(|a| a.status = Status::Blocked);
     assert_eq!(till.tap(kr(10)), "account_blocked none");
+}
+
+#[test]
+fn obt_14_an_unknown_chip_is_counted_and_asks_for_no_top_up() {
+    let mut till = Till::with(|_| {});
     let mut request = till.request(kr(10));
     request.identity = canteen::ChipIdentity::Bare(uid(canteen::AccountId(9)));
     let before = till.head();
@@ -167,11 +247,24 @@ fn obt_13_and_14_a_blocked_account_and_an_unknown_chip_are_different_things() {
 }
 
 #[test]
-fn obt_15_and_16_a_limit_counts_the_hubs_use_and_the_own_use_after_it() {
-    let mut till = Till::with(|a| {
+fn obt_15_a_limit_counts_the_hubs_use_and_the_own_use_after_it() {
+    let mut till = limited();
+    till.sell(kr(25));
+    assert_eq!(till.tap(kr(6)), "limit_day none");
+    assert_eq!(till.tap(kr(5)), "approve 470,00 none");
+}
+
+/// 50 kr. a day, of which the hub knows 20 kr. to be spent.
+fn limited() -> Till {
+    Till::with(|a| {
         a.limits.day = Some(kr(50));
         a.spent = Spent::new(day("2026-11-20"), kr(20), kr(20), kr(20)).into();
-    });
+    })
+}
+
+#[test]
+fn obt_16_a_new_day_begins_with_nothing_spent() {
+    let mut till = limited();
     till.sell(kr(25));
     assert_eq!(till.tap(kr(6)), "limit_day none");
     till.now = at("2026-11-20T23:00:01Z");

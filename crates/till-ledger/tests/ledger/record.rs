@@ -234,7 +234,7 @@ fn check_refused(till: &Till, sql: &str, expect: &str) {
 }
 
 #[test]
-fn entries_are_never_changed_removed_or_replaced() {
+fn sy_28_entries_are_never_changed_removed_or_replaced() {
     let mut till = Till::with(|_| {});
     till.sell(kr(10));
     till.sell(kr(10));

@@ -222,7 +222,7 @@ fn a_card_number_finds_its_chip() {
 }
 
 #[test]
-fn kinds_of_newer_hubs_are_passed_over() {
+fn sy_31_kinds_of_newer_hubs_are_passed_over() {
     let mut till = Till::with(|_| {});
     till.tell(vec![Record::Unknown]);
     assert_eq!(till.store().progress().feed.cursor, 3);

@@ -71,7 +71,7 @@ fn a_decline_of_an_unknown_chip_and_a_repeated_id_cost_no_flush() {
 }
 
 #[test]
-fn a_full_medium_sells_into_the_warm_log_and_then_declines_without_using_a_number() {
+fn obt_22_a_full_medium_sells_into_the_warm_log_and_then_declines_without_using_a_number() {
     let _medium = medium();
     let mut till = Till::with(|_| {});
     let now = till.now;

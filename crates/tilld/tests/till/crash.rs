@@ -70,7 +70,7 @@ fn heard(socket: UnixStream) -> Option<Sale> {
 }
 
 #[test]
-fn a_sale_cut_short_by_a_kill_is_booked_once_or_not_at_all() {
+fn obt_23_a_sale_cut_short_by_a_kill_is_booked_once_or_not_at_all() {
     let mut dice = Dice::new();
     let mut site = Site::open();
     let chip = site.lay_and_wait(ORDINARY);

@@ -92,7 +92,7 @@ fn sales_go_on_without_the_hub_and_all_arrive_once_when_it_is_back() {
 }
 
 #[test]
-fn a_hub_that_crashes_under_the_tills_hands_loses_and_doubles_nothing() {
+fn sy_10_a_hub_that_crashes_under_the_tills_hands_loses_and_doubles_nothing() {
     let mut site = Site::open();
     let chip = site.lay_and_wait(WEEKLY);
     let mut sold = 0;
@@ -114,7 +114,7 @@ fn a_hub_that_crashes_under_the_tills_hands_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_lost_answer_makes_nothing_arrive_twice() {
+fn sy_02_a_lost_answer_makes_nothing_arrive_twice() {
     let site = Site::open_with(Wishes {
         link: true,
         ..Wishes::default()
@@ -151,7 +151,7 @@ fn asks_to_wait(way: &Way) -> bool {
 
 /// Everything that may come back on port 80 of a school, or from a hub that is being repaired.
 #[test]
-fn a_hub_that_talks_nonsense_stops_no_sale_and_loses_none() {
+fn sy_21_a_hub_that_talks_nonsense_stops_no_sale_and_loses_none() {
     let answer = |head: &str, body: &str| {
         let length = body.len();
         let text = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n{body}");
@@ -170,6 +170,8 @@ fn a_hub_that_talks_nonsense_stops_no_sale_and_loses_none() {
         answer("200 OK\r\nContent-Encoding: zstd", "not zstd at all"),
         answer("200 OK", too_much),
         answer("404 Not Found", "nothing here"),
+        answer("400 Bad Request", "{}"),
+        answer("422 Unprocessable Content", r#"{"code":"unknown"}"#),
         answer("409 Conflict", gap),
         answer("429 Too Many Requests\r\nRetry-After: 99999999999", ""),
         answer("302 Found\r\nLocation: http://127.0.0.1:1/", ""),
