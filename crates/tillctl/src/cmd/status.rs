@@ -88,14 +88,16 @@ fn standing(status: &StatusAnswer, screen: Screen) -> String {
     } else {
         ""
     };
+    let bad = |word: &str| {
+        let text = plain(&status.standing.text);
+        format!("{}: {text}{renewing}", screen.bad(word))
+    };
     match status.standing.state {
         StandingState::Good => format!("{}{renewing}", screen.good("good")),
-        StandingState::Forked
-        | StandingState::RolledBack
-        | StandingState::Revoked
-        | StandingState::NotEnrolled => {
-            format!("{}{renewing}", screen.bad(&plain(&status.standing.text)))
-        }
+        StandingState::Forked => bad("forked"),
+        StandingState::RolledBack => bad("rolled back"),
+        StandingState::Revoked => bad("revoked"),
+        StandingState::NotEnrolled => bad("not enrolled"),
     }
 }
 
