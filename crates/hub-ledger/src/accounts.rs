@@ -8,6 +8,7 @@ use sync_proto::StatusOf;
 use crate::closings::forget_closing;
 use crate::error::{LedgerError, Refusal};
 use crate::feed::{RecordKind, touch, touch_account};
+use crate::replay::note_terms;
 use crate::statuses::note_status_change;
 use crate::store::{HubLedger, HubReader, millis, moment};
 use crate::tenancy::{CanteenId, Reach, TenantId, not_empty, tenant_of};
@@ -132,6 +133,7 @@ impl HubLedger {
         &mut self,
         id: AccountId,
         change: LimitsChange,
+        now: Timestamp,
     ) -> Result<(), LedgerError> {
         let db = self.change()?;
         let account = read_account(&db, id)?;
@@ -150,12 +152,18 @@ impl HubLedger {
                 limits.month.map(Money::ore),
             ),
         )?;
+        note_terms(&db, &account, &read_account(&db, id)?, now)?;
         touch_account(&db, account.canteen, id)?;
         Ok(db.commit()?)
     }
 
     /// Changes how far below zero the account may go.
-    pub fn change_credit(&mut self, id: AccountId, credit: Money) -> Result<(), LedgerError> {
+    pub fn change_credit(
+        &mut self,
+        id: AccountId,
+        credit: Money,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
         not_negative("the credit line", credit)?;
         let db = self.change()?;
         let account = read_account(&db, id)?;
@@ -163,6 +171,7 @@ impl HubLedger {
             "UPDATE account SET credit = ?2 WHERE id = ?1",
             (id.0, credit.ore()),
         )?;
+        note_terms(&db, &account, &read_account(&db, id)?, now)?;
         touch_account(&db, account.canteen, id)?;
         Ok(db.commit()?)
     }

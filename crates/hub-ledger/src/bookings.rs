@@ -174,21 +174,12 @@ pub(crate) struct Movement<'a> {
     pub(crate) reference: Option<&'a str>,
 }
 
-/// Money that has moved.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moved {
-    pub(crate) id: BookingId,
-    /// The holder's balance afterwards, or that of the account the money went to when no holder
-    /// is concerned.
-    pub(crate) balance_after: Money,
-}
-
 /// Moves money from one account to another; nothing else in this crate changes a balance.
 pub(crate) fn book(
     db: &Connection,
     movement: &Movement<'_>,
     now: Timestamp,
-) -> Result<Moved, LedgerError> {
+) -> Result<BookingId, LedgerError> {
     let from_after = add(db, movement.from, -movement.amount.ore())?;
     let to_after = add(db, movement.to, movement.amount.ore())?;
     let holder = [(movement.from, from_after), (movement.to, to_after)]
@@ -214,10 +205,7 @@ pub(crate) fn book(
         movement.till.map(TillId::as_str),
         movement.reference,
     ))?;
-    Ok(Moved {
-        id: BookingId(db.last_insert_rowid()),
-        balance_after: holder.map_or(to_after, |(_, after)| after),
-    })
+    Ok(BookingId(db.last_insert_rowid()))
 }
 
 fn add(db: &Connection, account: AccountId, ore: i64) -> Result<Money, LedgerError> {

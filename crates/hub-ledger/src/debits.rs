@@ -318,7 +318,7 @@ fn leave(
         till: None,
         reference: None,
     };
-    Ok(book(db, &movement, now)?.id)
+    book(db, &movement, now)
 }
 
 /// The debit that a booking was set aside for, if it still waits.
@@ -444,7 +444,7 @@ fn move_on(
         till: None,
         reference: None,
     };
-    Ok(book(db, &movement, now)?.id)
+    book(db, &movement, now)
 }
 
 fn end(

@@ -212,12 +212,12 @@ pub(crate) fn pay_in(
         till: None,
         reference,
     };
-    let moved = book(db, &movement, now)?;
+    let booking = book(db, &movement, now)?;
     db.execute(
         "UPDATE account SET paid_in = paid_in + ?2 WHERE id = ?1",
         (account.id.0, amount.ore()),
     )?;
-    Ok(moved.id)
+    Ok(booking)
 }
 
 fn correction_size(amount: Money) -> Result<Money, Refusal> {
@@ -259,7 +259,7 @@ fn shift(
         till: None,
         reference: None,
     };
-    Ok(book(db, &movement, now)?.id)
+    book(db, &movement, now)
 }
 
 fn booked_before(

@@ -750,7 +750,7 @@ mod tests {
                             day: Some(Some(kr(20))),
                             ..LimitsChange::default()
                         };
-                        bed.ledger.change_limits(account, limits).unwrap();
+                        bed.ledger.change_limits(account, limits, NOW).unwrap();
                     }
                     _ => {
                         let left = bed.balance(account);

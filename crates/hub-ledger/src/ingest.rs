@@ -185,7 +185,12 @@ impl Delivery<'_> {
         intake.reading = self.reading;
         intake.holes = &batch.holes;
         results.extend(intake.take_all(fresh, &self.hashes[self.known..])?);
-        intake.finish(rules)?;
+        let mut flagged = intake.finish(rules)?;
+        for result in &mut results {
+            if let Some(late) = flagged.remove(&result.seq) {
+                add_codes(&mut result.fate, &late);
+            }
+        }
         if !fresh.is_empty() {
             let Head { seq, hash } = batch.head;
             match line {
@@ -201,6 +206,20 @@ impl Delivery<'_> {
             results,
             hub_time: now.to_string(),
         })
+    }
+}
+
+/// Adds flags that follow from the order of all entries.
+fn add_codes(fate: &mut EntryFate, late: &[&str]) {
+    let late = late.iter().map(|code| (*code).to_owned());
+    match fate {
+        EntryFate::Booked => {
+            *fate = EntryFate::Flagged {
+                codes: late.collect(),
+            };
+        }
+        EntryFate::Flagged { codes } => codes.extend(late),
+        EntryFate::Duplicate | EntryFate::Quarantined { .. } => {}
     }
 }
 

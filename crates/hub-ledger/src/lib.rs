@@ -34,6 +34,7 @@ mod orders;
 mod positions;
 mod products;
 mod refunds;
+mod replay;
 #[cfg(test)]
 mod seller;
 mod siblings;

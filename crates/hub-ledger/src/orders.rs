@@ -181,7 +181,7 @@ mod tests {
             day: Some(Some(kr(50))),
             ..LimitsChange::default()
         };
-        bed.ledger.change_limits(account, limits).unwrap();
+        bed.ledger.change_limits(account, limits, NOW).unwrap();
         assert_eq!(order(&mut bed, account, kr(30)), "paid, 70,00 left");
         assert_eq!(bed.ledger.account(account).unwrap().spent.day(), kr(30));
         assert_eq!(order(&mut bed, account, kr(21)), "limit_day");

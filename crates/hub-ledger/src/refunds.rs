@@ -12,6 +12,7 @@ use crate::debits::go_on;
 use crate::deposits::{Receipt, RequestKey, receipt_of_before, remember};
 use crate::error::{LedgerError, Refusal};
 use crate::feed::touch_account;
+use crate::replay::replay;
 use crate::store::{HubLedger, HubReader};
 use crate::tenancy::{Reach, TenantId, not_empty};
 use crate::top_ups::{Purchases, ask_for_top_up};
@@ -71,14 +72,16 @@ impl HubLedger {
             text: &text,
             lines: None,
             till: None,
-            reference: None,
+            reference: Some(&sale.0.to_string()),
         };
-        let booking = book(&db, &movement, now)?.id;
+        let booking = book(&db, &movement, now)?;
         sold.note_taken_back(&db, amount, &refund.lines)?;
         if let Some(account) = find_account(&db, sold.from)? {
             if sold.day == BusinessDay::of(now) {
                 uncount(&db, &account, amount, sold.day)?;
             }
+            let account = read_account(&db, account.id)?;
+            replay(&db, &account, BusinessDay::of(now), now)?;
             touch_account(&db, account.canteen, account.id)?;
             go_on(&db, account.id, now)?;
         }
@@ -119,7 +122,7 @@ impl HubLedger {
             till: None,
             reference: None,
         };
-        let booking = book(&db, &movement, now)?.id;
+        let booking = book(&db, &movement, now)?;
         db.execute(
             "INSERT INTO assignment (sale, account, booking) VALUES (?1, ?2, ?3)",
             (sale.0, account.id.0, booking.0),
@@ -134,6 +137,7 @@ impl HubLedger {
             newest: sold.day,
         };
         let account = read_account(&db, account.id)?;
+        replay(&db, &account, sold.day, now)?;
         ask_for_top_up(&db, &account, &purchases, &rules, now)?;
         touch_account(&db, account.canteen, account.id)?;
         go_on(&db, account.id, now)?;

@@ -200,7 +200,7 @@ fn a_lower_ceiling_that_changed_again_is_not_taken_for_read() {
     let (_, lowered_at) = bed.ledger.hub_position().unwrap();
     // The record gets a new version without a new ceiling.
     bed.ledger
-        .change_limits(account, crate::LimitsChange::default())
+        .change_limits(account, crate::LimitsChange::default(), NOW)
         .unwrap();
     till.till.feed.cursor = lowered_at;
     till.write_feed_ack();

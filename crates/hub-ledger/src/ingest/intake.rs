@@ -18,6 +18,7 @@ use crate::debits::go_on;
 use crate::error::LedgerError;
 use crate::feed::touch_account;
 use crate::flags::{Origin, raise_flag};
+use crate::replay::replay;
 use crate::statuses::acknowledge_statuses;
 use crate::store::{hub_position, millis};
 use crate::tills::TillAccess;
@@ -41,6 +42,10 @@ pub(super) struct Intake<'a> {
     pub(super) now: Timestamp,
     /// The accounts whose record changed.
     pub(super) touched: BTreeMap<i64, ()>,
+    /// The accounts with news, and the day of the earliest.
+    pub(super) news: BTreeMap<i64, BusinessDay>,
+    /// The sales that accounts have paid, by the numbers of their entries.
+    pub(super) paid: Vec<(u64, BookingId)>,
     /// The purchases that may fire a top-up, by account.
     pub(super) purchases: BTreeMap<i64, Purchases>,
     pub(super) hub_epoch: u64,
@@ -93,6 +98,8 @@ impl<'a> Intake<'a> {
             today: BusinessDay::of(now),
             now,
             touched: BTreeMap::new(),
+            news: BTreeMap::new(),
+            paid: Vec::new(),
             purchases: BTreeMap::new(),
             hub_epoch: hub_position(db)?.0,
             acknowledged: 0,
@@ -240,7 +247,7 @@ impl<'a> Intake<'a> {
             Err(error) => return Ok(unreadable(&error)),
         };
         let fate = match body {
-            EntryBody::Sale(sale) => self.take_sale(&header, &sale),
+            EntryBody::Sale(sale) => self.take_sale(seq, &header, &sale),
             EntryBody::Void(void) => self.take_void(&header, &void),
             EntryBody::Decline(decline) => self.take_decline(&header, &decline),
             EntryBody::ZReport(report) => {
@@ -348,9 +355,34 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
+    /// There is news of an account's money on a day.
+    pub(super) fn note_news(&mut self, account: AccountId, day: BusinessDay) {
+        let first = self.news.entry(account.0).or_insert(day);
+        *first = day.min(*first);
+    }
+
+    /// Finds the flags that follow from the order of things, and gives those of the entries.
+    fn replay(&self) -> Result<BTreeMap<u64, Vec<&'static str>>, LedgerError> {
+        let mut found = BTreeMap::new();
+        for (account, first) in &self.news {
+            if let Some(account) = find_account(self.db, AccountId(*account))? {
+                found.extend(replay(self.db, &account, *first, self.now)?);
+            }
+        }
+        let paid = self.paid.iter();
+        Ok(paid
+            .filter_map(|(seq, booking)| Some((*seq, found.remove(booking)?)))
+            .filter(|(_, codes)| !codes.is_empty())
+            .collect())
+    }
+
     /// Fires the top-ups that the purchases ask for, takes note of what the till has applied, and
-    /// tells all tills what changed.
-    pub(super) fn finish(self, rules: &TopUpRules) -> Result<(), LedgerError> {
+    /// tells all tills what changed. Gives the flags that are known only now.
+    pub(super) fn finish(
+        self,
+        rules: &TopUpRules,
+    ) -> Result<BTreeMap<u64, Vec<&'static str>>, LedgerError> {
+        let flagged = self.replay()?;
         let freed = acknowledge(self.db, &self.access.till, self.epoch, self.acknowledged)?;
         acknowledge_statuses(self.db, &self.access.till, self.epoch, self.acknowledged)?;
         for (account, purchases) in &self.purchases {
@@ -375,7 +407,7 @@ impl<'a> Intake<'a> {
         for account in touched.chain(freed) {
             go_on(self.db, account, self.now)?;
         }
-        Ok(())
+        Ok(flagged)
     }
 
     /// When it happened by the till's clock, or now when that cannot be read.

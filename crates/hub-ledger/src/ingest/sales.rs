@@ -1,6 +1,6 @@
 //! Sales and declined purchases.
 
-use canteen::{AccountId, BusinessDay, Limits, Money, PurchaseAmount, Spent, Status};
+use canteen::{AccountId, BusinessDay, Money, PurchaseAmount, Status};
 use jiff::Timestamp;
 use sync_proto::{Decline, EntryHeader, Sale, StatusOf};
 
@@ -19,6 +19,7 @@ use crate::top_ups::Purchases;
 impl Intake<'_> {
     pub(super) fn take_sale(
         &mut self,
+        seq: u64,
         header: &EntryHeader,
         sale: &Sale,
     ) -> Result<Fate, LedgerError> {
@@ -57,7 +58,7 @@ impl Intake<'_> {
             till: Some(&self.access.till),
             reference: Some(&id),
         };
-        let moved = book(self.db, &movement, self.now)?;
+        let booking = book(self.db, &movement, self.now)?;
         let mut flags = self.sale_flags(header, sale);
         flags.extend(block.map(|block| ("after_block", block.detail())));
         match &account {
@@ -70,16 +71,18 @@ impl Intake<'_> {
                     let till = &self.access.till;
                     // The till has counted it on the account that it knows.
                     let counted_on = sale.account;
-                    count_gross(self.db, till, self.epoch, counted_on, sale.amount, moved.id)?;
+                    count_gross(self.db, till, self.epoch, counted_on, sale.amount, booking)?;
                 }
                 self.touched.insert(account.id.0, ());
                 if from == account.id {
-                    flags.extend(self.count_sale(header, sale, account, moved.balance_after)?);
+                    self.note_news(account.id, header.day);
+                    self.paid.push((seq, booking));
+                    flags.extend(self.count_sale(header, sale, account)?);
                 }
             }
         }
         Ok(Fate::Booked {
-            booking: moved.id,
+            booking,
             account: account.map(|account| account.id),
             flags,
         })
@@ -125,31 +128,26 @@ impl Intake<'_> {
         flags
     }
 
-    /// Counts a booked sale against the limits and tells what the till should not have sold.
+    /// Counts a booked sale against the limits.
     fn count_sale(
         &mut self,
         header: &EntryHeader,
         sale: &Sale,
         account: &AccountRow,
-        balance: Money,
-    ) -> Result<Vec<(&'static str, String)>, LedgerError> {
-        let mut flags = Vec::new();
-        if balance.checked_add(account.credit) < Some(Money::ZERO) {
-            flags.push(("overdrawn", format!("the balance is {balance}")));
-        }
+    ) -> Result<Option<(&'static str, String)>, LedgerError> {
+        self.note_purchase(account.id, sale.chip, header.day);
         let day = header.day.min(self.today);
         let base = account.spent.as_of(account.spent.on().max(day));
         match base.plus(sale.amount, day) {
-            None => flags.push(("counters", "the counters are out of range".to_owned())),
+            None => Ok(Some((
+                "counters",
+                "the counters are out of range".to_owned(),
+            ))),
             Some(spent) => {
                 write_spent(self.db, account.id, &spent)?;
-                if let Some(window) = exceeded(&account.limits, &spent, day) {
-                    flags.push(("limit_exceeded_offline", format!("the {window} limit")));
-                }
+                Ok(None)
             }
         }
-        self.note_purchase(account.id, sale.chip, header.day);
-        Ok(flags)
     }
 
     /// The block that the sale came after, by the till's clock; one that cannot be read counts as
@@ -216,21 +214,6 @@ impl Block {
             }
         }
     }
-}
-
-/// The first window whose limit a sale of the day has passed.
-fn exceeded(limits: &Limits, spent: &Spent, day: BusinessDay) -> Option<&'static str> {
-    let over = |same: bool, spent: Money, limit: Option<Money>| {
-        same && limit.is_some_and(|limit| spent > limit)
-    };
-    let on = spent.on();
-    if over(on == day, spent.day(), limits.day) {
-        return Some("daily");
-    }
-    if over(on.week() == day.week(), spent.week(), limits.week) {
-        return Some("weekly");
-    }
-    over(on.month() == day.month(), spent.month(), limits.month).then_some("monthly")
 }
 
 /// The code of the decline that fires a top-up (`canteen::DeclineReason::code`).

@@ -301,7 +301,7 @@ fn limits_that_offline_sales_pass_are_flagged_by_window() {
         day: Some(Some(kr(25))),
         ..Default::default()
     };
-    bed.ledger.change_limits(account, limits).unwrap();
+    bed.ledger.change_limits(account, limits, NOW).unwrap();
     let mut till = bed.till("kasse-1");
     till.write(sale(account, chip, kr(25)));
     till.write(sale(account, chip, ore(1)));

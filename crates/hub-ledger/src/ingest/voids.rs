@@ -91,7 +91,7 @@ impl Intake<'_> {
             till: Some(&self.access.till),
             reference: Some(&of),
         };
-        Ok(book(self.db, &movement, self.now)?.id)
+        book(self.db, &movement, self.now)
     }
 
     /// The sale that a void takes back, if this till has sold it.
@@ -132,6 +132,7 @@ impl Intake<'_> {
         if header.day == sale.day {
             uncount(self.db, &account, back, sale.day.min(self.today))?;
         }
+        self.note_news(account.id, header.day);
         self.touched.insert(account.id.0, ());
         Ok(Some(account.id))
     }

@@ -271,10 +271,10 @@ pub(crate) async fn change(
         .write(move |books| {
             books.account_within(reach, id)?;
             if limits != LimitsChange::default() {
-                books.change_limits(id, limits)?;
+                books.change_limits(id, limits, Timestamp::now())?;
             }
             if let Some(credit) = change.credit {
-                books.change_credit(id, Money::from_ore(credit))?;
+                books.change_credit(id, Money::from_ore(credit), Timestamp::now())?;
             }
             match holder {
                 Some(holder) => books.change_holder(id, &holder),
