@@ -175,14 +175,14 @@ impl World {
                     }
                 };
                 let words = format!("account {account} has a {name} limit of {kroner} kr");
-                self.office(&words, |hub, _| hub.change_limits(account, change))
+                self.office(&words, |hub, now| hub.change_limits(account, change, now))
             }
             Action::Credit { account, kroner } => {
                 let account = self.account_at(account);
                 let credit = Money::from_kroner(kroner);
                 self.reckoning.set_credit(account, credit.ore());
                 let words = format!("account {account} may go {kroner} kr below zero");
-                self.office(&words, |hub, _| hub.change_credit(account, credit))
+                self.office(&words, |hub, now| hub.change_credit(account, credit, now))
             }
             Action::Agree { account, kroner } => {
                 let account = self.account_at(account);
