@@ -24,6 +24,7 @@ pub(crate) const FOR_TEST: &[&str] = &[
     "libpcsclite-dev",
     "pcscd",
     "pkgconf",
+    "python3-pycryptodome",
     "systemd",
     "util-linux",
 ];

@@ -9,6 +9,7 @@ mod hard_cases;
 mod line_down;
 mod load;
 mod lunch;
+mod proof;
 mod readers;
 mod rig;
 mod siblings;
