@@ -6,6 +6,8 @@ use sync_proto::EntryBody;
 use super::*;
 use crate::testbed::{Bed, NOW, TestTill, decline, kr, ore, sale, void};
 
+mod firing;
+
 const CARD: &str = "demo-card-1";
 
 fn after(seconds: u64) -> Timestamp {
@@ -106,105 +108,7 @@ fn check(balance: Money, bought: &[Money], refused: &[(&str, Money)], expect: &s
 }
 
 #[test]
-fn a_purchase_that_leaves_or_finds_less_than_50_kr_fires() {
-    check(kr(60), &[kr(30)], &[], "intent");
-    check(kr(60), &[kr(10)], &[], "");
-    check(kr(60), &[ore(10_01)], &[], "intent");
-    check(kr(49), &[kr(10)], &[], "intent");
-    check(kr(20), &[], &[("insufficient_funds", kr(45))], "intent");
-    check(kr(60), &[], &[("insufficient_funds", kr(80))], "");
-    check(kr(-50), &[], &[("insufficient_funds", kr(10))], "intent");
-    let others = [
-        "limit_day",
-        "chip_blocked",
-        "account_blocked",
-        "stale_data",
-        "offline_allowance",
-    ];
-    for reason in others {
-        check(kr(20), &[], &[(reason, kr(10))], "");
-    }
-}
-
-#[test]
-fn an_agreement_takes_effect_once_100_kr_have_been_paid_in() {
-    let mut bed = Bed::new();
-    let (account, chip) = bed.account(ore(-50_00));
-    bed.pay_in(account, kr(60));
-    bed.ledger
-        .make_agreement(account, kr(200), CARD, NOW)
-        .unwrap();
-    let mut till = bed.till("kasse-1");
-    bed.send(&mut till, [sale(account, chip, kr(5))]);
-    assert_eq!(
-        (stage(&bed, account).as_str(), told(&bed, account, NOW)),
-        ("", "idle")
-    );
-    bed.pay_in(account, kr(40));
-    bed.send(&mut till, [sale(account, chip, kr(5))]);
-    assert_eq!(
-        (stage(&bed, account).as_str(), told(&bed, account, NOW)),
-        ("intent", "pending")
-    );
-}
-
-#[test]
-fn purchases_while_one_is_under_way_ask_for_no_second() {
-    let mut bed = Bed::new();
-    let (account, chip) = armed(&mut bed, kr(60), CARD);
-    let mut till = bed.till("kasse-1");
-    let mut other = bed.till("kasse-2");
-    bed.send(&mut till, vec![sale(account, chip, kr(14)); 5]);
-    assert_eq!(
-        (stage(&bed, account).as_str(), coalesced(&bed, account)),
-        ("intent", 4)
-    );
-    begin(&mut bed, "first", NOW).unwrap();
-    bed.send(&mut other, vec![sale(account, chip, kr(1)); 3]);
-    assert_eq!(
-        (stage(&bed, account).as_str(), coalesced(&bed, account)),
-        ("requested", 7)
-    );
-}
-
-#[test]
-fn only_purchases_fire() {
-    let mut bed = Bed::new();
-    let (account, chip) = armed(&mut bed, kr(100), CARD);
-    let correction = crate::Correction {
-        amount: kr(-60),
-        reason: "prøve".to_owned(),
-        force: false,
-    };
-    let key = bed.key();
-    bed.ledger.correct(account, &correction, &key, NOW).unwrap();
-    assert_eq!(stage(&bed, account), "");
-    let mut till = bed.till("kasse-1");
-    let of = bed.send(&mut till, [sale(account, chip, kr(30))])[0];
-    bed.ledger.cancel_agreement(account, NOW).unwrap();
-    bed.ledger
-        .make_agreement(account, kr(200), CARD, NOW)
-        .unwrap();
-    bed.send(&mut till, [void(account, of, 1, kr(30))]);
-    assert_eq!(stage(&bed, account), "cancelled");
-}
-
-#[test]
-fn a_purchase_that_arrives_a_month_late_fires_nothing() {
-    let mut bed = Bed::new();
-    let (account, chip) = armed(&mut bed, kr(60), CARD);
-    let mut till = bed.till("kasse-1");
-    let long_ago = NOW - jiff::SignedDuration::from_hours(24 * 32);
-    till.write_at(sale(account, chip, kr(30)), long_ago);
-    bed.send(&mut till, []);
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("", kr(30))
-    );
-}
-
-#[test]
-fn a_charge_is_booked_once_whoever_reports_it() {
+fn tu_20_and_26_a_charge_is_booked_once_whoever_reports_it() {
     let mut bed = Bed::new();
     let (account, _, order) = charged(&mut bed);
     charge_answer(&mut bed, &order, &ChargeAnswer::Unknown, after(3));
@@ -223,7 +127,7 @@ fn a_charge_is_booked_once_whoever_reports_it() {
 }
 
 #[test]
-fn a_charge_that_never_arrived_is_sent_again_under_its_name_when_that_is_certain() {
+fn tu_21_and_23_a_charge_that_never_arrived_is_sent_again_when_that_is_certain() {
     let mut bed = Bed::new();
     let (account, _, order) = charged(&mut bed);
     // As after a crash: the charge is found under way and looked up first.
@@ -289,7 +193,7 @@ fn a_stuck_top_up_can_be_given_up_by_a_person() {
 }
 
 #[test]
-fn an_identical_transaction_is_looked_up_and_waited_out() {
+fn tu_28_an_identical_transaction_is_looked_up_and_waited_out() {
     let mut bed = Bed::new();
     let (account, _, order) = charged(&mut bed);
     charge_answer(
@@ -320,7 +224,7 @@ fn an_identical_transaction_is_looked_up_and_waited_out() {
 }
 
 #[test]
-fn an_identical_transaction_that_was_ours_is_booked() {
+fn tu_27_an_identical_transaction_that_was_ours_is_booked() {
     let mut bed = Bed::new();
     let (account, _, order) = charged(&mut bed);
     charge_answer(
@@ -337,7 +241,7 @@ fn an_identical_transaction_that_was_ours_is_booked() {
 }
 
 #[test]
-fn siblings_on_one_card_wait_for_each_other_when_the_amount_is_equal() {
+fn tu_29_siblings_on_one_card_wait_for_each_other_when_the_amount_is_equal() {
     let mut bed = Bed::new();
     let (anna, anna_chip) = armed(&mut bed, kr(60), CARD);
     let (bo, bo_chip) = armed(&mut bed, kr(60), CARD);
@@ -374,7 +278,7 @@ fn siblings_on_one_card_wait_for_each_other_when_the_amount_is_equal() {
 }
 
 #[test]
-fn no_funds_backs_off_and_the_third_time_in_a_row_ends_the_agreement() {
+fn tu_33_no_funds_backs_off_and_the_third_time_in_a_row_ends_the_agreement() {
     let mut bed = Bed::new();
     let (account, chip) = armed(&mut bed, kr(40), CARD);
     let mut till = bed.till("kasse-1");
@@ -408,7 +312,7 @@ fn no_funds_backs_off_and_the_third_time_in_a_row_ends_the_agreement() {
 }
 
 #[test]
-fn an_expired_card_ends_the_agreement_until_a_new_one_is_made() {
+fn tu_34_and_35_an_expired_card_ends_the_agreement_until_a_new_one_is_made() {
     let mut bed = Bed::new();
     let (account, chip, order) = charged(&mut bed);
     charge_answer(&mut bed, &order, &declined(DeclineKind::Hard), after(1));
@@ -435,7 +339,7 @@ fn an_expired_card_ends_the_agreement_until_a_new_one_is_made() {
 }
 
 #[test]
-fn a_chip_blocked_before_the_charge_means_no_charge() {
+fn tu_36_a_chip_blocked_before_the_charge_means_no_charge() {
     let mut bed = Bed::new();
     let (account, chip) = armed(&mut bed, kr(60), CARD);
     let mut till = bed.till("kasse-1");
@@ -452,7 +356,7 @@ fn a_chip_blocked_before_the_charge_means_no_charge() {
 }
 
 #[test]
-fn money_taken_while_the_chip_was_blocked_goes_back() {
+fn tu_37_and_40_money_taken_while_the_chip_was_blocked_goes_back_once() {
     let mut bed = Bed::new();
     let (account, chip, order) = charged(&mut bed);
     bed.ledger.block_chip(chip, after(1)).unwrap();
@@ -496,7 +400,7 @@ fn money_taken_while_the_chip_was_blocked_goes_back() {
 }
 
 #[test]
-fn a_chip_reactivated_before_the_answer_gets_its_money() {
+fn tu_38_a_chip_reactivated_before_the_answer_gets_its_money() {
     let mut bed = Bed::new();
     let (account, chip, order) = charged(&mut bed);
     bed.ledger.block_chip(chip, after(1)).unwrap();
@@ -509,7 +413,7 @@ fn a_chip_reactivated_before_the_answer_gets_its_money() {
 }
 
 #[test]
-fn an_agreement_cancelled_meanwhile_books_what_was_taken_and_nothing_more() {
+fn tu_50_an_agreement_cancelled_meanwhile_books_what_was_taken_and_nothing_more() {
     let mut bed = Bed::new();
     let (account, chip, order) = charged(&mut bed);
     charge_answer(&mut bed, &order, &ChargeAnswer::Unknown, after(1));
@@ -528,7 +432,7 @@ fn an_agreement_cancelled_meanwhile_books_what_was_taken_and_nothing_more() {
 }
 
 #[test]
-fn a_gateway_out_of_reach_is_tried_again_until_the_balance_is_enough() {
+fn tu_44_a_gateway_out_of_reach_is_tried_again_until_the_balance_is_enough() {
     let mut bed = Bed::new();
     let (account, _, mut order) = charged(&mut bed);
     let mut now = NOW;
@@ -554,7 +458,7 @@ fn a_gateway_out_of_reach_is_tried_again_until_the_balance_is_enough() {
 }
 
 #[test]
-fn no_more_than_two_top_ups_of_an_account_in_a_day() {
+fn tu_43_no_more_than_two_top_ups_of_an_account_in_a_day() {
     let mut bed = Bed::new();
     let (account, chip) = armed(&mut bed, kr(60), CARD);
     let mut till = bed.till("kasse-1");
