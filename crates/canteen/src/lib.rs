@@ -11,6 +11,7 @@ mod checkout;
 mod chip;
 mod decide;
 mod money;
+mod number_shape;
 mod proof;
 mod top_up;
 
@@ -27,6 +28,7 @@ pub use decide::{
     decide_order,
 };
 pub use money::{Money, MoneyError, PurchaseAmount, PurchaseAmountError};
+pub use number_shape::{NumberShape, NumberShapeError};
 pub use proof::{ChipIdentity, KeyVersion};
 pub use top_up::{
     TOP_UP_ARMED_FROM, TOP_UP_THRESHOLD, TopUp, TopUpOutcome, TopUpState, is_armed, top_up_due,

@@ -10,6 +10,7 @@ use crate::ledger::{LedgerPage, VerifyAnswer};
 use crate::line::LineError;
 use crate::sale::{SellAnswer, VoidAnswer};
 use crate::status::{ReaderListAnswer, StatusAnswer, SyncAnswer};
+use crate::watch::ReaderWatchAnswer;
 
 /// An answer; `answer` names its kind on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub enum Answer {
     Status(Box<StatusAnswer>),
     /// To [`crate::Request::ReaderList`].
     ReaderList(ReaderListAnswer),
+    /// To [`crate::Request::ReaderWatch`].
+    ReaderWatch(ReaderWatchAnswer),
     /// To [`crate::Request::ChipShow`].
     Chip(Box<ChipAnswer>),
     /// To [`crate::Request::LedgerList`].

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`Request::Status`] | [`StatusAnswer`] |
 //! | [`Request::ReaderList`] | [`ReaderListAnswer`] |
+//! | [`Request::ReaderWatch`] | [`ReaderWatchAnswer`] |
 //! | [`Request::ChipShow`] | [`ChipAnswer`] |
 //! | [`Request::LedgerList`] | [`LedgerPage`] |
 //! | [`Request::LedgerVerify`] | [`VerifyAnswer`] |
@@ -41,6 +42,7 @@ mod peer;
 mod request;
 mod sale;
 mod status;
+mod watch;
 
 pub use answer::{Answer, ErrorAnswer, ErrorCode};
 pub use chip::{AccountFacts, ChipAnswer, ChipFacts, LimitAmounts, SpentAmounts, TopUpFacts};
@@ -53,9 +55,10 @@ pub use line::{
     ANSWER_MAX_BYTES, LineError, REQUEST_MAX_BYTES, closed, read_request, write_answer,
 };
 pub use peer::Peer;
-pub use request::{DEFAULT_SOCKET, LEDGER_PAGE_MAX, Request};
+pub use request::{DEFAULT_SOCKET, LEDGER_PAGE_MAX, Request, WATCH_MAX_S};
 pub use sale::{Currency, EntryPlace, Message, SellAnswer, SellDecision, SellReason, VoidAnswer};
 pub use status::{
     Condition, LineState, LineStatus, ReaderListAnswer, ReaderState, SiblingsStatus, StandingState,
     StandingStatus, StatusAnswer, SyncAnswer,
 };
+pub use watch::{ReaderSight, ReaderWatchAnswer, SightKind};

@@ -12,6 +12,9 @@ use crate::optional::day as optional_day;
 /// Where the daemon listens unless its configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/kasse/tilld.sock";
 
+/// The longest that one answer about readers is waited for, in seconds.
+pub const WATCH_MAX_S: u32 = 10;
+
 /// The most entries that one page of the ledger carries.
 pub const LEDGER_PAGE_MAX: u32 = 500;
 
@@ -23,6 +26,14 @@ pub enum Request {
     Status,
     /// The readers, with what is wrong with each.
     ReaderList,
+    /// What readers tell after a number, waited for; without a number, what to ask after.
+    ReaderWatch {
+        /// The number that the last answer gave.
+        #[serde(default)]
+        after: Option<u64>,
+        /// How long to wait for something, in seconds; more than [`WATCH_MAX_S`] counts as that.
+        wait_s: u32,
+    },
     /// What the till knows about a chip.
     ChipShow {
         /// The chip number in any shape that people type.
@@ -96,6 +107,7 @@ impl Request {
         match self {
             Request::Status
             | Request::ReaderList
+            | Request::ReaderWatch { .. }
             | Request::ChipShow { .. }
             | Request::LedgerList { .. }
             | Request::Enrol { .. }

@@ -187,13 +187,44 @@ fn pieces(text: &str) -> Result<VoidLine, String> {
 }
 
 /// What can be done with readers.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum ReaderVerb {
     /// List the readers, each with what is wrong with it and what to do
     ///
     /// Ends with 1 when a reader is faulty or there is none.
     #[command(after_long_help = READER_LIST_HELP)]
     List,
+    /// Watch the readers, and show each tap
+    ///
+    /// Lay chips on the readers and lift them. Shown are the number in every shape, how the chip
+    /// is read, and the time from the field to the event; flagged are taps told twice, chips that
+    /// flicker, and random numbers. A basket that waits for a chip is paid by such a tap, too.
+    /// Ends with 1 when something was flagged, or nothing was tapped.
+    #[command(after_long_help = READER_TEST_HELP)]
+    Test {
+        /// How long to watch
+        #[arg(long, value_name = "SECONDS", default_value_t = 30,
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+    },
+    /// Find out in which order a foreign list writes chip numbers, by one known chip
+    ///
+    /// Tap the chip that the list knows under NUMBER. With --list, the list is then printed with
+    /// the till's own numbers: each line's first field is read in the order found, the rest of the
+    /// line stays as it is. Ends with 1 when NUMBER is not the chip that was tapped, or when a line
+    /// cannot be read.
+    #[command(after_long_help = BYTE_ORDER_HELP)]
+    ByteOrder {
+        /// The number of the chip as the list has it
+        number: String,
+        /// The list: a file with a number first on each line, up to a comma, semicolon or tab
+        #[arg(long, value_name = "FILE")]
+        list: Option<PathBuf>,
+        /// How long to wait for the chip
+        #[arg(long, value_name = "SECONDS", default_value_t = 30,
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+    },
 }
 
 /// What can be done with chips.
@@ -296,6 +327,25 @@ With --json:
   begins_anew  whether an empty ledger takes the place of an old one
   waiting      how many entries must go up before
   text         what happens now";
+
+const READER_TEST_HELP: &str = "\
+With --json, when the time is over:
+  taps   [{reader, at_ms, took_us, uid, shown, technology, hex, hex_reversed, decimal,
+         decimal_reversed, flags}]
+    at_ms   when the chip was seen, in milliseconds since the daemon started
+    took_us from the field to the event, in microseconds
+    shown   bare, proven or failed
+    flags   duplicate: told a second time without having left
+            flicker: the same chip at the same reader, less than half a second after it left
+            two_readers: the same chip at another reader less than two seconds before
+  notes  [{reader, at_ms, text, random}]; what was no usable chip, and readers that failed";
+
+const BYTE_ORDER_HELP: &str = "\
+With --json:
+  uid     the chip that was tapped
+  number  the number as it was given
+  shapes  in which shapes that is its number: hex, hex_reversed, decimal, decimal_reversed
+  lines   null without --list, else [{line, uid}]; uid is null where a line cannot be read";
 
 const CHIP_SHOW_HELP: &str = "\
 With --json, all amounts being integer øre:

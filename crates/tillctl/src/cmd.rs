@@ -1,5 +1,6 @@
 //! One file per noun: what is asked, and how the answer is shown.
 
+mod byte_order;
 mod chip;
 mod clock;
 mod day_report;
@@ -9,6 +10,7 @@ mod reader;
 mod sell;
 mod status;
 mod sync;
+mod taps;
 mod void;
 
 use serde::Serialize;
@@ -40,7 +42,7 @@ impl Report {
 pub(crate) async fn run(cli: &Cli) -> Result<Report, Failure> {
     match &cli.noun {
         Noun::Status => status::show(cli).await,
-        Noun::Reader(verb) => reader::run(cli, *verb).await,
+        Noun::Reader(verb) => reader::run(cli, verb).await,
         Noun::Chip(verb) => chip::run(cli, verb).await,
         Noun::Ledger(verb) => ledger::run(cli, *verb).await,
         Noun::Sync(verb) => sync::run(cli, *verb).await,

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::path::PathBuf;
 
 use canteen::{BasketError, ChipNumberError};
 use serde::Serialize;
@@ -31,6 +32,16 @@ pub(crate) enum Failure {
         #[source]
         source: ChipNumberError,
     },
+    /// The file with foreign numbers cannot be read.
+    #[error("cannot read the list {}", path.display())]
+    List {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody tapped a chip in time.
+    #[error("no chip was tapped within {seconds} s")]
+    NoTap { seconds: u64 },
     /// The daemon cannot be asked.
     #[error(transparent)]
     Control(ControlError),
@@ -100,7 +111,11 @@ impl Failure {
             ),
             Failure::Refused(error) => error.advice.clone(),
             Failure::OtherAnswer => "tillctl and tilld should be of the same version".to_owned(),
-            Failure::Line { .. }
+            Failure::NoTap { .. } => {
+                "see `tillctl reader list`, then try again and hold the chip to a reader".to_owned()
+            }
+            Failure::List { .. }
+            | Failure::Line { .. }
             | Failure::Basket(_)
             | Failure::ChipNumber { .. }
             | Failure::Control(_)
@@ -114,6 +129,8 @@ impl Failure {
         match self {
             Failure::Line { .. } | Failure::Basket(_) => ErrorCode::BadLine.code(),
             Failure::ChipNumber { .. } => ErrorCode::BadChipNumber.code(),
+            Failure::List { .. } => "list_unreadable",
+            Failure::NoTap { .. } => "no_tap",
             Failure::Control(error) => match error {
                 ControlError::Denied { .. } => ErrorCode::Forbidden.code(),
                 ControlError::Missing { .. }
@@ -136,7 +153,11 @@ impl Failure {
     /// How the command ends.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Failure::Line { .. } | Failure::Basket(_) | Failure::ChipNumber { .. } => Exit::Usage,
+            Failure::Line { .. }
+            | Failure::Basket(_)
+            | Failure::ChipNumber { .. }
+            | Failure::List { .. } => Exit::Usage,
+            Failure::NoTap { .. } => Exit::Unavailable,
             Failure::Control(error)
             | Failure::SaleUnknown { source: error, .. }
             | Failure::VoidUnknown { source: error, .. }

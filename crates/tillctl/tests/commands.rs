@@ -8,6 +8,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use canteen::{Account, AccountId, ChipId, Limits, Money, Spent, Status, TopUpOutcome};
 use nix::sys::signal::{Signal, kill};
@@ -18,9 +19,10 @@ use tempfile::TempDir;
 use till_control::{
     AccountFacts, Answer, ChipAnswer, ChipFacts, ClockAnswer, ClockCondition, Condition, Currency,
     DayReportAnswer, EnrolAnswer, EntryPlace, ErrorAnswer, ErrorCode, FirstBad, LedgerEntry,
-    LedgerPage, LineState, LineStatus, Message, ReaderListAnswer, ReaderState, Request, SellAnswer,
-    SellDecision, SellReason, SiblingsStatus, StandingState, StandingStatus, StatusAnswer,
-    SyncAnswer, VerifyAnswer, VoidAnswer, closed, read_request, write_answer,
+    LedgerPage, LineState, LineStatus, Message, ReaderListAnswer, ReaderSight, ReaderState,
+    ReaderWatchAnswer, Request, SellAnswer, SellDecision, SellReason, SiblingsStatus, SightKind,
+    StandingState, StandingStatus, StatusAnswer, SyncAnswer, VerifyAnswer, VoidAnswer, closed,
+    read_request, write_answer,
 };
 use tokio::io::BufReader;
 use tokio::net::UnixListener;
@@ -344,6 +346,110 @@ fn chip_facts() -> ChipFacts {
         account: AccountFacts::of(&account, on),
         holder: Some("Demo Elev".into()),
     }
+}
+
+/// A daemon whose reader tells these things, one at a time, once it is asked for what is new.
+fn telling(sights: Vec<ReaderSight>) -> Daemon {
+    Daemon::start(async move |mut requests, mut answers| {
+        let (mut next, mut left) = (7, sights.into_iter());
+        loop {
+            let asked = read_request(&mut requests).await.ok()??;
+            let Request::ReaderWatch { after, wait_s } = asked else {
+                return Some(asked);
+            };
+            let mut seen = Vec::new();
+            match after {
+                None => {}
+                Some(after) => {
+                    assert_eq!(after, next);
+                    match left.next() {
+                        Some(sight) => seen.push(sight),
+                        None => tokio::time::sleep(Duration::from_secs(wait_s.into())).await,
+                    }
+                    next += seen.len() as u64;
+                }
+            }
+            let answer = Answer::ReaderWatch(ReaderWatchAnswer { next, seen });
+            write_answer(&mut answers, &answer).await.ok()?;
+        }
+    })
+}
+
+fn sight(at_ms: u64, what: SightKind) -> ReaderSight {
+    ReaderSight {
+        reader: "pcsc:ACS ACR1252".into(),
+        at_ms,
+        took_us: 1460,
+        what,
+    }
+}
+
+fn tap(at_ms: u64) -> ReaderSight {
+    let uid = ChipId::from_uid(&[0x72, 0xBF, 0x99, 0x61]).ok();
+    let shown = "bare".to_owned();
+    sight(at_ms, SightKind::Chip { uid, shown })
+}
+
+#[test]
+fn a_tap_is_shown_in_every_shape_and_what_is_odd_is_flagged() {
+    let sights = || {
+        let text = "the chip cannot be used: the UID is random".to_owned();
+        let random = true;
+        vec![
+            tap(100),
+            sight(300, SightKind::Left),
+            tap(500),
+            sight(900, SightKind::Unreadable { random, text }),
+        ]
+    };
+    let daemon = telling(sights());
+    let output = daemon
+        .tillctl(&["reader", "test", "--seconds", "1"])
+        .output()
+        .unwrap();
+    let text = stdout(&output);
+    for part in [
+        "72BF9961 (ISO/IEC 14443 A, bare), 1.46 ms",
+        "6199BF72",
+        "1925159265",
+        "1637465970",
+        "flicker",
+        "the UID is random",
+        "2 taps in 1 s",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(output.status.code(), Some(1));
+    let daemon = telling(sights());
+    let output = daemon
+        .tillctl(&["--json", "reader", "test", "--seconds", "1"])
+        .output()
+        .unwrap();
+    let json = only_json(&output);
+    assert_eq!(json["taps"][1]["flags"], json!(["flicker"]));
+    assert_eq!(json["taps"][0]["decimal_reversed"], "1637465970");
+    assert_eq!(json["notes"][0]["random"], true);
+}
+
+#[test]
+fn the_byte_order_of_a_list_is_found_with_one_known_chip() {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), "1637465970;Ane\n2701822245;Bo\n").unwrap();
+    let daemon = telling(vec![sight(1, SightKind::Left), tap(100)]);
+    let path = list.path().to_str().unwrap();
+    let output = daemon
+        .tillctl(&["reader", "byte-order", "1637465970", "--list", path])
+        .output()
+        .unwrap();
+    assert_eq!(stdout(&output), "72BF9961;Ane\n25890AA1;Bo\n");
+    assert_eq!(output.status.code(), Some(0));
+    let daemon = telling(vec![]);
+    let output = daemon
+        .tillctl(&["--json", "reader", "byte-order", "1", "--seconds", "1"])
+        .output()
+        .unwrap();
+    assert_eq!(only_json(&output)["error"]["code"], "no_tap");
+    assert_eq!(output.status.code(), Some(69));
 }
 
 #[test]

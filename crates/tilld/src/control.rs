@@ -15,7 +15,7 @@ use till_control::{
     AccountFacts, Answer, ChipAnswer, ChipFacts, Condition, Currency, EnrolAnswer, EntryPlace,
     ErrorAnswer, ErrorCode, FirstBad, LEDGER_PAGE_MAX, LedgerEntry, LedgerPage, LineState,
     LineStatus, Peer, ReaderListAnswer, ReaderState, Request, SiblingsStatus, StandingStatus,
-    StatusAnswer, SyncAnswer, VerifyAnswer, closed, read_request, write_answer,
+    StatusAnswer, SyncAnswer, VerifyAnswer, WATCH_MAX_S, closed, read_request, write_answer,
 };
 use till_ledger::{
     ClockState, EntryRange, Finding, Journal, Ledger, LedgerError, LedgerStatus, Moment,
@@ -32,6 +32,7 @@ use crate::contact::{ContactBook, ContactNow};
 use crate::event::{Event, Sell, SellError};
 use crate::renewal;
 use crate::sale::{SellEnding, ended_answer, replayed_answer, void_answer};
+use crate::sights::Sights;
 use crate::sync::Sync;
 use crate::till::as_sale;
 use crate::void::take_back;
@@ -50,6 +51,8 @@ pub(crate) struct Control {
     pub(crate) offline: OfflineRules,
     /// When the daemon started.
     pub(crate) started_at: Timestamp,
+    /// What its readers have just told.
+    pub(crate) sights: Arc<Sights>,
     /// Where sales go.
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -129,6 +132,10 @@ impl Control {
         let answered = match request {
             Request::Status => self.status(),
             Request::ReaderList => Ok(Answer::ReaderList(self.reader_list())),
+            Request::ReaderWatch { after, wait_s } => {
+                let time = Duration::from_secs(u64::from(wait_s.min(WATCH_MAX_S)));
+                Ok(Answer::ReaderWatch(self.sights.watch(after, time).await))
+            }
             Request::ChipShow { number } => self.chip(&number),
             Request::LedgerList { limit, before } => self.ledger_page(limit, before),
             Request::LedgerVerify => self.verify().await,

@@ -18,6 +18,7 @@ mod pull;
 mod renewal;
 mod sale;
 mod sibling;
+mod sights;
 mod standing;
 mod state_dir;
 mod sync;
@@ -29,7 +30,7 @@ mod void;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -51,6 +52,7 @@ use crate::control::Control;
 use crate::event::Event;
 use crate::http::PageServer;
 use crate::hub::Hub;
+use crate::sights::Sights;
 use crate::standing::Standing;
 use crate::state_dir::{Enrolment, Renewal, StateDir};
 use crate::sync::{Sync, Wake};
@@ -246,9 +248,10 @@ async fn serve(
     // From the first answer on, a signal ends the program in order.
     let mut stop = StopSignals::listen()?;
     let (events, inbox) = mpsc::channel(EVENTS_WAITING);
+    let sights = Arc::new(Sights::default());
     let readers = Arc::new(Readers::open(
         config.readers.clone(),
-        reader_sink(events.clone()),
+        reader_sink(events.clone(), Arc::clone(&sights)),
     ));
     let keys = KeyCase::open(Arc::clone(&readers), state, &key);
     let sync = Arc::new(start_sync(config, state, (key, keys), &ledger, life)?);
@@ -301,6 +304,7 @@ async fn serve(
         sync: Arc::clone(&sync),
         offline: config.offline,
         started_at: Timestamp::now(),
+        sights,
         events: events.clone(),
     });
     let mut till = tokio::spawn(till.run(inbox));
@@ -395,8 +399,9 @@ fn start_sync(
 }
 
 /// Passes readers' events on; a reader waits when the till is busy, and nothing is dropped.
-fn reader_sink(events: mpsc::Sender<Event>) -> till_readers::EventSink {
+fn reader_sink(events: mpsc::Sender<Event>, sights: Arc<Sights>) -> till_readers::EventSink {
     Arc::new(move |event| {
+        sights.note(&event, Instant::now());
         // Nobody to tell means that the program is ending.
         let _ = events.blocking_send(Event::Reader(event));
     })

@@ -3,14 +3,20 @@
 use till_control::{Answer, ReaderState, Request};
 
 use crate::cli::{Cli, ReaderVerb};
-use crate::cmd::{Report, ask, refused};
+use crate::cmd::{Report, ask, byte_order, refused, taps};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::screen::{Screen, Side, plain, table};
 
-pub(crate) async fn run(cli: &Cli, verb: ReaderVerb) -> Result<Report, Failure> {
+pub(crate) async fn run(cli: &Cli, verb: &ReaderVerb) -> Result<Report, Failure> {
     match verb {
         ReaderVerb::List => list(cli).await,
+        ReaderVerb::Test { seconds } => taps::test(cli, *seconds).await,
+        ReaderVerb::ByteOrder {
+            number,
+            list,
+            seconds,
+        } => byte_order::find(cli, number, list.as_deref(), *seconds).await,
     }
 }
 
