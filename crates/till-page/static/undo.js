@@ -15,7 +15,7 @@ export function readyUndo(undo) {
 
   function close() {
     asked = null;
-    byId("undo").close();
+    byId("undo-sale").close();
   }
 
   function drawLine({ line, left, text, unit_price }) {
@@ -35,14 +35,14 @@ export function readyUndo(undo) {
 
   byId("undo-close").addEventListener("click", close);
   byId("undo-all").addEventListener("click", () => press([]));
-  byId("undo").addEventListener("cancel", close);
+  byId("undo-sale").addEventListener("cancel", close);
 
   return {
     /** Asks which pieces of a sale are to be undone. */
     ask(sale) {
       asked = sale;
       draw();
-      byId("undo").showModal();
+      byId("undo-sale").showModal();
     },
     /** Follows what is left of the sale. */
     follow(recent) {
