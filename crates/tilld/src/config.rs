@@ -397,8 +397,24 @@ fn absolute(
 }
 
 fn lines(key: &'static str, paths: Vec<Spanned<PathBuf>>) -> Result<Vec<PathBuf>, Fault> {
-    let path = |path| absolute(key, Some(path), "");
+    let path = |path: Spanned<PathBuf>| {
+        checked(key, &path, |path| lasting(path))?;
+        absolute(key, Some(path), "")
+    };
     paths.into_iter().map(path).collect()
+}
+
+/// Refuses a name that the kernel gives in the order of plugging in: another reader may have it
+/// tomorrow.
+fn lasting(path: &Path) -> Result<(), String> {
+    let name = path.to_string_lossy();
+    let counted = ["/dev/ttyUSB", "/dev/ttyACM"];
+    if counted.iter().any(|prefix| name.starts_with(prefix)) {
+        return Err(format!(
+            "{name} may be another reader after the next start; allowed is a name that stays, from /dev/serial/by-id/ (the reader's USB serial number) or /dev/serial/by-path/ (the port that it is plugged into)"
+        ));
+    }
+    Ok(())
 }
 
 fn within(
@@ -627,6 +643,31 @@ mod tests {
                 ),
             );
         }
+    }
+
+    #[test]
+    fn a_reader_is_bound_by_its_serial_number_or_its_port_never_by_its_turn() {
+        for key in ["serial", "pn532", "rdm6300", "twn4"] {
+            for counted in ["/dev/ttyUSB0", "/dev/ttyACM12"] {
+                check(
+                    &format!("{LEAST}[readers]\n{key} = [\"{counted}\"]\n"),
+                    &format!(
+                        "till.toml:6: readers.{key}: {counted} may be another reader after the next start; allowed is a name that stays, from /dev/serial/by-id/ (the reader's USB serial number) or /dev/serial/by-path/ (the port that it is plugged into)"
+                    ),
+                );
+            }
+        }
+        let stays = [
+            "/dev/serial/by-id/usb-Kasse_reader_A1B2C3D4-if00",
+            "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0",
+            "/dev/kasse-reader",
+            "/dev/ttyS0",
+            "/dev/ttyAMA0",
+        ];
+        let text = format!("{LEAST}[readers]\npcsc = false\nserial = {stays:?}\n");
+        let config = Config::parse(&text).map_err(|fault| fault.problem).unwrap();
+        let expect = stays.map(|path| ReaderConfig::Serial { path: path.into() });
+        assert_eq!(config.readers, expect);
     }
 
     #[test]

@@ -60,16 +60,14 @@ impl Sights {
             took_us: whole(now.saturating_duration_since(seen_at).as_micros()),
             what,
         };
-        let told = {
-            let mut ring = self.ring();
-            if ring.kept.len() == MOST_KEPT {
-                ring.kept.pop_front();
-            }
-            ring.kept.push_back(sight);
-            ring.told += 1;
-            ring.told
-        };
-        self.newest.send_replace(told);
+        let mut ring = self.ring();
+        if ring.kept.len() == MOST_KEPT {
+            ring.kept.pop_front();
+        }
+        ring.kept.push_back(sight);
+        ring.told += 1;
+        // Under the lock: of two readers, the later one's number stays.
+        self.newest.send_replace(ring.told);
     }
 
     /// What was told after that number, or will be within the time; without a number, what to ask
