@@ -128,7 +128,7 @@ fn a_serial_reader_that_is_unplugged_and_plugged_in_again_sells_again() {
         }
         hands.lift().unwrap();
 
-        hands.break_off().unwrap();
+        hands.unplug().unwrap();
         let path = line(key);
         eventually(&format!("the line of {key} to be missed"), || {
             let words = words_of(&site, key)?;
@@ -140,7 +140,7 @@ fn a_serial_reader_that_is_unplugged_and_plugged_in_again_sells_again() {
         let sale = site.sell(ORDINARY, SNACK);
         assert_eq!(sale.outcome, Outcome::approved(before - 3_00), "{key}");
 
-        hands.mend().unwrap();
+        hands.replug().unwrap();
         site.wait_for_readers(true);
         balance -= 3_00;
         assert_eq!(sell_at(&site, hands), Outcome::approved(balance), "{key}");
