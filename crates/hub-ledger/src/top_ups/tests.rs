@@ -7,6 +7,7 @@ use super::*;
 use crate::testbed::{Bed, NOW, TestTill, decline, kr, ore, sale, void};
 
 mod firing;
+mod rows;
 
 const CARD: &str = "demo-card-1";
 
