@@ -31,6 +31,7 @@ use crate::debits::go_on;
 use crate::error::{LedgerError, Refusal};
 use crate::feed::{touch_account, touch_issued};
 use crate::flags::{Origin, raise_flag};
+use crate::restore::{thaw_when_all_reported, unknown_right};
 use crate::store::{HubLedger, HubReader, millis};
 use crate::tenancy::{CanteenId, Reach, tenant_of};
 
@@ -116,6 +117,9 @@ impl HubLedger {
                 reissue_and_tell(&db, AccountId(account))?;
                 go_on(&db, AccountId(account), now)?;
             }
+            // Of a till that has not reported to a restored store, no more than the most is known.
+            let unknown = unknown_right(&db, till, Epoch(epoch.cast_unsigned()))?;
+            at_risk = at_risk.saturating_add(unknown.ore());
         }
         let at_risk = Money::from_ore(at_risk);
         let origin = Origin {
@@ -128,6 +132,7 @@ impl HubLedger {
             "the till was retired while it may have sold for {at_risk} that the hub has not heard of"
         );
         raise_flag(&db, "retired_till", &origin, None, None, &detail, now)?;
+        thaw_when_all_reported(&db, canteen, now)?;
         db.commit()?;
         Ok(at_risk)
     }
@@ -149,6 +154,8 @@ pub(crate) struct Terms {
     spendable: i64,
     overspend_max: i64,
     till_max: i64,
+    /// Whether ceilings are kept as they are, since the hub does not know what it gave away.
+    frozen: bool,
 }
 
 impl Terms {
@@ -156,7 +163,8 @@ impl Terms {
         let mut statement = db.prepare_cached(
             "SELECT a.canteen, a.status, a.balance, a.credit, c.overspend_max, c.till_max,
                (SELECT coalesce(sum(q.amount), 0) FROM quarantine q
-                WHERE q.account = a.id AND q.resolved_at IS NULL)
+                WHERE q.account = a.id AND q.resolved_at IS NULL),
+               c.frozen_at IS NOT NULL
              FROM account a JOIN canteen c ON c.id = a.canteen
              WHERE a.id = ?1 AND a.kind = 'holder'",
         )?;
@@ -174,6 +182,7 @@ impl Terms {
                 .saturating_sub(row.get(6)?),
             overspend_max: row.get(4)?,
             till_max: row.get(5)?,
+            frozen: row.get(7)?,
         }))
     }
 
@@ -225,6 +234,9 @@ pub(crate) fn reissue(
     let Some(terms) = Terms::read(db, account)? else {
         return Ok(false);
     };
+    if terms.frozen {
+        return Ok(false);
+    }
     let mut rights = read_rights(db, account, terms.canteen)?;
     let mut all = rights
         .iter()
@@ -395,6 +407,10 @@ pub(crate) fn leaves_enough(
     let Some(terms) = Terms::read(db, account)? else {
         return Ok(true);
     };
+    // Nobody knows what tills may be spending; what is to be taken out waits.
+    if terms.frozen {
+        return Ok(false);
+    }
     let left = terms.room().saturating_sub(amount.ore());
     Ok(outstanding(db, account)?.ore() <= left)
 }
@@ -474,7 +490,10 @@ fn set_bounds(
     Ok(changed > 0)
 }
 
-fn accounts_of(db: &Connection, canteen: CanteenId) -> Result<Vec<AccountId>, LedgerError> {
+pub(crate) fn accounts_of(
+    db: &Connection,
+    canteen: CanteenId,
+) -> Result<Vec<AccountId>, LedgerError> {
     let mut statement =
         db.prepare_cached("SELECT id FROM account WHERE canteen = ?1 ORDER BY id")?;
     let rows = statement.query_map([canteen.0], |row| row.get(0).map(AccountId))?;

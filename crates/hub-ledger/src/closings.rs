@@ -10,6 +10,7 @@ use crate::ceilings::outstanding;
 use crate::chips::move_chips;
 use crate::debits::{Debit, has_pending, take_out};
 use crate::error::{LedgerError, Refusal};
+use crate::restore::is_frozen;
 use crate::store::{HubLedger, HubReader, millis, moment};
 
 /// What becomes of what an account holds when it is closed.
@@ -92,6 +93,9 @@ pub(crate) fn close_ready(
         return Ok(());
     }
     let account = read_account(db, id)?;
+    if is_frozen(db, account.canteen)? {
+        return Ok(());
+    }
     if check_rest(db, &account, closing.rest).is_err() {
         // Tills have sold more than there was, or the successor was closed: a person must decide.
         return Ok(());

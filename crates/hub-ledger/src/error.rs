@@ -159,6 +159,9 @@ pub enum Refusal {
         /// How many there may be.
         most: usize,
     },
+    /// There is no freeze to end.
+    #[error("the canteen waits for no reports of tills; there is nothing to end")]
+    NotFrozen,
     /// A closed chip stays closed.
     #[error("the chip is closed and cannot be used again; add it anew")]
     ChipClosed,
@@ -199,6 +202,7 @@ impl Refusal {
             Refusal::Negative { .. } => "negative",
             Refusal::TillInUse => "till-in-use",
             Refusal::KeySets { .. } => "key-sets",
+            Refusal::NotFrozen => "not-frozen",
             Refusal::ChipClosed => "chip-closed",
             Refusal::KeyReused => "key-reused",
             Refusal::Enrolment => "enrolment-refused",

@@ -35,6 +35,7 @@ mod positions;
 mod products;
 mod refunds;
 mod replay;
+mod restore;
 #[cfg(test)]
 mod seller;
 mod siblings;
@@ -64,6 +65,7 @@ pub use orders::OrderAnswer;
 pub use positions::Asking;
 pub use products::{NewProduct, ProductRow};
 pub use refunds::Refund;
+pub use restore::{FrozenCanteen, Life, MissingTill, Restore};
 pub use siblings::Reachable;
 pub use statuses::{BLOCK_GRACE, StatusAtTill, StatusSpread};
 pub use store::{HubLedger, HubReader};
@@ -71,7 +73,7 @@ pub use tenancy::{CanteenId, CanteenRow, Reach, TenantId};
 pub use tills::{Enrolment, Fingerprint, NewTill, TillAccess, TillRow};
 pub use top_up_rules::{TOP_UP_AMOUNT_MAX, TOP_UP_AMOUNT_MIN, TopUpRules};
 pub use top_ups::{
-    Agreement, ChargeAnswer, ChargeOrder, DeclineKind, RefundAnswer, RefundOrder, TopUpId,
-    TopUpRow, TopUpStage, TopUpWork,
+    Agreement, ChargeAnswer, ChargeOrder, DeclineKind, GatewayCharge, ImportedCharges,
+    RefundAnswer, RefundOrder, TopUpId, TopUpRow, TopUpStage, TopUpWork,
 };
 pub use z_reports::{DayBooks, ZReportRow};

@@ -23,6 +23,7 @@ use crate::error::LedgerError;
 use crate::feed::{account_change, account_version, touch_account};
 use crate::flags::{Origin, raise_flag};
 use crate::ingest::stored_hash;
+use crate::restore::is_frozen;
 use crate::store::{HubLedger, HubReader, hub_position, moment};
 use crate::tills::{TillAccess, watermark};
 
@@ -80,7 +81,11 @@ impl HubReader {
     ) -> Result<bool, LedgerError> {
         let db = self.db.unchecked_transaction()?;
         let step = next_step(&db, till, asking, position, now)?;
-        Ok(matches!(step, Step::Nothing))
+        let behind = match position {
+            Some(position) => hub_behind(&db, till, position)?.is_some(),
+            None => false,
+        };
+        Ok(matches!(step, Step::Nothing) && !behind)
     }
 }
 
@@ -95,6 +100,9 @@ impl HubLedger {
         now: Timestamp,
     ) -> Result<Result<(), FeedRefusal>, LedgerError> {
         let db = self.change()?;
+        if let Some(position) = position {
+            note_hub_behind(&db, till, position, now)?;
+        }
         match next_step(&db, till, asking, position, now)? {
             Step::Nothing => {}
             Step::Refuse(refusal) => {
@@ -192,7 +200,7 @@ pub(crate) fn ceilings_for(
     let Some(current) = current_epoch(db, &till.till)? else {
         return Ok(Ceilings::None);
     };
-    if current.heeds_from.is_none() {
+    if current.heeds_from.is_none() || is_frozen(db, till.canteen)? {
         return Ok(Ceilings::None);
     }
     let Some(position) = position else {
@@ -221,8 +229,11 @@ fn next_step(
         });
     };
     let standing = check_position(db, till, position, now)?;
+    let frozen = is_frozen(db, till.canteen)?;
     Ok(match (standing, asking, current.heeds_from) {
         (Standing::Refused(refusal), _, _) => Step::Refuse(refusal),
+        // There are no ceilings to heed as long as everybody keeps what they have.
+        _ if frozen => Step::Nothing,
         // A snapshot without ceilings passes everything, so nothing that it brings is proof.
         (Standing::Unproven, Asking::Snapshot, Some(_)) => Step::LetGo,
         (Standing::Proven, Asking::Snapshot, None) => Step::HeedSnapshot,
@@ -348,6 +359,57 @@ fn write_heeds_from(
     )?
     .execute((till.as_str(), heeds_from))?;
     Ok(())
+}
+
+/// How far the hub has a till's entries, when it has acknowledged more in this very life and nobody
+/// was told so yet: an older copy of the store was put in its place.
+fn hub_behind(
+    db: &Connection,
+    till: &TillAccess,
+    position: &TillPosition,
+) -> Result<Option<u64>, LedgerError> {
+    let behind: Option<i64> = db
+        .prepare_cached(
+            "SELECT seq FROM till_epoch e
+             WHERE till = ?1 AND epoch = ?2 AND seq < ?3
+               AND reported = (SELECT hub_epoch FROM hub)
+               AND NOT EXISTS (SELECT 1 FROM flag f
+                 WHERE f.code = 'hub_behind' AND f.till = e.till AND f.epoch = e.epoch)",
+        )?
+        .query_row(
+            (
+                till.till.as_str(),
+                position.epoch.0.cast_signed(),
+                i64::try_from(position.acked_seq).unwrap_or(i64::MAX),
+            ),
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(behind.map(i64::cast_unsigned))
+}
+
+fn note_hub_behind(
+    db: &Connection,
+    till: &TillAccess,
+    position: &TillPosition,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let Some(seq) = hub_behind(db, till, position)? else {
+        return Ok(());
+    };
+    let detail = format!(
+        "the hub has acknowledged the till's entries up to {} and has them up to {seq}: this store is \
+         older than the one that answered the till; if it was restored from a backup, stop the hub \
+         and run `hubd restore`",
+        position.acked_seq
+    );
+    let origin = Origin {
+        tenant: till.tenant,
+        till: Some(till.till.as_str()),
+        epoch: Some(position.epoch),
+        seq: Some(position.acked_seq),
+    };
+    raise_flag(db, "hub_behind", &origin, None, None, &detail, now)
 }
 
 /// Two machines under one name are an alarm; one of an epoch is enough.

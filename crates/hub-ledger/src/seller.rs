@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use canteen::{AccountId, Money};
 use jiff::Timestamp;
 use sync_proto::{
-    AuthoriseRequest, Change, EntryBody, FeedAck, FeedPage, FeedPosition, FeedRecords, FeedRefusal,
-    Record,
+    AccountState, AuthoriseRequest, Change, EntryBody, FeedAck, FeedPage, FeedPosition,
+    FeedRecords, FeedRefusal, Record, StateReport,
 };
 
 use crate::testbed::{Bed, NOW, TestTill, ore, sale};
@@ -54,6 +54,10 @@ impl Seller {
         let mut lines = text.lines();
         let header: sync_proto::SnapshotHeader =
             serde_json::from_str(lines.next().unwrap()).unwrap();
+        if header.hub_epoch != self.till.feed.hub_epoch {
+            // Versions of another life say nothing.
+            self.ceilings.values_mut().for_each(|known| known.0 = 0);
+        }
         for line in lines {
             if let Ok(change) = serde_json::from_str::<Change>(line) {
                 self.apply_change(&change);
@@ -129,6 +133,33 @@ impl Seller {
         self.sales
             .push((self.till.last_seq(), account.0, amount.ore()));
         true
+    }
+
+    /// What the till's program does when the hub shows a new life: a snapshot, a report of what it
+    /// may sell, and the acknowledgement, at once.
+    pub(crate) fn meet_new_life(&mut self, bed: &mut Bed) {
+        self.fetch_snapshot(bed);
+        self.write_report(1, 1);
+        self.write_feed_ack();
+    }
+
+    /// Reports all accounts in one part of several.
+    pub(crate) fn write_report(&mut self, part: u32, parts: u32) {
+        let accounts = self
+            .ceilings
+            .iter()
+            .map(|(account, (_, ceiling))| AccountState {
+                account: AccountId(*account),
+                ceiling: ceiling.map(ore),
+                gross: ore(self.gross.get(account).copied().unwrap_or(0)),
+            });
+        let report = StateReport {
+            hub_epoch: self.till.feed.hub_epoch,
+            part,
+            parts,
+            accounts: accounts.collect(),
+        };
+        self.till.write(EntryBody::StateReport(report));
     }
 
     pub(crate) fn write_feed_ack(&mut self) {

@@ -134,6 +134,35 @@ impl Bed {
         self._dir = dir;
     }
 
+    /// Makes a backup of the store.
+    pub(crate) fn back_up(&self) -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.sqlite");
+        let path = path.to_str().unwrap();
+        self.ledger.db.execute("VACUUM INTO ?1", [path]).unwrap();
+        dir
+    }
+
+    /// Puts a backup in the place of the store, as an operator does who restores it.
+    pub(crate) fn restore(&mut self, backup: TempDir) {
+        self.put_back(backup);
+        let (hub_epoch, _) = self.ledger.hub_position().unwrap();
+        self.ledger.begin_new_life(hub_epoch + 1, NOW).unwrap();
+    }
+
+    /// Puts a backup in the place of the store and tells nobody.
+    pub(crate) fn put_back(&mut self, backup: TempDir) {
+        let path = backup.path().join("hub.sqlite");
+        self.ledger = HubLedger::open(&path, 9, TopUpRules::default()).unwrap();
+        self.ledger
+            .db
+            .pragma_update(None, "synchronous", "OFF")
+            .unwrap();
+        self._dir = backup;
+        // Idempotency-Keys of what was lost are drawn again by nobody.
+        self.keys += 1000;
+    }
+
     pub(crate) fn key(&mut self) -> RequestKey {
         self.keys += 1;
         let key = format!("key-{}", self.keys);
@@ -195,6 +224,12 @@ impl Bed {
             code: Fingerprint::of(name),
         };
         self.ledger.create_till(&new, NOW).unwrap();
+        self.enrol_again(name)
+    }
+
+    /// Enrols a till that is there with its first code.
+    pub(crate) fn enrol_again(&mut self, name: &str) -> TestTill {
+        let id: TillId = name.parse().unwrap();
         let seed = name.bytes().fold(1, u8::wrapping_add);
         let request = EnrolRequest {
             till: id.clone(),

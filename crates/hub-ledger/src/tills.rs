@@ -394,8 +394,8 @@ fn begin_epoch(
     }
     let genesis = EntryHash::genesis(till, *epoch, public_key);
     db.execute(
-        "INSERT INTO till_epoch (till, epoch, public_key, seq, hash, enrolled_at)
-         VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+        "INSERT INTO till_epoch (till, epoch, public_key, seq, hash, enrolled_at, reported)
+         VALUES (?1, ?2, ?3, 0, ?4, ?5, (SELECT hub_epoch FROM hub))",
         (
             till.as_str(),
             epoch.0.cast_signed(),

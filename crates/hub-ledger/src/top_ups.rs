@@ -36,9 +36,14 @@ use crate::deposits::{Paid, pay_in};
 use crate::error::{LedgerError, Refusal};
 use crate::feed::touch_account;
 use crate::flags::{Origin, raise_flag};
+use crate::restore::are_top_ups_paused;
 use crate::store::{HubLedger, HubReader, later, millis, moment};
 use crate::tenancy::{Reach, not_empty};
 use crate::top_up_rules::{TOP_UP_AMOUNT_MAX, TOP_UP_AMOUNT_MIN, TopUpRules};
+
+mod gateway_list;
+
+pub use gateway_list::{GatewayCharge, ImportedCharges};
 
 /// The name of a top-up, and the key that it is booked under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -346,6 +351,9 @@ impl HubLedger {
         else {
             return Ok(None);
         };
+        if are_top_ups_paused(&db)? {
+            return Ok(None);
+        }
         let account = read_account(&db, top_up.account)?;
         if let Some(why) = obstacle(&db, &account, &top_up)? {
             finish(&db, &top_up, TopUpStage::Cancelled, Some(why), None, now)?;
@@ -544,7 +552,7 @@ impl HubReader {
     /// What is to be done about top-ups now, at most `limit` of it.
     pub fn due_top_ups(&self, now: Timestamp, limit: u32) -> Result<Vec<TopUpWork>, LedgerError> {
         let mut statement = self.db.prepare_cached(&format!(
-            "{SELECT_TOP_UP} WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2"
+            "{SELECT_TOP_UP} WHERE due_at <= ?1 AND {NOT_PAUSED} ORDER BY due_at LIMIT ?2"
         ))?;
         let mut rows = statement.query((millis(now), limit))?;
         let mut work = Vec::new();
@@ -582,10 +590,11 @@ impl HubReader {
     pub fn next_top_up_moment(&self) -> Result<Option<Timestamp>, LedgerError> {
         let next: Option<i64> = self
             .db
-            .prepare_cached(
-                "SELECT min(at) FROM (SELECT min(due_at) AS at FROM top_up WHERE due_at IS NOT NULL
-                 UNION ALL SELECT min(retry_at) FROM agreement WHERE retry_at IS NOT NULL)",
-            )?
+            .prepare_cached(&format!(
+                "SELECT min(at) FROM (
+                   SELECT min(due_at) AS at FROM top_up WHERE due_at IS NOT NULL AND {NOT_PAUSED}
+                 UNION ALL SELECT min(retry_at) FROM agreement WHERE retry_at IS NOT NULL)"
+            ))?
             .query_row([], |row| row.get(0))?;
         next.map(moment).transpose()
     }
@@ -1355,6 +1364,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(120);
 const STUCK_LOOK: Duration = Duration::from_secs(3600);
 
 const ACTIVE: &str = "('intent', 'requested', 'unknown', 'refunding', 'stuck')";
+
+/// What moves no new money goes on while no card is charged.
+const NOT_PAUSED: &str = "(state <> 'intent' OR (SELECT top_ups_paused_at FROM hub) IS NULL)";
 
 const SELECT_TOP_UP: &str = "SELECT id, account, agreement, amount, card, chip, state, reference,
    attempts, unsent, sent_at, look_ups, not_found_at, failure FROM top_up";

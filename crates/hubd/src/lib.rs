@@ -9,6 +9,7 @@ pub mod config;
 pub mod exposure;
 pub mod hub_key;
 pub mod load;
+pub mod marker;
 mod pages;
 pub mod problem;
 pub mod pull;

@@ -14,6 +14,7 @@ use hubd::books::Books;
 use hubd::config::Config;
 use hubd::exposure::watch_exposure;
 use hubd::hub_key::open_key;
+use hubd::marker::Marker;
 use hubd::server::{Hub, serve};
 use hubd::worker::Worker;
 use jiff::Timestamp;
@@ -44,6 +45,13 @@ enum Command {
     Load {
         /// The file, for example config/demo.toml.
         file: PathBuf,
+    },
+    /// Begin a new life of a database that was put back from a backup. Stop the hub first. Without
+    /// --yes it tells what it would do.
+    Restore {
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
     },
     /// Print the description of the API (OpenAPI 3.1).
     Openapi,
@@ -76,6 +84,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     start_log(&config)?;
     match &arguments.command {
         Some(Command::Load { file }) => load(&config, file),
+        Some(Command::Restore { yes }) => restore(&config, *yes),
         Some(Command::Openapi) | None => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -106,6 +115,36 @@ fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a person must know before a restored database goes to work.
+const RESTORE: &str = "\
+This begins a new life of the database. Do it after the database was put back from a backup, and only \
+then.
+- Tills send again what the database has lost, and keep the ceilings that they have.
+- Until every till of a canteen has reported, nothing more is given to its tills, and money that they \
+may be spending is not taken out. GET /v1/restore tells which tills are missing.
+- No card is charged until the gateway's list of charges since the backup was taken in \
+(POST /v1/top-ups/import, then /v1/top-ups/resume).
+- Deposits and corrections since the backup are not here; book them again.";
+
+fn restore(config: &Config, yes: bool) -> anyhow::Result<()> {
+    let database = &config.hub.database;
+    anyhow::ensure!(
+        database.exists(),
+        "there is no database {}",
+        database.display()
+    );
+    let marker = Marker::of(database);
+    let _held = marker.hold()?;
+    println!("{}\n{RESTORE}", database.display());
+    anyhow::ensure!(yes, "nothing was changed; run it again with --yes to do it");
+    let fresh = getrandom::u64().context("the system gives no random numbers")?;
+    let mut ledger = HubLedger::open(database, fresh, config.top_up.rules())?;
+    let life = ledger.begin_new_life(fresh, Timestamp::now())?;
+    marker.write(life)?;
+    println!("The new life of the database is {}.", life.hub_epoch);
+    Ok(())
+}
+
 async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
     install_tls()?;
     let operators = config.operators(path)?;
@@ -117,7 +156,13 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
     if let Some(gateway) = &gateway {
         rules.not_found_believed = gateway.capabilities().remembers_for;
     }
+    let marker = Marker::of(&config.hub.database);
+    let _held = marker.hold()?;
     let (books, writer_stopped) = Books::open(&config.hub.database, rules)?;
+    let life = books.read(|books| books.life()).await?;
+    marker.check(life)?;
+    let life = books.write(|books| books.renew_lease()).await?;
+    marker.write(life)?;
     let key = open_key(&config.hub.database)?;
     let public_key = key.public();
     let (bounds, exceptions) = (config.offline.bounds(), config.offline.exceptions());
@@ -137,6 +182,7 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", config.hub.listen))?;
     let address = listener.local_addr()?;
     let (stop, stopping) = watch::channel(false);
+    let keeper = tokio::spawn(marker.keep(books.clone(), stopping.clone()));
     let worker = gateway.map(|gateway| {
         let worker = Worker::new(books.clone(), gateway, Arc::new(Timestamp::now));
         tokio::spawn(worker.run(stopping.clone()))
@@ -167,6 +213,7 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
     serve(listener, hub, stop_server)
         .await
         .context("the server failed")?;
+    keeper.await.context("the marker's keeper failed")?;
     if let Some(worker) = worker {
         worker.await.context("the top-up worker failed")?;
     }

@@ -156,6 +156,7 @@ impl From<Refusal> for Problem {
             | Refusal::StillUnreadable { .. }
             | Refusal::TillInUse
             | Refusal::KeySets { .. }
+            | Refusal::NotFrozen
             | Refusal::ChipClosed
             | Refusal::KeyReused
             | Refusal::Enrolment
@@ -409,6 +410,12 @@ const KINDS: &[Kind] = &[
         "Every line needs a text, a number of pieces above zero and the price of one piece in øre; all together above zero and at most 100.000 kr.",
     ),
     kind(
+        "not-frozen",
+        409,
+        "Nothing waits",
+        "The canteen waits for no reports of tills, so there is no freeze to end.",
+    ),
+    kind(
         "till-in-use",
         409,
         "The till is in use",
@@ -518,6 +525,7 @@ mod tests {
             Refusal::ChipClosed,
             Refusal::KeySets { most: 4 },
             Refusal::TillInUse,
+            Refusal::NotFrozen,
             Refusal::NotCovered {
                 balance: canteen::Money::ZERO,
             },

@@ -96,3 +96,81 @@ fn the_program_loads_data_serves_and_ends_when_asked() {
         "{said}"
     );
 }
+
+/// A hub that runs until it is asked to end.
+struct Running {
+    hub: std::process::Child,
+}
+
+impl Running {
+    fn start(config: &str, directory: &Path) -> Running {
+        let log = directory.join("log");
+        let hub = Command::new(HUBD)
+            .args(["--config", config])
+            .stderr(Stdio::from(fs::File::create(&log).unwrap()))
+            .spawn()
+            .unwrap();
+        let running = Running { hub };
+        let began = Instant::now();
+        while !fs::read_to_string(&log).unwrap().contains("Ready") {
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "{}",
+                fs::read_to_string(&log).unwrap()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        running
+    }
+
+    fn stop(mut self) {
+        let pid = self.hub.id().to_string();
+        let sent = Command::new("kill").arg(&pid).status().unwrap();
+        assert!(sent.success());
+        assert!(self.hub.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn sy_25_a_hub_refuses_a_backup_until_it_is_told_that_it_is_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = write_config(directory.path(), "");
+    let config = config.to_str().unwrap();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/demo.toml");
+    assert!(
+        run(&["--config", config, "load", demo.to_str().unwrap()])
+            .status
+            .success()
+    );
+    Running::start(config, directory.path()).stop();
+    let files = ["hub.sqlite", "hub.sqlite-wal"].map(|name| directory.path().join(name));
+    let backup = files.each_ref().map(|file| fs::read(file).ok());
+    let running = Running::start(config, directory.path());
+    let held = run(&["--config", config, "restore", "--yes"]);
+    assert!(!held.status.success());
+    assert!(String::from_utf8_lossy(&held.stderr).contains("stop it first"));
+    running.stop();
+    // What is newer than the backup must go, or SQLite would mix the two.
+    for (file, bytes) in files.iter().zip(backup) {
+        match bytes {
+            Some(bytes) => fs::write(file, bytes).unwrap(),
+            None => drop(fs::remove_file(file)),
+        }
+    }
+    drop(fs::remove_file(directory.path().join("hub.sqlite-shm")));
+
+    let refused = run(&["--config", config]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    for words in ["an older copy of it", "hubd restore", "Nothing was changed"] {
+        assert!(said.contains(words), "{said}");
+    }
+    let asked = run(&["--config", config, "restore"]);
+    assert!(!asked.status.success());
+    assert!(String::from_utf8_lossy(&asked.stdout).contains("GET /v1/restore"));
+    assert!(!run(&["--config", config]).status.success());
+    let restored = run(&["--config", config, "restore", "--yes"]);
+    assert!(restored.status.success(), "{restored:?}");
+    Running::start(config, directory.path()).stop();
+    Running::start(config, directory.path()).stop();
+}

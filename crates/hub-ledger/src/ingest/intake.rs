@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use sync_proto::{
     EntryBody, EntryError, EntryFate, EntryHash, EntryHeader, EntryResult, EntryTexts, Epoch, Hole,
-    NumberedEntry,
+    NumberedEntry, StateReport,
 };
 
 use crate::accounts::find_account;
@@ -19,6 +19,7 @@ use crate::error::LedgerError;
 use crate::feed::touch_account;
 use crate::flags::{Origin, raise_flag};
 use crate::replay::replay;
+use crate::restore::{is_frozen, note_other_life, take_report, thaw_when_all_reported};
 use crate::statuses::acknowledge_statuses;
 use crate::store::{hub_position, millis};
 use crate::tills::TillAccess;
@@ -49,6 +50,8 @@ pub(super) struct Intake<'a> {
     /// The purchases that may fire a top-up, by account.
     pub(super) purchases: BTreeMap<i64, Purchases>,
     pub(super) hub_epoch: u64,
+    /// Whether the canteen waits for reports of its tills.
+    frozen: bool,
     /// The highest cursor of this hub's feed that a booked entry carries.
     pub(super) acknowledged: u64,
 }
@@ -102,6 +105,7 @@ impl<'a> Intake<'a> {
             paid: Vec::new(),
             purchases: BTreeMap::new(),
             hub_epoch: hub_position(db)?.0,
+            frozen: is_frozen(db, access.canteen)?,
             acknowledged: 0,
         })
     }
@@ -191,6 +195,23 @@ impl<'a> Intake<'a> {
         })
     }
 
+    /// What a till says that it may sell counts in place of what a backup knew, and from a branch it
+    /// says nothing of the machine that writes the main chain.
+    fn note_report(&self, report: &StateReport) -> Result<Fate, LedgerError> {
+        if self.line == Line::Main {
+            take_report(self.db, self.access, self.epoch, report)?;
+        }
+        Ok(Fate::Noted)
+    }
+
+    fn note_life(&self, header: &EntryHeader) -> Result<(), LedgerError> {
+        let other = header.fc.hub_epoch != 0 && header.fc.hub_epoch != self.hub_epoch;
+        if other && self.frozen && self.line == Line::Main {
+            note_other_life(self.db, &self.access.till, self.epoch)?;
+        }
+        Ok(())
+    }
+
     fn origin(&self, seq: u64) -> Origin<'a> {
         Origin {
             tenant: self.access.tenant,
@@ -246,18 +267,19 @@ impl<'a> Intake<'a> {
             Ok(read) => read,
             Err(error) => return Ok(unreadable(&error)),
         };
+        self.note_life(&header)?;
         let fate = match body {
             EntryBody::Sale(sale) => self.take_sale(seq, &header, &sale),
             EntryBody::Void(void) => self.take_void(&header, &void),
             EntryBody::Decline(decline) => self.take_decline(&header, &decline),
+            EntryBody::StateReport(report) => self.note_report(&report),
             EntryBody::ZReport(report) => {
                 hold_against_books(self.db, &self.origin(seq), self.line, &report, self.now)?;
                 Ok(Fate::Noted)
             }
-            EntryBody::Start(_)
-            | EntryBody::FeedAck(_)
-            | EntryBody::StateReport(_)
-            | EntryBody::ClockEvent(_) => Ok(Fate::Noted),
+            EntryBody::Start(_) | EntryBody::FeedAck(_) | EntryBody::ClockEvent(_) => {
+                Ok(Fate::Noted)
+            }
         }?;
         match &fate {
             Fate::Noted | Fate::Booked { .. }
@@ -397,6 +419,9 @@ impl<'a> Intake<'a> {
             if let Some(account) = find_account(self.db, AccountId(*account))? {
                 touch_account(self.db, account.canteen, account.id)?;
             }
+        }
+        if self.frozen {
+            thaw_when_all_reported(self.db, self.access.canteen, self.now)?;
         }
         for account in &freed {
             if !self.touched.contains_key(&account.0) {

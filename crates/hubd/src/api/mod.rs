@@ -9,6 +9,7 @@ mod key_sets;
 mod money_in;
 mod oversight;
 mod products;
+mod restore;
 mod settling;
 mod statements;
 mod statuses;
@@ -87,6 +88,10 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(fetching::backup_is_verified))
         .routes(routes!(oversight::canteens))
         .routes(routes!(oversight::exposure))
+        .routes(routes!(restore::show))
+        .routes(routes!(restore::unfreeze))
+        .routes(routes!(restore::import_charges))
+        .routes(routes!(restore::resume))
         .routes(routes!(oversight::flags))
         .routes(routes!(oversight::quarantine))
         .routes(routes!(settling::process))

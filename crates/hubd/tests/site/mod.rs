@@ -162,6 +162,7 @@ impl Site {
             token: answer.token,
             key,
             epoch,
+            feed: FeedPosition::default(),
             entries: Vec::new(),
             address: None,
         }
@@ -183,6 +184,8 @@ pub(crate) struct Till {
     key: TillKey,
     epoch: Epoch,
     genesis: EntryHash,
+    /// What it writes into its entries.
+    pub(crate) feed: FeedPosition,
     entries: Vec<(EntryTexts, EntryHash)>,
     /// Where it says that its entries can be fetched.
     pub(crate) address: Option<String>,
@@ -219,7 +222,7 @@ impl Till {
             bt: 0,
             boot: Uuid::nil(),
             day: BusinessDay::of(now),
-            fc: FeedPosition::default(),
+            fc: self.feed,
             kind: String::new(),
             version: 1,
         };
