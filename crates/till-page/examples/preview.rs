@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use till_page::{
     Attention, Basket, BasketLine, ChipOnReader, Frame, Notice, Outcome, PageState, Person, Phase,
     PiecesLeft, Product, Reader, ReaderTrouble, RecentKind, RecentSale, Text, attention_words,
-    decline_title, line_words, notice_words, page, static_file, verdict_words,
+    decline_title, line_words, notice_shown, page, static_file, verdict_words,
 };
 
 fn main() -> io::Result<()> {
@@ -161,7 +161,10 @@ fn sample(name: &str) -> PageState {
         }
         "faulty" => {
             state.readers = vec![Reader::new("Demo", Some(ReaderTrouble::NotAnswering))];
-            state.notices = vec![notice_words(&Notice::ClockUntrusted)];
+            state.notices = vec![
+                notice_shown(&Notice::DiskFull),
+                notice_shown(&Notice::ClockUntrusted),
+            ];
             state.line = line(false, 1);
             state.journal_ok = false;
             state.products.clear();

@@ -42,6 +42,7 @@ mod tests {
     use crate::state::{Basket, Person, Phase, Verdict, VerdictKind};
     use crate::text::Text;
     use crate::words::line::line_words;
+    use crate::words::notice::NoticeShown;
 
     const HOSTILE: &str = "</script><script>alert('\"&')</script>";
 
@@ -76,7 +77,10 @@ mod tests {
             chip: None,
             recent: Vec::new(),
             products: Vec::new(),
-            notices: vec![Text::new(name, name)],
+            notices: vec![NoticeShown {
+                text: Text::new(name, name),
+                runbook: None,
+            }],
             journal_ok: true,
         }
     }

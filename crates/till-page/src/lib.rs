@@ -27,6 +27,6 @@ pub use words::decision::{
     Outcome, decline_figure, decline_title, decline_words, top_up_words, verdict_words,
 };
 pub use words::line::line_words;
-pub use words::notice::{Notice, notice_words};
+pub use words::notice::{Notice, NoticeShown, notice_shown, notice_words};
 pub use words::reader::{ReaderTrouble, reader_fault_words};
 pub use words::refusal::{Refusal, refusal_words};

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::text::Text;
+use crate::words::notice::NoticeShown;
 
 /// Everything that the page shows.
 ///
@@ -36,7 +37,7 @@ pub struct PageState {
     /// The products, in the order of their buttons.
     pub products: Vec<Product>,
     /// What the cashier must know for as long as it lasts.
-    pub notices: Vec<Text>,
+    pub notices: Vec<NoticeShown>,
     /// Whether the till can write to its ledger. When not, nothing can be sold.
     pub journal_ok: bool,
 }

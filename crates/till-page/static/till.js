@@ -90,7 +90,11 @@ function drawAll() {
   draw("readers", readers, drawReaders);
   draw("notices", [readers, notices], () => [
     readers.filter((reader) => !reader.ok).map((reader) => two(reader, "faulty")),
-    notices.map((notice) => two(notice))]);
+    notices.map((notice) => {
+      const shown = two(notice);
+      if (notice.runbook) shown.prepend(el("b", { class: "runbook" }, notice.runbook));
+      return shown;
+    })]);
   if (draw("shelves", products, drawShelves)) fitShelves();
   if (draw("lines", basket.lines, drawLines)) byId("lines").lastElementChild?.scrollIntoView();
   byId("total").textContent = basket.total;

@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) till: TillId,
     /// Where the ledger and the till's key lie.
     pub(crate) state_dir: PathBuf,
+    /// How much of the disk is kept as ballast, in bytes.
+    pub(crate) ballast_bytes: u64,
     /// Where `tillctl` finds the daemon.
     pub(crate) control_socket: PathBuf,
     /// The hub, without a slash at the end.
@@ -176,6 +178,7 @@ struct File {
 struct TillTable {
     id: Spanned<String>,
     state_dir: Option<Spanned<PathBuf>>,
+    ballast_mib: Option<Spanned<u64>>,
     control_socket: Option<Spanned<PathBuf>>,
 }
 
@@ -245,6 +248,7 @@ impl File {
         Ok(Config {
             till: checked("till.id", &till.id, |id| id.parse::<TillId>())?,
             state_dir: absolute("till.state_dir", till.state_dir, STATE_DIR)?,
+            ballast_bytes: within("till.ballast_mib", till.ballast_mib, 1..=4096, 256)? << 20,
             control_socket: absolute("till.control_socket", till.control_socket, CONTROL_SOCKET)?,
             hub_url: checked("hub.url", &hub.url, |url| hub_url(url))?,
             enrolment_code: enrolment_code(hub.enrolment_code)?,

@@ -29,7 +29,9 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::contact::{ContactBook, ContactNow};
+use crate::disk::Disk;
 use crate::event::{Event, Sell, SellError};
+use crate::page_state::MANY_WAITING;
 use crate::renewal;
 use crate::sale::{SellEnding, ended_answer, replayed_answer, void_answer};
 use crate::sights::Sights;
@@ -53,6 +55,8 @@ pub(crate) struct Control {
     pub(crate) started_at: Timestamp,
     /// What its readers have just told.
     pub(crate) sights: Arc<Sights>,
+    /// The disk under the ledger.
+    pub(crate) disk: Arc<Disk>,
     /// Where sales go.
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -207,7 +211,14 @@ impl Control {
             ClockState::Forward => Some("the clock is far ahead (runbook/clock.md)"),
         };
         let clock = clock.map(str::to_owned);
-        let others = [hole, clock].into_iter().flatten();
+        let disk = self.disk.is_short().then(|| {
+            "the disk is nearly full; make room, or sales will stop (runbook/full-disk.md)"
+                .to_owned()
+        });
+        let waiting = status.progress.waiting();
+        let many = (waiting > MANY_WAITING)
+            .then(|| format!("{waiting} entries wait for the hub (runbook/hub-unreachable.md)"));
+        let others = [hole, clock, disk, many].into_iter().flatten();
         contact.alarms.iter().cloned().chain(others).collect()
     }
 
@@ -505,8 +516,12 @@ fn condition(status: &LedgerStatus) -> Condition {
                 text: String::new(),
             };
         }
-        Journal::Full => "the disk is full; make room, nothing can be sold until then",
-        Journal::Failing => "the disk cannot be written; check it, nothing can be sold until then",
+        Journal::Full => {
+            "the disk is full; make room, nothing can be sold until then (runbook/full-disk.md)"
+        }
+        Journal::Failing => {
+            "the disk cannot be written; check it, nothing can be sold until then (runbook/full-disk.md)"
+        }
     };
     Condition {
         ok: false,

@@ -8,6 +8,7 @@ mod config;
 mod contact;
 mod control;
 mod day_report;
+mod disk;
 mod event;
 mod follow;
 mod http;
@@ -49,6 +50,7 @@ use crate::chip_keys::KeyCase;
 use crate::config::{Config, LogFormat};
 use crate::contact::{Alarm, ContactBook};
 use crate::control::Control;
+use crate::disk::Disk;
 use crate::event::Event;
 use crate::http::PageServer;
 use crate::hub::Hub;
@@ -259,6 +261,7 @@ async fn serve(
     if contact.standing() == Standing::Revoked {
         sync.forget_people().await;
     }
+    let disk = Arc::new(Disk::open(&config.state_dir, config.ballast_bytes));
     let parts = Parts {
         ledger: ledger.clone(),
         readers: Arc::clone(&readers),
@@ -267,6 +270,7 @@ async fn serve(
         chip_wait: config.chip_wait,
         offline: config.offline,
         unsent: UnsentSales::default(),
+        disk: Arc::clone(&disk),
         events: events.clone(),
     };
     let (till, page) = Till::new(parts);
@@ -305,10 +309,13 @@ async fn serve(
         offline: config.offline,
         started_at: Timestamp::now(),
         sights,
+        disk: Arc::clone(&disk),
         events: events.clone(),
     });
     let mut till = tokio::spawn(till.run(inbox));
     tokio::spawn(clock::watch_clock(ledger.clone()));
+    let disk_events = events.clone();
+    tokio::spawn(async move { disk.watch(disk_events).await });
     tokio::spawn(forward_changes(
         events.clone(),
         ledger.clone(),

@@ -1,12 +1,14 @@
 //! What the cashier page shows, from what the till knows.
 
+use std::time::Duration;
+
 use canteen::{Basket, BusinessDay, Moment, Money, Phase};
 use jiff::Timestamp;
 use sync_proto::{EntryBody, Sale};
 use till_ledger::{ClockState, Journal, Ledger, Progress, RecentEntry, SaleLeft};
 use till_page::{
-    ChipOnReader, Notice, PageState, PiecesLeft, Product, Reader, ReaderTrouble, RecentKind,
-    RecentSale, Text, Verdict, clock, decline_title, line_words, notice_words,
+    ChipOnReader, Notice, NoticeShown, PageState, PiecesLeft, Product, Reader, ReaderTrouble,
+    RecentKind, RecentSale, Text, Verdict, clock, decline_title, line_words, notice_shown,
 };
 use till_readers::{ReaderFault, ReaderListing, ReaderState};
 use uuid::Uuid;
@@ -72,7 +74,12 @@ pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
     let progress = parts.ledger.progress();
     let readers: Vec<Reader> = parts.readers.list().iter().map(reader).collect();
     let renewing = parts.sync.renewal.borrow().is_some();
-    let notices = notices(&contact, &progress, renewing, readers.is_empty());
+    let has = Conditions {
+        renewing,
+        disk_short: parts.disk.is_short(),
+        no_reader: readers.is_empty(),
+    };
+    let notices = notices(&contact, &progress, &has);
     PageState {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         till: parts.sync.till.to_string(),
@@ -99,12 +106,14 @@ pub(crate) fn page_state(parts: &Parts, shown: &Shown<'_>) -> PageState {
     }
 }
 
-fn notices(
-    contact: &ContactNow,
-    progress: &Progress,
+/// What notices are about, beside the hub and the ledger.
+struct Conditions {
     renewing: bool,
-    without_readers: bool,
-) -> Vec<Text> {
+    disk_short: bool,
+    no_reader: bool,
+}
+
+fn notices(contact: &ContactNow, progress: &Progress, has: &Conditions) -> Vec<NoticeShown> {
     let standing = match contact.standing {
         Standing::Good => None,
         Standing::Forked { .. } => Some(Notice::Forked),
@@ -114,14 +123,22 @@ fn notices(
     };
     let clock = progress.clock != ClockState::Right;
     let others = [
-        (renewing, Notice::Renewing),
+        (progress.journal != Journal::Writable, Notice::DiskFull),
+        (has.disk_short, Notice::DiskLow),
+        (has.renewing, Notice::Renewing),
         (progress.holes > 0, Notice::Damaged),
         (!contact.alarms.is_empty(), Notice::Alarm),
         (clock, Notice::ClockUntrusted),
-        (without_readers, Notice::NoReader),
+        (progress.waiting() > MANY_WAITING, Notice::ManyWaiting),
+        (is_old(contact), Notice::OldData),
+        (has.no_reader, Notice::NoReader),
     ];
     let others = others.iter().filter_map(|(holds, it)| holds.then_some(it));
-    standing.iter().chain(others).map(notice_words).collect()
+    standing.iter().chain(others).map(notice_shown).collect()
+}
+
+fn is_old(contact: &ContactNow) -> bool {
+    contact.contact.is_some_and(|contact| contact.age > OLD)
 }
 
 fn phase(shown: &Shown<'_>) -> till_page::Phase {
@@ -279,5 +296,9 @@ fn trouble(fault: &ReaderFault) -> ReaderTrouble {
     }
 }
 
+/// With more entries than this unsent, somebody must see to the line.
+pub(crate) const MANY_WAITING: u64 = 20_000;
+/// Data about accounts that is older is told of.
+const OLD: Duration = Duration::from_secs(24 * 3600);
 /// How many of the latest entries are looked at for the list on the page.
 const RECENT: usize = 40;

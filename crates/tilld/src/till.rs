@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::contact::ContactBook;
+use crate::disk::Disk;
 use crate::event::{Event, Press, PressError, Sell, SellError};
 use crate::page_state::{Rows, Shown, page_state};
 use crate::sale::{Known, SellEnding, Sold, VoidDone, ending_verdict};
@@ -40,6 +41,8 @@ pub(crate) struct Parts {
     pub(crate) offline: OfflineRules,
     /// How many sales wait to be sent.
     pub(crate) unsent: UnsentSales,
+    /// The disk under the ledger.
+    pub(crate) disk: Arc<Disk>,
     /// Where decisions come back.
     pub(crate) events: mpsc::Sender<Event>,
 }

@@ -1,5 +1,7 @@
 //! What stands on the screen for as long as it lasts.
 
+use serde::Serialize;
+
 use crate::text::Text;
 
 /// A lasting condition that the cashier must know of.
@@ -23,10 +25,50 @@ pub enum Notice {
     ClockUntrusted,
     /// The disk is nearly full.
     DiskLow,
+    /// The disk is full or fails; nothing can be sold.
+    DiskFull,
+    /// Very many entries wait to be sent.
+    ManyWaiting,
+    /// The data about accounts is more than a day old.
+    OldData,
     /// The till is a demo; no real money moves.
     Demo,
     /// There is no reader, so nobody can pay.
     NoReader,
+}
+
+/// A notice as the page shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NoticeShown {
+    /// What is so, and what to do.
+    #[serde(flatten)]
+    pub text: Text,
+    /// The page of the runbook that tells a technician what to do, without `.md`.
+    pub runbook: Option<&'static str>,
+}
+
+/// The notice as the page shows it.
+pub fn notice_shown(notice: &Notice) -> NoticeShown {
+    NoticeShown {
+        text: notice_words(notice),
+        runbook: runbook(notice),
+    }
+}
+
+/// The page of `systemd/runbook/` that tells a technician what to do.
+fn runbook(notice: &Notice) -> Option<&'static str> {
+    match notice {
+        Notice::Forked => Some("cloned-till"),
+        Notice::RolledBack => Some("rolled-back-disk"),
+        Notice::Revoked | Notice::NotEnrolled => Some("revoked"),
+        Notice::Damaged => Some("hole"),
+        Notice::ClockUntrusted => Some("clock"),
+        Notice::DiskLow | Notice::DiskFull => Some("full-disk"),
+        Notice::ManyWaiting | Notice::OldData => Some("hub-unreachable"),
+        Notice::NoReader => Some("reader-dead"),
+        Notice::Alarm => Some("alarms"),
+        Notice::Renewing | Notice::Demo => None,
+    }
 }
 
 /// The notice in words, with what to do.
@@ -68,6 +110,18 @@ pub fn notice_words(notice: &Notice) -> Text {
             "Kassens disk er næsten fuld – tilkald teknikeren",
             "The till's disk is nearly full – call the technician",
         ),
+        Notice::DiskFull => Text::new(
+            "Kassen kan ikke skrive på sin disk og kan ikke sælge – tilkald teknikeren",
+            "The till cannot write to its disk and cannot sell – call the technician",
+        ),
+        Notice::ManyWaiting => Text::new(
+            "Meget mange salg venter på at blive sendt – tilkald teknikeren",
+            "Very many sales wait to be sent – call the technician",
+        ),
+        Notice::OldData => Text::new(
+            "Saldi er mere end et døgn gamle – tilkald teknikeren, hvis det varer ved",
+            "Balances are more than a day old – call the technician if it goes on",
+        ),
         Notice::Demo => Text::new(
             "Demo – der flyttes ingen rigtige penge",
             "Demo – no real money moves",
@@ -81,6 +135,8 @@ pub fn notice_words(notice: &Notice) -> Text {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// The one after another, so that the compiler names one that is not walked below.
@@ -94,7 +150,10 @@ mod tests {
             Notice::Alarm => Some(Notice::Renewing),
             Notice::Renewing => Some(Notice::ClockUntrusted),
             Notice::ClockUntrusted => Some(Notice::DiskLow),
-            Notice::DiskLow => Some(Notice::Demo),
+            Notice::DiskLow => Some(Notice::DiskFull),
+            Notice::DiskFull => Some(Notice::ManyWaiting),
+            Notice::ManyWaiting => Some(Notice::OldData),
+            Notice::OldData => Some(Notice::Demo),
             Notice::Demo => Some(Notice::NoReader),
             Notice::NoReader => None,
         }
@@ -111,14 +170,20 @@ mod tests {
             assert!(!seen.contains(&text), "{it:?}: {text}");
             seen.push(text);
         }
+        if let Some(page) = runbook(it) {
+            let page = Path::new(RUNBOOK).join(page).with_extension("md");
+            assert!(page.is_file(), "{it:?}: there is no {}", page.display());
+        }
     }
 
+    const RUNBOOK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../systemd/runbook");
+
     #[test]
-    fn every_notice_has_words_of_its_own_in_both_languages() {
+    fn every_notice_has_words_of_its_own_and_its_page_of_the_runbook_is_there() {
         let mut seen = Vec::new();
         for it in std::iter::successors(Some(Notice::Forked), after) {
             check(&it, &mut seen);
         }
-        assert_eq!(seen.len(), 2 * 11);
+        assert_eq!(seen.len(), 2 * 14);
     }
 }

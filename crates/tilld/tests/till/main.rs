@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod crash;
+mod disk_short;
 mod hard_cases;
 mod line_down;
 mod load;

@@ -52,6 +52,8 @@ pub(crate) const SNACK: &[&str] = &["1x Ostehaps 3,00"];
 pub(crate) struct Wishes {
     /// The till reaches the hub through a [`Link`].
     pub(crate) link: bool,
+    /// The till's state lies on a file system of its own, this many MiB large.
+    pub(crate) disk_mib: Option<u32>,
     /// Readers on serial lines beside the PC/SC one: the key of their list, and the line.
     pub(crate) serial: Vec<(&'static str, PathBuf)>,
     /// The till opens its door to hub and siblings.
@@ -72,6 +74,7 @@ pub(crate) struct Site {
     /// The reader's service.
     pub(crate) pcscd: PrivatePcscd,
     ports: Ports,
+    disk_mib: Option<u32>,
     dir: TempDir,
 }
 
@@ -211,6 +214,7 @@ impl Site {
             link: wishes.link.then(|| Link::to(ports.hub)),
             pcscd,
             ports,
+            disk_mib: wishes.disk_mib,
             dir,
         };
         site.write_settings(wishes);
@@ -292,12 +296,35 @@ impl Site {
 
     /// The till as it is started.
     pub(crate) fn till_command(&self) -> Command {
-        let mut command = Command::new(&programs().tilld);
+        let mut command = self.bare_till_command();
         command
             .arg("--config")
             .arg(self.path("till.toml"))
             .env("PCSCLITE_CSOCK_NAME", self.pcscd.socket());
         command
+    }
+
+    /// The program alone, or in a mount namespace of its own with a small disk for its state.
+    fn bare_till_command(&self) -> Command {
+        let tilld = &programs().tilld;
+        let Some(size) = self.disk_mib else {
+            return Command::new(tilld);
+        };
+        let state = self.path("till");
+        fs::create_dir_all(&state).unwrap();
+        let mount = format!("mount -t tmpfs -o size={size}m,mode=700 tmpfs \"$0\" && exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", &mount]);
+        command.arg(state).arg(tilld);
+        command
+    }
+
+    /// The till's state directory as the till sees it.
+    #[allow(dead_code, reason = "not every program of tests fills a disk")]
+    pub(crate) fn till_state(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.till_pid()));
+        let state = self.path("till");
+        root.join(state.strip_prefix("/").unwrap())
     }
 
     /// Stops the till as a service manager does.
@@ -578,6 +605,9 @@ impl Site {
         put(&mut till, "page", "listen", address(self.ports.page));
         if wishes.door {
             put(&mut till, "pull", "listen", address(self.ports.door));
+        }
+        if wishes.disk_mib.is_some() {
+            put(&mut till, "till", "ballast_mib", 4);
         }
         for (key, line) in &wishes.serial {
             let line = line.to_string_lossy().into_owned();
