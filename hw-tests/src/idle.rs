@@ -68,7 +68,7 @@ fn text(dir: &Path) -> String {
         .collect();
     // Nobody listens on port 9: the till keeps trying, as one without its line does.
     format!(
-        "[till]\nid = \"idle\"\nstate_dir = \"{dir}/state\"\ncontrol_socket = \"{dir}/tilld.sock\"\n\
+        "[till]\nid = \"idle\"\nstate_dir = \"{dir}/state\"\nballast_mib = 1\ncontrol_socket = \"{dir}/tilld.sock\"\n\
          [hub]\nurl = \"http://127.0.0.1:9\"\n[page]\nlisten = \"127.0.0.1:0\"\n\
          [readers]\npcsc_only = \"{FRIENDLY_NAME}\"\n{lines}"
     )

@@ -83,6 +83,8 @@ pub struct Reader {
     /// How it is, or what is wrong and what to do.
     #[serde(flatten)]
     pub text: Text,
+    /// The page of the runbook that tells a technician what to do, without `.md`.
+    pub runbook: Option<&'static str>,
 }
 
 /// What the checkout is doing.

@@ -4,7 +4,7 @@ import { readyKeypad } from "./keypad.js";
 import { offerSound, sound } from "./sound.js";
 import { follow } from "./stream.js";
 import { readyUndo } from "./undo.js";
-import { byId, el, one, sign, toast, two, word } from "./words.js";
+import { byId, el, one, sign, toast, told, two, word } from "./words.js";
 
 const VERDICT_MS = 8000;
 const CONFIRM_MS = 6000;
@@ -89,12 +89,8 @@ function drawAll() {
   draw("line", line, () => [sign(line.state === "online" ? "cloud" : "cut"), one(line.text)]);
   draw("readers", readers, drawReaders);
   draw("notices", [readers, notices], () => [
-    readers.filter((reader) => !reader.ok).map((reader) => two(reader, "faulty")),
-    notices.map((notice) => {
-      const shown = two(notice);
-      if (notice.runbook) shown.prepend(el("b", { class: "runbook" }, notice.runbook));
-      return shown;
-    })]);
+    readers.filter((reader) => !reader.ok).map((reader) => told(reader, "faulty")),
+    notices.map((notice) => told(notice))]);
   if (draw("shelves", products, drawShelves)) fitShelves();
   if (draw("lines", basket.lines, drawLines)) byId("lines").lastElementChild?.scrollIntoView();
   byId("total").textContent = basket.total;

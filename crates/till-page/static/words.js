@@ -16,6 +16,13 @@ export const spans = (text) => [el("span", { lang: "da" }, text.da), el("span", 
 export const one = (text, kind = "") => el("span", { class: `one ${kind}` }, spans(text));
 export const two = (text, kind = "") => el("p", { class: `two ${kind}` }, spans(text));
 
+/** What lasts, with the page of the runbook for it. */
+export function told(notice, kind) {
+  const shown = two(notice, kind);
+  if (notice.runbook) shown.prepend(el("b", { class: "runbook" }, notice.runbook));
+  return shown;
+}
+
 export function word(id) {
   const [da, en] = byId(`word-${id}`).content.children;
   return { da: da.textContent, en: en.textContent };

@@ -32,6 +32,10 @@ impl Reader {
                 || Text::new("Læser klar", "Reader ready"),
                 |trouble| reader_fault_words(&trouble),
             ),
+            runbook: match trouble {
+                None | Some(ReaderTrouble::Starting) => None,
+                Some(_) => Some("reader-dead"),
+            },
         }
     }
 }

@@ -13,6 +13,7 @@ mod lunch;
 mod proof;
 mod readers;
 mod rig;
+mod runbook;
 mod siblings;
 mod signed;
 mod technician;

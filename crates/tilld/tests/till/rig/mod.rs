@@ -314,7 +314,12 @@ impl Site {
         fs::create_dir_all(&state).unwrap();
         let mount = format!("mount -t tmpfs -o size={size}m,mode=700 tmpfs \"$0\" && exec \"$@\"");
         let mut command = Command::new("unshare");
-        command.args(["-rm", "sh", "-c", &mount]);
+        let namespace = if nix::unistd::geteuid().is_root() {
+            "-m"
+        } else {
+            "-Urm"
+        };
+        command.args([namespace, "sh", "-c", &mount]);
         command.arg(state).arg(tilld);
         command
     }
@@ -606,9 +611,9 @@ impl Site {
         if wishes.door {
             put(&mut till, "pull", "listen", address(self.ports.door));
         }
-        if wishes.disk_mib.is_some() {
-            put(&mut till, "till", "ballast_mib", 4);
-        }
+        // Many tills run side by side on the machine's own disk.
+        let ballast = if wishes.disk_mib.is_some() { 4 } else { 1 };
+        put(&mut till, "till", "ballast_mib", ballast);
         for (key, line) in &wishes.serial {
             let line = line.to_string_lossy().into_owned();
             put(&mut till, "readers", key, vec![line]);
