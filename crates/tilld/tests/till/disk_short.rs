@@ -59,7 +59,7 @@ fn sync_24_ballast_is_given_up_on_a_short_disk_and_obt_22_a_full_one_sells_nothi
     // What the log has room for is sold; then nothing is, and no number is used.
     fill(&filler, None);
     let long = format!("1x {} 0,01", "Frugt ".repeat(9).trim());
-    let lines = vec![long.as_str(); 40];
+    let lines = vec![long.as_str(); 6];
     let mut last = site.status()["head_seq"].clone();
     eventually("the full disk to stop the sales", || {
         let answer = site.ask(&sell_words(&lines, None, "15"));
