@@ -5,6 +5,7 @@
 //! show and decide (`sheet.rs`), and what the hub's books must say (`reckoning.rs`).
 
 mod action;
+mod copies;
 mod disk;
 mod gateway;
 mod hub;

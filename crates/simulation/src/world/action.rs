@@ -94,6 +94,26 @@ pub enum Action {
         /// The till.
         till: u8,
     },
+    /// Somebody copies a till's disk, and both machines go on under one name.
+    Clone {
+        /// The till.
+        till: u8,
+    },
+    /// Somebody keeps a copy of a till's disk.
+    KeepDisk {
+        /// The till.
+        till: u8,
+    },
+    /// The copy is put back.
+    PutDiskBack {
+        /// The till.
+        till: u8,
+    },
+    /// A till that the hub does not take for itself is enrolled anew.
+    Renew {
+        /// The till.
+        till: u8,
+    },
     /// Power fails in the middle of the next transaction.
     CutNext {
         /// Where.
@@ -307,6 +327,10 @@ enum Kind {
     Rest,
     Restart,
     PowerCut,
+    Clone,
+    KeepDisk,
+    PutDiskBack,
+    Renew,
     CutTill,
     CutHub,
     HubStops,
@@ -376,6 +400,16 @@ impl Plan {
         if weights.iter().any(|(kind, _)| *kind == Kind::Agree) {
             weights.push((Kind::TopUp, 8));
         }
+        // Copied disks are rare, and change what may be promised: most runs have none.
+        if chance.one_in(4) {
+            weights.push((Kind::Clone, 1));
+            weights.push((Kind::Renew, 3));
+        }
+        if chance.one_in(4) {
+            weights.push((Kind::KeepDisk, 2));
+            weights.push((Kind::PutDiskBack, 1));
+            weights.push((Kind::Renew, 3));
+        }
         Plan {
             weights,
             trouble: chance.among(&[0, 2, 3, 5, 10]),
@@ -437,6 +471,10 @@ impl Plan {
             Kind::Rest => Action::Rest { till },
             Kind::Restart => Action::Restart { till },
             Kind::PowerCut => Action::PowerCut { till },
+            Kind::Clone => Action::Clone { till },
+            Kind::KeepDisk => Action::KeepDisk { till },
+            Kind::PutDiskBack => Action::PutDiskBack { till },
+            Kind::Renew => Action::Renew { till },
             Kind::CutTill => Action::CutNext {
                 whom: Whom::Till(till),
                 cut: cut(chance),

@@ -14,6 +14,7 @@ use hub_ledger::{Asking, LedgerError, TillAccess};
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
     Batch(Batch),
+    Branch(Batch),
     Feed(FeedPosition, TillPosition),
     Snapshot(TillPosition),
     Authorise(AuthoriseRequest),
@@ -49,7 +50,7 @@ impl Letter {
     /// overtaken for longer than half a minute; entries may come whenever they like.
     fn lives_ms(&self) -> i64 {
         match &self.what {
-            Content::Request(Request::Batch(_)) => DAY_MS,
+            Content::Request(Request::Batch(_) | Request::Branch(_)) => DAY_MS,
             Content::Request(
                 Request::Feed(..)
                 | Request::Snapshot(_)
@@ -69,7 +70,7 @@ impl World {
         request: Request,
         way: Way,
     ) -> Result<bool, Violation> {
-        let is_batch = matches!(request, Request::Batch(_));
+        let is_batch = matches!(request, Request::Batch(_) | Request::Branch(_));
         let answer = if self.send(till, way.request, || Content::Request(request.clone())) {
             self.serve(till, &request)?
         } else {
@@ -161,6 +162,14 @@ impl World {
         }
     }
 
+    /// A machine that starts again waits for no answer of before.
+    pub(crate) fn forget_answers(&mut self, till: usize) {
+        self.letters.retain(|letter| match letter.what {
+            Content::Answer(_) => letter.till != till,
+            Content::Request(_) => true,
+        });
+    }
+
     /// Nothing is on its way any more.
     pub(crate) fn lose_letters(&mut self) {
         self.letters.clear();
@@ -168,13 +177,20 @@ impl World {
 
     /// The hub answers a request, unless its power fails.
     fn serve(&mut self, till: usize, request: &Request) -> Result<Option<Answer>, Violation> {
+        if let Request::Branch(batch) = request {
+            let answer = self.serve_branch(batch)?;
+            self.check_hub()?;
+            return Ok(answer);
+        }
         let token = self.tills[till].token;
         let access = self
             .hub
             .read("looking a till up", |ledger| ledger.till_by_token(token))?;
         let Some(access) = access else {
             return Ok(Some(match request {
-                Request::Batch(_) => Answer::Batch(Err(BatchRefusal::NotEnrolled)),
+                Request::Batch(_) | Request::Branch(_) => {
+                    Answer::Batch(Err(BatchRefusal::NotEnrolled))
+                }
                 Request::Feed(..)
                 | Request::Snapshot(_)
                 | Request::Authorise(_)
@@ -182,7 +198,9 @@ impl World {
             }));
         };
         let answer = match request {
-            Request::Batch(batch) => self.serve_batch(till, &access, batch)?,
+            Request::Batch(batch) => self.serve_batch(&access, batch)?,
+            // It carries no token.
+            Request::Branch(batch) => self.serve_branch(batch)?,
             Request::Feed(from, position) => self.serve_feed(&access, *from, position)?,
             Request::Snapshot(position) => self.serve_snapshot(&access, position)?,
             Request::Authorise(asked) => self.serve_authorise(&access, asked)?,
@@ -203,38 +221,31 @@ impl World {
 
     fn serve_batch(
         &mut self,
-        till: usize,
         access: &TillAccess,
         batch: &Batch,
     ) -> Result<Option<Answer>, Violation> {
         let now = self.now();
-        let before = self.accepted(&self.tills[till]);
-        let after = if batch.first_seq <= before + 1 {
-            before.max(batch.head.seq)
-        } else {
-            before
-        };
+        let before = self.accepted(&batch.till, batch.epoch);
         let World { hub, tally, .. } = self;
         let answer = hub.write(tally, "taking a batch in", |ledger| {
             ledger.ingest(access, batch, now)
         })?;
+        let is_doubtful = self.is_doubtful(&batch.till, batch.epoch);
+        let fits = batch.first_seq <= before + 1;
+        let after = before.max(batch.head.seq);
         let Some(answer) = answer else {
             // All of it or nothing of it; which, only the hub knows.
-            let rows = self.hub.read("listing tills", |ledger| {
-                ledger.list_tills(hub_ledger::Reach::Everything)
-            })?;
-            let row = rows.iter().find(|row| row.id == batch.till);
-            let found = row.map_or(0, |row| row.accepted_through);
-            if found == after {
-                self.accept(till, after);
+            let found = self.watermark(&batch.till)?;
+            if found == after && fits {
+                self.accept(batch, after)?;
             }
             return Ok(None);
         };
         match &answer {
             Ok(stored) => {
-                self.accept(till, after);
+                self.accept(batch, after)?;
                 self.tally.check(Invariant::NoSaleLost);
-                if stored.accepted.seq != after {
+                if !fits || stored.accepted.seq != after {
                     let what = format!(
                         "the hub acknowledges entry {} of {}, not {after}",
                         stored.accepted.seq, batch.till
@@ -242,11 +253,37 @@ impl World {
                     return Err(Violation::of(Invariant::NoSaleLost, what));
                 }
             }
+            Err(BatchRefusal::Fork { .. } | BatchRefusal::NotEnrolled) if is_doubtful => {}
             Err(refusal) => {
                 let what = format!(
                     "the hub refuses an honest batch of {}: {refusal:?}",
                     batch.till
                 );
+                return Err(Violation::of(Invariant::Works, what));
+            }
+        }
+        Ok(Some(Answer::Batch(answer)))
+    }
+
+    /// Entries that come without a token, and perhaps beside the main chain.
+    fn serve_branch(&mut self, batch: &Batch) -> Result<Option<Answer>, Violation> {
+        let now = self.now();
+        let World { hub, tally, .. } = self;
+        let answer = hub.write(tally, "taking a branch in", |ledger| {
+            ledger.ingest_branch(batch, now)
+        })?;
+        // What continues the main chain goes on it.
+        let mark = self.watermark_of(&batch.till, batch.epoch)?;
+        let Some(answer) = answer else {
+            // All of it or nothing of it: the bookings tell, and must be whole either way.
+            self.adopt_if_booked(batch, mark)?;
+            return Ok(None);
+        };
+        match &answer {
+            Ok(_) => self.accept(batch, mark)?,
+            Err(BatchRefusal::Gap { .. }) => {}
+            Err(refusal) => {
+                let what = format!("the hub refuses a branch of {}: {refusal:?}", batch.till);
                 return Err(Violation::of(Invariant::Works, what));
             }
         }
@@ -308,6 +345,9 @@ impl World {
         match received {
             None => Ok(Some(None)),
             Some(Ok(())) => Ok(None),
+            Some(Err(refusal)) if self.is_doubtful(&access.till, position.epoch) => {
+                Ok(Some(Some(Err(refusal))))
+            }
             Some(Err(refusal)) => {
                 let what = format!(
                     "the hub refuses an honest till {}: {refusal:?}",
@@ -334,6 +374,9 @@ impl World {
         match answer {
             None => Ok(None),
             Some(Ok(records)) => Ok(Some(Answer::Records(records))),
+            Some(Err(refusal)) if self.is_doubtful(&access.till, asked.position.epoch) => {
+                Ok(Some(Answer::Page(Err(refusal))))
+            }
             Some(Err(refusal)) => {
                 let what = format!(
                     "the hub refuses an honest till {}: {refusal:?}",
@@ -350,6 +393,9 @@ impl Request {
         match self {
             Request::Batch(batch) => {
                 format!("entries {} to {}", batch.first_seq, batch.head.seq)
+            }
+            Request::Branch(batch) => {
+                format!("the branch {} to {}", batch.first_seq, batch.head.seq)
             }
             Request::Feed(from, _) => format!("the question for changes after {}", from.cursor),
             Request::Snapshot(_) => "the question for a snapshot".to_owned(),

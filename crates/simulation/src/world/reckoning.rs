@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use canteen::AccountId;
 use hub_ledger::{CanteenId, DebitRow, DebitState, Reach, TopUpStage};
-use sync_proto::{Epoch, TillId};
+use sync_proto::{Batch, Epoch, TillId};
 use uuid::Uuid;
 
 use super::World;
@@ -12,7 +12,7 @@ use super::sheet::{Own, What};
 use super::tally::{Invariant, Violation};
 
 /// What really happened to the money.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Reckoning {
     pub(crate) canteen: Option<CanteenId>,
     accounts: BTreeMap<AccountId, Purse>,
@@ -22,6 +22,10 @@ pub(crate) struct Reckoning {
     outstanding: BTreeMap<AccountId, i64>,
     /// Every sale and void that the hub must have.
     booked: BTreeMap<Uuid, Booked>,
+    /// Ledgers that more than one machine has written, or whose disk was put back.
+    pub(crate) doubtful: BTreeSet<(TillId, Epoch)>,
+    /// How often that happened: each copy may spend one till's right once more.
+    pub(crate) copies: i64,
     /// The sales among them that were taken back.
     taken_back: BTreeSet<Uuid>,
     /// Whether accounts and chips could buy, from when on.
@@ -109,6 +113,11 @@ impl Reckoning {
         self.booked.insert(own.id, Booked { what, counts });
     }
 
+    /// Whether the hub has what an entry did.
+    pub(crate) fn has(&self, own: &Own) -> bool {
+        own.what == What::Nothing || self.booked.contains_key(&own.id)
+    }
+
     /// DENY-03: whether a sale came so long after a block that the operator bears it.
     fn is_lost(&self, account: AccountId, chip: i64, at_ms: i64) -> bool {
         let subjects = [Subject::Account(account), Subject::Chip(chip)];
@@ -155,40 +164,82 @@ impl World {
         self.reckoning.office_balance(account) - self.reckoning.booked_sales(account)
     }
 
-    /// Sales and voids that the hub does not have yet.
-    fn unbooked(&self) -> impl Iterator<Item = &Own> {
+    /// Sales and voids on any disk that the hub does not have yet.
+    pub(crate) fn unbooked(&self) -> impl Iterator<Item = &Own> {
+        let mut seen = BTreeSet::new();
         let waiting = self.tills.iter().flat_map(|till| {
-            let known = usize::try_from(self.accepted(till)).unwrap_or(usize::MAX);
+            let known = if self.is_doubtful(&till.id, till.epoch) {
+                0
+            } else {
+                self.accepted(&till.id, till.epoch)
+            };
+            let known = usize::try_from(known).unwrap_or(usize::MAX);
             till.sheet.own.iter().skip(known)
         });
-        waiting.filter(|own| {
-            let is_new = !self.reckoning.booked.contains_key(&own.id);
+        waiting.filter(move |own| {
+            let is_new = !self.reckoning.booked.contains_key(&own.id) && seen.insert(own.id);
             is_new
                 && match own.what {
                     What::Sale { .. } => true,
-                    // What the operator bears gives the account nothing back.
-                    What::Void { of, .. } => self
-                        .reckoning
-                        .booked
-                        .get(&of)
-                        .is_none_or(|sale| sale.counts),
+                    // What the operator bears gives the account nothing back, and neither does a
+                    // second void of one sale.
+                    What::Void { of, .. } => {
+                        let sale = self.reckoning.booked.get(&of);
+                        sale.is_none_or(|sale| sale.counts)
+                            && !self.reckoning.taken_back.contains(&of)
+                    }
                     What::Nothing => false,
                 }
         })
     }
 
-    /// The hub has a till's entries up to a number from now on.
-    pub(crate) fn accept(&mut self, till: usize, through: u64) {
-        let World {
-            tills, reckoning, ..
-        } = self;
-        let at_till = &tills[till];
-        let key = (at_till.id.clone(), at_till.epoch);
-        let known = reckoning.accepted.insert(key, through).unwrap_or(0);
-        let (from, to) = (known as usize, through as usize);
-        for own in at_till.sheet.own.iter().take(to).skip(from) {
-            reckoning.take_in(own);
+    /// The hub has the entries of a batch from now on, and a till's main chain up to a number.
+    pub(crate) fn accept(&mut self, batch: &Batch, through: u64) -> Result<(), Violation> {
+        let key = (batch.till.clone(), batch.epoch);
+        self.reckoning.accepted.insert(key, through);
+        for entry in &batch.entries {
+            let own = Own::read(&entry.texts, self.now_ms, |_| [None; 3])?;
+            self.reckoning.take_in(&own);
         }
+        Ok(())
+    }
+
+    /// Whether a branch was stored before the power failed is told by the sum that its account
+    /// holds: its money is there whole or not at all.
+    pub(crate) fn adopt_if_booked(&mut self, batch: &Batch, mark: u64) -> Result<(), Violation> {
+        let before = self.reckoning.clone();
+        self.accept(batch, mark)?;
+        for account in self.accounts.clone() {
+            let row = self
+                .hub
+                .read("reading an account", |ledger| ledger.account(account))?;
+            if row.balance.ore() != self.booked_balance(account) {
+                self.reckoning = before;
+                let key = (batch.till.clone(), batch.epoch);
+                self.reckoning.accepted.insert(key, mark);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// How much of the main chain of a till's current epoch the hub has.
+    pub(crate) fn watermark(&self, till: &TillId) -> Result<u64, Violation> {
+        let rows = self.hub.read("listing tills", |ledger| {
+            ledger.list_tills(Reach::Everything)
+        })?;
+        let row = rows.iter().find(|row| row.id == *till);
+        Ok(row.map_or(0, |row| row.accepted_through))
+    }
+
+    /// The same of any epoch: of one that is over only entries that come as a branch are heard.
+    pub(crate) fn watermark_of(&self, till: &TillId, epoch: Epoch) -> Result<u64, Violation> {
+        let rows = self.hub.read("listing tills", |ledger| {
+            ledger.list_tills(Reach::Everything)
+        })?;
+        let row = rows.iter().find(|row| row.id == *till);
+        let row = row.filter(|row| row.epoch == Some(epoch));
+        Ok(row.map_or(self.accepted(till, epoch), |row| row.accepted_through))
     }
 
     /// Takes down who may buy.
@@ -211,9 +262,14 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn accepted(&self, till: &super::Till) -> u64 {
-        let key = (till.id.clone(), till.epoch);
+    pub(crate) fn accepted(&self, till: &TillId, epoch: Epoch) -> u64 {
+        let key = (till.clone(), epoch);
         self.reckoning.accepted.get(&key).copied().unwrap_or(0)
+    }
+
+    /// Whether there is or was another machine with the same ledger.
+    pub(crate) fn is_doubtful(&self, till: &TillId, epoch: Epoch) -> bool {
+        self.reckoning.doubtful.contains(&(till.clone(), epoch))
     }
 
     /// INV-4, after every step.
@@ -225,7 +281,8 @@ impl World {
             // What is set aside for a debit that waits is still there if the tills spend it.
             let of_account = waiting.iter().filter(|debit| debit.account == account);
             let reserved: i64 = of_account.map(|debit| debit.amount.ore()).sum();
-            let floor = self.reckoning.floor(account) - overspend - reserved;
+            let copies = self.reckoning.copies * i64::from(self.scene.till_max) * 100;
+            let floor = self.reckoning.floor(account) - overspend - reserved - copies;
             let balance = self.true_balance(account);
             if balance < floor {
                 let what = format!(
@@ -258,9 +315,10 @@ impl World {
         for window in 0..3 {
             let mut sold = 0;
             let mut most = Some(0_i64);
+            let mut seen = BTreeSet::new();
             for till in &self.tills {
                 let mut known = Some(0);
-                for own in &till.sheet.own {
+                for own in till.sheet.own.iter().filter(|own| seen.insert(own.id)) {
                     let is_same = match window {
                         0 => own.day == day,
                         1 => own.day.week() == day.week(),
@@ -333,10 +391,16 @@ impl World {
             );
             return Err(Violation::of(Invariant::HubSafety, what));
         }
+        // A copy of a till sells beside what the hub knows of; that is what the bound is widened by.
+        if self.reckoning.copies > 0 {
+            return Ok(());
+        }
         // What tills can still sell by what they know, the hub must expect of them.
         let mut held = 0;
         for till in &self.tills {
-            let booked = till.sheet.gross(account, self.accepted(till));
+            let booked = till
+                .sheet
+                .gross(account, self.accepted(&till.id, till.epoch));
             let sold = till.sheet.gross(account, u64::MAX);
             let ceiling = till.sheet.ceiling(account).unwrap_or(0);
             held += ceiling.max(sold) - booked.min(ceiling.max(sold));
@@ -360,8 +424,8 @@ impl World {
             self.tally.check(Invariant::NoSaleLost);
             let row = rows.iter().find(|row| row.id == till.id);
             let found = row.map_or(0, |row| row.accepted_through);
-            let wanted = self.accepted(till);
-            if found != wanted {
+            let wanted = self.accepted(&till.id, till.epoch);
+            if row.is_some_and(|row| row.epoch == Some(till.epoch)) && found != wanted {
                 let what = format!("the hub has {found} entries of {}, not {wanted}", till.id);
                 return Err(Violation::of(Invariant::NoSaleLost, what));
             }

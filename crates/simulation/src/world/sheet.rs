@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use canteen::{AccountId, BusinessDay, ChipId, OfflineRules, Status};
+use jiff::Timestamp;
 use sync_proto::{
-    AccountRecord, Change, ChipRecord, Denylist, FeedPage, FeedPosition, FeedRecords, Record,
-    SnapshotHeader, StatusOf,
+    AccountRecord, Change, ChipRecord, Denylist, EntryBody, EntryTexts, FeedPage, FeedPosition,
+    FeedRecords, Record, SnapshotHeader, StatusOf,
 };
 use uuid::Uuid;
+
+use super::tally::{Violation, broken};
 
 /// What a till must know and have written.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +37,54 @@ pub(crate) struct Own {
     pub(crate) is_ahead: bool,
     /// When it was, by the till's wall clock.
     pub(crate) at_ms: i64,
+}
+
+impl Own {
+    /// Reads an entry as it was written. `now_ms` is the true time, `limits` are those that the
+    /// till knows of the account.
+    pub(crate) fn read(
+        texts: &EntryTexts,
+        now_ms: i64,
+        limits: impl FnOnce(AccountId) -> [Option<i64>; 3],
+    ) -> Result<Own, Violation> {
+        let (header, body) = texts
+            .read()
+            .map_err(|error| broken("reading an entry", &error))?;
+        let what = match body {
+            EntryBody::Sale(sale) => What::Sale {
+                account: sale.account,
+                chip: sale.chip,
+                ore: sale.amount.ore(),
+            },
+            EntryBody::Void(void) => What::Void {
+                of: void.of,
+                account: void.account,
+                ore: void.amount.ore(),
+            },
+            EntryBody::Decline(_)
+            | EntryBody::Start(_)
+            | EntryBody::FeedAck(_)
+            | EntryBody::StateReport(_)
+            | EntryBody::ZReport(_)
+            | EntryBody::ClockEvent(_) => What::Nothing,
+        };
+        let at: Timestamp = header
+            .ts
+            .parse()
+            .map_err(|error| broken("reading a time", &error))?;
+        let today = Timestamp::from_millisecond(now_ms).map(BusinessDay::of);
+        Ok(Own {
+            id: header.id,
+            day: header.day,
+            what,
+            limits: match what {
+                What::Sale { account, .. } => limits(account),
+                What::Void { .. } | What::Nothing => [None; 3],
+            },
+            is_ahead: today.is_ok_and(|today| header.day > today),
+            at_ms: at.as_millisecond(),
+        })
+    }
 }
 
 /// What an entry does.
@@ -239,6 +290,10 @@ impl Sheet {
         let limits = self.accounts.get(&account).map(|held| held.record.limits);
         let limits = limits.unwrap_or_default();
         [limits.day, limits.week, limits.month].map(|limit| limit.map(|money| money.ore()))
+    }
+
+    pub(crate) fn chips(&self) -> impl Iterator<Item = ChipId> {
+        self.chips.keys().copied()
     }
 
     pub(crate) fn accounts(&self) -> impl Iterator<Item = AccountId> {

@@ -1,6 +1,6 @@
 //! One step after the other: who does what, and the end of a run.
 
-use canteen::{AccountId, BusinessDay, COPENHAGEN, ChipId, Money};
+use canteen::{AccountId, BusinessDay, COPENHAGEN, Money};
 use hub_ledger::{
     ChargeAnswer, ChipRow, Correction, LedgerError, LimitsChange, Reach, Refusal, TopUpStage,
     TopUpWork,
@@ -82,6 +82,7 @@ impl World {
                 let till = self.till_at(till);
                 self.tally.inject(Fault::TillRestart);
                 let now_ms = self.now_ms;
+                self.forget_answers(till);
                 self.told(till, "restarts", |world| {
                     world.tills[till].restart(now_ms)?;
                     world.compare(till)
@@ -91,10 +92,32 @@ impl World {
                 let till = self.till_at(till);
                 self.tally.inject(Fault::TillPower);
                 let now_ms = self.now_ms;
+                self.forget_answers(till);
                 self.told(till, "loses its power and starts again", |world| {
                     world.tills[till].cut_power(now_ms)?;
                     world.compare(till)
                 })
+            }
+            Action::Clone { till } => {
+                let till = self.till_at(till);
+                self.told(till, "is copied", |world| world.clone_till(till))
+            }
+            Action::KeepDisk { till } => {
+                let till = self.till_at(till);
+                self.told(till, "has its disk copied to a shelf", |world| {
+                    world.tills[till].keep_disk()?;
+                    Ok("done".to_owned())
+                })
+            }
+            Action::PutDiskBack { till } => {
+                let till = self.till_at(till);
+                self.told(till, "gets its old disk back", |world| {
+                    world.put_disk_back(till)
+                })
+            }
+            Action::Renew { till } => {
+                let till = self.till_at(till);
+                self.told(till, "is enrolled anew", |world| world.renew(till))
             }
             Action::CutNext { whom, cut } => Ok(match whom {
                 Whom::Till(till) => {
@@ -268,14 +291,6 @@ impl World {
         if chips.is_empty() {
             let what = format!("account {account} has no chip");
             return Err(Violation::of(Invariant::Works, what));
-        }
-        Ok(chips)
-    }
-
-    pub(crate) fn chips(&self) -> Result<Vec<ChipId>, Violation> {
-        let mut chips = Vec::new();
-        for account in &self.accounts {
-            chips.extend(self.chips_of(*account)?.iter().map(|chip| chip.uid));
         }
         Ok(chips)
     }
@@ -586,6 +601,12 @@ impl World {
     fn check_settled(&mut self) -> Result<(), Violation> {
         self.check_hub()?;
         self.check_charged()?;
+        self.check_days()?;
+        self.tally.check(Invariant::Once);
+        if let Some(own) = self.unbooked().next() {
+            let what = format!("in the end the hub does not have {own:?}");
+            return Err(Violation::of(Invariant::Once, what));
+        }
         for account in self.accounts.clone() {
             self.tally.check(Invariant::Once);
             let row = self
@@ -598,7 +619,7 @@ impl World {
                 );
                 return Err(Violation::of(Invariant::Once, what));
             }
-            for till in &self.tills {
+            for till in self.tills.iter().filter(|till| !till.is_forked) {
                 self.tally.check(Invariant::View);
                 let day = BusinessDay::of(self.now());
                 let shown = till.sheet.shown(account, day).map(|shown| shown.balance);
@@ -616,6 +637,22 @@ impl World {
             till.verify(tally)?;
         }
         self.check_bookings()
+    }
+
+    /// INV-12: what a till says of its days is what the hub has of them.
+    fn check_days(&mut self) -> Result<(), Violation> {
+        let reports = self.hub.read("listing Z reports", |ledger| {
+            ledger.list_z_reports(Reach::Everything, i64::MAX, u32::MAX)
+        })?;
+        for row in reports {
+            let Some(books) = row.books else { continue };
+            self.tally.check(Invariant::Completeness);
+            if !books.agree_with(&row.report) {
+                let what = format!("{} says {:?}, the hub has {books:?}", row.till, row.report);
+                return Err(Violation::of(Invariant::Completeness, what));
+            }
+        }
+        Ok(())
     }
 
     /// Every sale and every void stands on a statement, and nothing else.

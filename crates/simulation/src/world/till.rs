@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use canteen::{BusinessDay, ChipNumber, OfflineRules};
 use hub_ledger::Fingerprint;
-use sync_proto::{EntryBody, Epoch, TillId, TillKey, TillPosition, TillReport, Upload};
+use sync_proto::{Epoch, TillId, TillKey, TillPosition, TillReport, Upload};
 use till_ledger::{
     EntryRange, Identity, LedgerError, Moment, PurchaseRequest, Reader, Store, StoreOptions,
 };
@@ -33,13 +33,20 @@ pub(crate) struct Till {
     pub(crate) online: bool,
     pub(crate) wants_snapshot: bool,
     pub(crate) owes_ack: bool,
+    /// The hub does not take its ledger for the till's: its entries go up as a branch.
+    pub(crate) is_forked: bool,
     /// When it last heard how accounts stand, by the true clock.
     pub(crate) heard_ms: Option<i64>,
     /// How far its wall clock is off.
     pub(crate) clock_off_ms: i64,
     /// What becomes of the next transaction.
     pub(crate) cut: Option<Cut>,
+    /// A copy of its disk that somebody made, and what was on it.
+    kept: Option<(Image, Sheet)>,
     dir: PathBuf,
+    /// Which machine it is; several may go by one name.
+    machine: usize,
+    key_seed: u8,
     key: TillKey,
     store: Option<Store>,
     reader: Option<Reader>,
@@ -95,10 +102,14 @@ impl Till {
             online: false,
             wants_snapshot: true,
             owes_ack: false,
+            is_forked: false,
+            kept: None,
             heard_ms: None,
             clock_off_ms: 0,
             cut: None,
             dir: dir.to_owned(),
+            machine: at,
+            key_seed: seed,
             key: TillKey::from_seed(&[seed; 32]),
             store: None,
             reader: None,
@@ -112,8 +123,12 @@ impl Till {
 
     /// Where its file is now.
     pub(crate) fn path(&self) -> PathBuf {
-        let Till { id, generation, .. } = self;
-        self.dir.join(format!("{id}-{generation}"))
+        let Till {
+            machine,
+            generation,
+            ..
+        } = self;
+        self.dir.join(format!("till-{machine}-{generation}"))
     }
 
     pub(crate) fn public_key(&self) -> sync_proto::TillPublicKey {
@@ -125,7 +140,7 @@ impl Till {
         Moment {
             utc_ms: now_ms + self.clock_off_ms,
             boot_ms: (now_ms - self.booted_ms).unsigned_abs(),
-            boot: Uuid::from_u128(u128::from(self.boots) << 64 | u128::from(self.epoch.0)),
+            boot: Uuid::from_u128(u128::from(self.boots) << 64 | self.machine as u128),
         }
     }
 
@@ -138,7 +153,7 @@ impl Till {
     pub(crate) fn draw_id(&mut self, now_ms: i64) -> Uuid {
         self.ids += 1;
         let clock = u128::from((now_ms + self.clock_off_ms).unsigned_abs());
-        let drawn = u128::from(self.epoch.0) << 32 | u128::from(self.ids);
+        let drawn = (self.machine as u128) << 32 | u128::from(self.ids);
         Uuid::from_u128(clock << 80 | 0x7 << 76 | 0x2 << 62 | drawn)
     }
 
@@ -217,51 +232,16 @@ impl Till {
         let entries = self.reader()?.entries(EntryRange::After(known), usize::MAX);
         let entries = entries.map_err(|error| broken("reading entries", &error))?;
         for (entry, seq) in entries.iter().zip(known + 1..) {
-            let read = entry.read();
-            let (header, body) = read.map_err(|error| broken("reading an entry", &error))?;
+            let own = Own::read(&entry.texts, now_ms, |account| self.sheet.limits(account))?;
             let last = self.sheet.own.last();
-            if entry.seq != seq || last.is_some_and(|last| last.day > header.day) {
+            if entry.seq != seq || last.is_some_and(|last| last.day > own.day) {
                 let what = format!("entry {} of {} follows {last:?}", entry.seq, self.id);
                 return Err(Violation::of(Invariant::Chain, what));
             }
-            let what = match body {
-                EntryBody::Sale(sale) => What::Sale {
-                    account: sale.account,
-                    chip: sale.chip,
-                    ore: sale.amount.ore(),
-                },
-                EntryBody::Void(void) => What::Void {
-                    of: void.of,
-                    account: void.account,
-                    ore: void.amount.ore(),
-                },
-                EntryBody::Decline(_)
-                | EntryBody::Start(_)
-                | EntryBody::FeedAck(_)
-                | EntryBody::StateReport(_)
-                | EntryBody::ZReport(_)
-                | EntryBody::ClockEvent(_) => What::Nothing,
-            };
-            if matches!(what, What::Sale { .. }) {
-                self.sales.push(header.id);
+            if matches!(own.what, What::Sale { .. }) {
+                self.sales.push(own.id);
             }
-            let limits = match what {
-                What::Sale { account, .. } => self.sheet.limits(account),
-                What::Void { .. } | What::Nothing => [None; 3],
-            };
-            let at: jiff::Timestamp = header
-                .ts
-                .parse()
-                .map_err(|error| broken("reading a time", &error))?;
-            let today = jiff::Timestamp::from_millisecond(now_ms).map(BusinessDay::of);
-            self.sheet.own.push(Own {
-                id: header.id,
-                day: header.day,
-                what,
-                limits,
-                is_ahead: today.is_ok_and(|today| header.day > today),
-                at_ms: at.as_millisecond(),
-            });
+            self.sheet.own.push(own);
         }
         Ok(())
     }
@@ -283,6 +263,9 @@ impl Till {
         if progress.feed != self.sheet.feed {
             let what = format!("it is at {:?}, not {:?}", progress.feed, self.sheet.feed);
             return wrong(Invariant::Monotone, what);
+        }
+        for chip in self.sheet.chips() {
+            self.compare_chip(chip)?;
         }
         let reader = self.reader()?;
         for account in self.sheet.accounts() {
@@ -323,7 +306,7 @@ impl Till {
     }
 
     /// Whether a chip stands at the till as the reference has it.
-    pub(crate) fn compare_chip(&self, chip: canteen::ChipId) -> Result<(), Violation> {
+    fn compare_chip(&self, chip: canteen::ChipId) -> Result<(), Violation> {
         let found = self.reader()?.chip(ChipNumber::Chip(chip));
         let found = found.map_err(|error| broken("reading a chip", &error))?;
         let found = found.map(|found| (found.number, found.status));
@@ -417,6 +400,79 @@ impl Till {
             self.id
         );
         Err(Violation::of(Invariant::View, what))
+    }
+
+    /// Another machine with a copy of the disk.
+    pub(crate) fn copied(&self, machine: usize, now_ms: i64) -> Result<Till, Violation> {
+        let image = take(&self.path())?;
+        let mut till = Till {
+            sheet: self.sheet.clone(),
+            sales: self.sales.clone(),
+            epoch: self.epoch,
+            token: self.token,
+            heard_ms: self.heard_ms,
+            is_forked: self.is_forked,
+            id: self.id.clone(),
+            key_seed: self.key_seed,
+            key: TillKey::from_seed(&[self.key_seed; 32]),
+            ..Till::new(&self.dir, machine, now_ms)?
+        };
+        let put = image.put(&till.path());
+        put.map_err(|error| broken("writing a till's disk", &error))?;
+        till.start(now_ms)?;
+        Ok(till)
+    }
+
+    /// Somebody makes a copy of the disk, to put it back some day.
+    pub(crate) fn keep_disk(&mut self) -> Result<(), Violation> {
+        self.kept = Some((take(&self.path())?, self.sheet.clone()));
+        Ok(())
+    }
+
+    /// The copy is put back; whether there was one.
+    pub(crate) fn put_disk_back(&mut self, now_ms: i64) -> Result<bool, Violation> {
+        let Some((image, sheet)) = self.kept.take() else {
+            return Ok(false);
+        };
+        self.sheet = sheet;
+        let own = &self.sheet.own;
+        self.sales.retain(|id| own.iter().any(|own| own.id == *id));
+        self.last = None;
+        self.boot_from(&image, now_ms)?;
+        Ok(true)
+    }
+
+    /// An empty ledger takes the place of the old one: a new epoch under the same name.
+    pub(crate) fn begin_anew(&mut self, epoch: Epoch, now_ms: i64) -> Result<(), Violation> {
+        self.reader = None;
+        self.store = None;
+        let _ = std::fs::remove_file(self.path());
+        self.generation += 1;
+        self.epoch = epoch;
+        self.token = Fingerprint::of(&format!("token of {} in {epoch}", self.id));
+        self.sheet = Sheet::default();
+        self.sales.clear();
+        self.last = None;
+        self.kept = None;
+        self.heard_ms = None;
+        self.is_forked = false;
+        let identity = Identity {
+            till: self.id.clone(),
+            epoch,
+            public_key: self.key.public(),
+        };
+        let made = Store::create(&self.path(), &identity, OPTIONS);
+        made.map_err(|error| broken("beginning a ledger", &error))?;
+        self.start(now_ms)
+    }
+
+    /// The hub wants to go on from an entry.
+    pub(crate) fn resume_from(&mut self, expected: u64, now_ms: i64) -> Result<(), Violation> {
+        let moment = self.moment(now_ms);
+        let store = self.store.as_mut().ok_or_else(closed)?;
+        let expected = expected.min(store.progress().head.seq + 1);
+        let resumed = store.resume_from(expected, moment);
+        resumed.map_err(|error| broken("going back to an entry", &error))
     }
 
     pub(crate) fn last_day(&self) -> Option<BusinessDay> {
