@@ -544,11 +544,14 @@ impl World {
                 let running = self.tills[till].running(self.now_ms);
                 self.tills[till].upload.handle_line_up();
                 self.tills[till].upload.handle_urgent(running);
+                // What a till sends, the tills before it have yet to hear of.
+                let has_sent = self.tills[till].store()?.progress().waiting() > 0;
                 self.push(till, 0, Way::CLEAR)?;
                 let before = self.tills[till].sheet.feed;
                 self.fetch(till, Way::CLEAR)?;
                 let progress = self.tills[till].store()?.progress();
-                let is_settled = progress.waiting() == 0 && self.tills[till].sheet.feed == before;
+                let is_settled =
+                    !has_sent && progress.waiting() == 0 && self.tills[till].sheet.feed == before;
                 is_quiet &= is_settled;
                 // An acknowledgement changes nothing but the ceilings.
                 if !is_settled {
