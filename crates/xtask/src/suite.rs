@@ -218,9 +218,9 @@ fn tests(tally: &mut Tally) -> anyhow::Result<bool> {
     Ok(cargo.wait()?.success())
 }
 
-/// As many seeds as fit three quarters of a minute.
+/// Always the same seeds, so that the outcome does not depend on how fast the machine is.
 fn worlds() -> anyhow::Result<()> {
-    let words = ["--seeds", "100000", "--seconds", "45"];
+    let words = ["--seeds", "1000"];
     let run = ["run", "--package", "simulation", "--bin", "simulate", "--"];
     succeed(workspace::cargo().args(run).args(words))
 }
