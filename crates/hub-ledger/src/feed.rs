@@ -15,6 +15,7 @@ use sync_proto::{
 };
 
 use crate::accounts::{AccountRow, find_account, find_holder};
+use crate::agreements::top_up_record;
 use crate::ceilings::{ceiling_of, move_issues, reissue};
 use crate::chips::chip_by_uid;
 use crate::error::LedgerError;
@@ -24,7 +25,6 @@ use crate::siblings::{resend_wanted, siblings_of};
 use crate::store::{HubReader, hub_position};
 use crate::tenancy::CanteenId;
 use crate::tills::{TillAccess, accepted_through};
-use crate::top_ups::top_up_record;
 
 /// The kinds of records that tills replicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,6 +16,7 @@
 //! All SQL of the hub is in this crate. Time and randomness come in as arguments.
 
 mod accounts;
+mod agreements;
 mod backups;
 mod bookings;
 mod branches;
@@ -50,6 +51,7 @@ mod top_ups;
 mod z_reports;
 
 pub use accounts::{AccountRow, Holder, LimitsChange, NewAccount};
+pub use agreements::Agreement;
 pub use backups::BackupId;
 pub use bookings::{BookingId, BookingKind, BookingRow};
 pub use ceilings::OfflineBounds;
@@ -73,7 +75,7 @@ pub use tenancy::{CanteenId, CanteenRow, Reach, TenantId};
 pub use tills::{Enrolment, Fingerprint, NewTill, TillAccess, TillRow};
 pub use top_up_rules::{TOP_UP_AMOUNT_MAX, TOP_UP_AMOUNT_MIN, TopUpRules};
 pub use top_ups::{
-    Agreement, ChargeAnswer, ChargeOrder, DeclineKind, GatewayCharge, ImportedCharges,
-    RefundAnswer, RefundOrder, TopUpId, TopUpRow, TopUpStage, TopUpWork,
+    ChargeAnswer, ChargeOrder, DeclineKind, GatewayCharge, ImportedCharges, RefundAnswer,
+    RefundOrder, TopUpId, TopUpRow, TopUpStage, TopUpWork,
 };
 pub use z_reports::{DayBooks, ZReportRow};

@@ -9,13 +9,14 @@ use rusqlite::Connection;
 use sync_proto::SaleLine;
 
 use crate::accounts::{AccountRow, read_account, write_spent};
+use crate::agreements::top_up_record;
 use crate::bookings::{BookingKind, OwnAccount, own_account};
 use crate::debits::{Debit, take_out};
 use crate::deposits::{Receipt, RequestKey, receipt_of_before, remember};
 use crate::error::{LedgerError, Refusal};
 use crate::feed::touch_account;
 use crate::store::HubLedger;
-use crate::top_ups::{Purchases, ask_for_top_up, top_up_record};
+use crate::top_ups::{Purchases, ask_for_top_up};
 
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use canteen::{AccountId, Money};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{ACTIVE, ChargeOrder, Step, Stored, id_from, new_id, read_top_up};
+use super::answers::Step;
+use super::{ACTIVE, ChargeOrder, Stored, id_from, new_id, read_top_up};
 use crate::accounts::{may_be_paid_into, read_account};
 use crate::error::LedgerError;
 use crate::restore::are_top_ups_paused;

@@ -4,10 +4,13 @@ use proptest::prelude::*;
 use sync_proto::EntryBody;
 
 use super::*;
+use crate::agreements::top_up_record;
 use crate::testbed::{Bed, NOW, TestTill, decline, kr, ore, sale, void};
 
+mod blocking;
+mod charging;
+mod declining;
 mod firing;
-mod rows;
 
 const CARD: &str = "demo-card-1";
 
@@ -94,6 +97,29 @@ fn look_up_answer(bed: &mut Bed, order: &ChargeOrder, answer: &ChargeAnswer, now
     bed.check_books();
 }
 
+/// Where a charge stands after these answers, and what the account holds.
+#[track_caller]
+fn expect(bed: &Bed, account: AccountId, stages: &str, balance: Money) {
+    assert_eq!(
+        (stage(bed, account).as_str(), bed.balance(account)),
+        (stages, balance)
+    );
+    bed.check_books();
+}
+
+/// An agreement over an amount, on an account into which money was paid.
+fn agreed(bed: &mut Bed, paid_in: &[i32], balance: Money, amount: Money) -> (AccountId, i64) {
+    let sum: i32 = paid_in.iter().sum();
+    let (account, chip) = bed.account(balance.checked_sub(kr(sum)).unwrap());
+    for kroner in paid_in {
+        bed.pay_in(account, kr(*kroner));
+    }
+    bed.ledger
+        .make_agreement(account, amount, CARD, NOW)
+        .unwrap();
+    (account, chip)
+}
+
 #[track_caller]
 fn check(balance: Money, bought: &[Money], refused: &[(&str, Money)], expect: &str) {
     let mut bed = Bed::new();
@@ -106,51 +132,6 @@ fn check(balance: Money, bought: &[Money], refused: &[(&str, Money)], expect: &s
     let entries: Vec<_> = bought.chain(refused).collect();
     bed.send(&mut till, entries);
     assert_eq!(stage(&bed, account), expect, "{balance}");
-}
-
-#[test]
-fn tu_20_and_26_a_charge_is_booked_once_whoever_reports_it() {
-    let mut bed = Bed::new();
-    let (account, _, order) = charged(&mut bed);
-    charge_answer(&mut bed, &order, &ChargeAnswer::Unknown, after(3));
-    assert_eq!(stage(&bed, account), "unknown");
-    look_up_answer(&mut bed, &order, &paid(), after(5));
-    charge_answer(&mut bed, &order, &paid(), after(6));
-    bed.ledger
-        .record_look_up(&order, &paid(), after(7))
-        .unwrap();
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("settled", kr(230))
-    );
-    assert_eq!(bed.own_balance("gateway"), kr(-200));
-    assert_eq!(told(&bed, account, after(8)), "idle");
-}
-
-#[test]
-fn tu_21_and_23_a_charge_that_never_arrived_is_sent_again_when_that_is_certain() {
-    let mut bed = Bed::new();
-    let (account, _, order) = charged(&mut bed);
-    // As after a crash: the charge is found under way and looked up first.
-    let work = bed.ledger.interrupted_top_ups().unwrap();
-    assert_eq!(work, [TopUpWork::LookUp(order.clone())]);
-    bed.ledger
-        .record_look_up(&order, &ChargeAnswer::NotFound, after(1))
-        .unwrap();
-    for seconds in [30, 120] {
-        assert_eq!(bed.ledger.due_top_ups(after(seconds - 1), 10).unwrap(), []);
-        look_up_answer(&mut bed, &order, &ChargeAnswer::NotFound, after(seconds));
-        assert_eq!(stage(&bed, account), "unknown");
-    }
-    look_up_answer(&mut bed, &order, &ChargeAnswer::NotFound, after(720));
-    assert_eq!(stage(&bed, account), "intent");
-    let again = begin(&mut bed, "second", after(720)).unwrap();
-    assert_eq!(again.reference, "first");
-    charge_answer(&mut bed, &again, &paid(), after(721));
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("settled", kr(230))
-    );
 }
 
 #[test]
@@ -191,291 +172,6 @@ fn a_stuck_top_up_can_be_given_up_by_a_person() {
         ("failed", kr(30))
     );
     assert_eq!(told(&bed, account, after(25 * 3600)), "idle");
-}
-
-#[test]
-fn tu_28_an_identical_transaction_is_looked_up_and_waited_out() {
-    let mut bed = Bed::new();
-    let (account, _, order) = charged(&mut bed);
-    charge_answer(
-        &mut bed,
-        &order,
-        &declined(DeclineKind::Duplicate),
-        after(1),
-    );
-    assert_eq!(stage(&bed, account), "unknown");
-    look_up_answer(
-        &mut bed,
-        &order,
-        &declined(DeclineKind::Duplicate),
-        after(5),
-    );
-    assert_eq!(stage(&bed, account), "intent");
-    assert_eq!(bed.ledger.due_top_ups(after(719), 10).unwrap(), []);
-    let again = begin(&mut bed, "second", after(720)).unwrap();
-    assert_eq!(
-        again.reference, "second",
-        "the gateway would repeat its refusal of the first"
-    );
-    charge_answer(&mut bed, &again, &paid(), after(721));
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("settled", kr(230))
-    );
-}
-
-#[test]
-fn tu_27_an_identical_transaction_that_was_ours_is_booked() {
-    let mut bed = Bed::new();
-    let (account, _, order) = charged(&mut bed);
-    charge_answer(
-        &mut bed,
-        &order,
-        &declined(DeclineKind::Duplicate),
-        after(1),
-    );
-    look_up_answer(&mut bed, &order, &paid(), after(5));
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("settled", kr(230))
-    );
-}
-
-#[test]
-fn tu_29_siblings_on_one_card_wait_for_each_other_when_the_amount_is_equal() {
-    let mut bed = Bed::new();
-    let (anna, anna_chip) = armed(&mut bed, kr(60), CARD);
-    let (bo, bo_chip) = armed(&mut bed, kr(60), CARD);
-    let (eva, eva_chip) = armed(&mut bed, kr(60), "demo-card-2");
-    let mut till = bed.till("kasse-1");
-    let buy = |account, chip| sale(account, chip, kr(30));
-    bed.send(
-        &mut till,
-        [buy(anna, anna_chip), buy(bo, bo_chip), buy(eva, eva_chip)],
-    );
-    let due = bed.ledger.due_top_ups(NOW, 10).unwrap();
-    let begun: Vec<bool> = due
-        .iter()
-        .enumerate()
-        .map(|(n, work)| {
-            let TopUpWork::Charge(id) = work else {
-                panic!("{work:?}")
-            };
-            bed.ledger
-                .begin_charge(*id, &format!("ref-{n}"), NOW)
-                .unwrap()
-                .is_some()
-        })
-        .collect();
-    assert_eq!(begun.iter().filter(|begun| **begun).count(), 2);
-    let stages = [anna, bo].map(|account| stage(&bed, account));
-    assert!(stages.contains(&"intent".to_owned()) && stages.contains(&"requested".to_owned()));
-    assert_eq!(stage(&bed, eva), "requested");
-    let due = bed.ledger.due_top_ups(after(720), 10).unwrap();
-    assert!(
-        matches!(due.as_slice(), [.., TopUpWork::Charge(_)]),
-        "{due:?}"
-    );
-}
-
-#[test]
-fn tu_33_no_funds_backs_off_and_the_third_time_in_a_row_ends_the_agreement() {
-    let mut bed = Bed::new();
-    let (account, chip) = armed(&mut bed, kr(40), CARD);
-    let mut till = bed.till("kasse-1");
-    let hours = |hours: u64| after(hours * 3600);
-    let mut now = NOW;
-    for (n, retry) in [(1, 24), (2, 24 + 72), (3, 0)] {
-        bed.send_at(&mut till, [sale(account, chip, kr(1))], now);
-        let order = begin(&mut bed, &format!("ref-{n}"), now).unwrap();
-        charge_answer(&mut bed, &order, &declined(DeclineKind::Soft), now);
-        assert_eq!(told(&bed, account, now), "failed");
-        if retry == 0 {
-            break;
-        }
-        let almost = hours(retry) - jiff::SignedDuration::from_secs(1);
-        bed.send_at(&mut till, [sale(account, chip, kr(1))], almost);
-        assert_eq!(bed.ledger.due_top_ups(almost, 10).unwrap(), []);
-        now = hours(retry);
-        bed.ledger.end_waits(now).unwrap();
-        assert_eq!(told(&bed, account, now), "idle");
-    }
-    assert_eq!(stage(&bed, account), "failed failed failed");
-    bed.send_at(&mut till, [sale(account, chip, kr(1))], hours(10_000));
-    assert_eq!(
-        (
-            stage(&bed, account).as_str(),
-            told(&bed, account, hours(10_000))
-        ),
-        ("failed failed failed", "failed")
-    );
-    assert_eq!(bed.own_balance("gateway"), Money::ZERO);
-}
-
-#[test]
-fn tu_34_and_35_an_expired_card_ends_the_agreement_until_a_new_one_is_made() {
-    let mut bed = Bed::new();
-    let (account, chip, order) = charged(&mut bed);
-    charge_answer(&mut bed, &order, &declined(DeclineKind::Hard), after(1));
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("failed", kr(30))
-    );
-    let mut till = bed.till("kasse-2");
-    bed.send(&mut till, [sale(account, chip, kr(1))]);
-    assert_eq!(
-        (stage(&bed, account).as_str(), told(&bed, account, NOW)),
-        ("failed", "failed")
-    );
-    bed.ledger
-        .make_agreement(account, kr(300), "demo-card-new", after(60))
-        .unwrap();
-    bed.send(&mut till, [sale(account, chip, kr(1))]);
-    assert_eq!(stage(&bed, account), "failed intent");
-    let order = begin(&mut bed, "other", after(60)).unwrap();
-    assert_eq!(
-        (order.card.as_str(), order.amount),
-        ("demo-card-new", kr(300))
-    );
-}
-
-#[test]
-fn tu_36_a_chip_blocked_before_the_charge_means_no_charge() {
-    let mut bed = Bed::new();
-    let (account, chip) = armed(&mut bed, kr(60), CARD);
-    let mut till = bed.till("kasse-1");
-    bed.send(&mut till, [sale(account, chip, kr(30))]);
-    bed.ledger.block_chip(chip, NOW).unwrap();
-    assert_eq!(begin(&mut bed, "first", NOW), None);
-    assert_eq!(stage(&bed, account), "cancelled");
-    bed.send(&mut till, [sale(account, chip, kr(1))]);
-    assert_eq!(
-        stage(&bed, account),
-        "cancelled",
-        "nothing is asked for while it is blocked"
-    );
-}
-
-#[test]
-fn tu_37_and_40_money_taken_while_the_chip_was_blocked_goes_back_once() {
-    let mut bed = Bed::new();
-    let (account, chip, order) = charged(&mut bed);
-    bed.ledger.block_chip(chip, after(1)).unwrap();
-    charge_answer(&mut bed, &order, &paid(), after(2));
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("refunding", kr(30))
-    );
-    let id = order.id;
-    assert_eq!(
-        bed.ledger.due_top_ups(after(2), 10).unwrap(),
-        [TopUpWork::Refund(id)]
-    );
-    let refund = bed
-        .ledger
-        .begin_refund(id, "back-1", after(2))
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        (refund.transaction.as_str(), refund.amount),
-        ("t-1", kr(200))
-    );
-    bed.ledger
-        .record_refund(id, &RefundAnswer::Again, after(3))
-        .unwrap();
-    let again = bed
-        .ledger
-        .begin_refund(id, "back-2", after(800))
-        .unwrap()
-        .unwrap();
-    assert_eq!(again.reference, "back-1", "the same refund keeps its name");
-    bed.ledger
-        .record_refund(id, &RefundAnswer::Refunded, after(801))
-        .unwrap();
-    bed.ledger.reactivate_chip(chip, after(802)).unwrap();
-    charge_answer(&mut bed, &order, &paid(), after(803));
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("refunded", kr(30))
-    );
-}
-
-#[test]
-fn tu_38_a_chip_reactivated_before_the_answer_gets_its_money() {
-    let mut bed = Bed::new();
-    let (account, chip, order) = charged(&mut bed);
-    bed.ledger.block_chip(chip, after(1)).unwrap();
-    bed.ledger.reactivate_chip(chip, after(2)).unwrap();
-    charge_answer(&mut bed, &order, &paid(), after(3));
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("settled", kr(230))
-    );
-}
-
-#[test]
-fn tu_50_an_agreement_cancelled_meanwhile_books_what_was_taken_and_nothing_more() {
-    let mut bed = Bed::new();
-    let (account, chip, order) = charged(&mut bed);
-    charge_answer(&mut bed, &order, &ChargeAnswer::Unknown, after(1));
-    bed.ledger.cancel_agreement(account, after(2)).unwrap();
-    look_up_answer(&mut bed, &order, &paid(), after(5));
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("settled", kr(230))
-    );
-    let mut till = bed.till("kasse-2");
-    bed.send(&mut till, [sale(account, chip, kr(200))]);
-    assert_eq!(
-        (stage(&bed, account).as_str(), told(&bed, account, NOW)),
-        ("settled", "none")
-    );
-}
-
-#[test]
-fn tu_44_a_gateway_out_of_reach_is_tried_again_until_the_balance_is_enough() {
-    let mut bed = Bed::new();
-    let (account, _, mut order) = charged(&mut bed);
-    let mut now = NOW;
-    for wait in [30, 60, 120, 300, 600, 600] {
-        charge_answer(&mut bed, &order, &ChargeAnswer::NotSent, now);
-        assert_eq!(stage(&bed, account), "intent");
-        let almost = now + Duration::from_secs(wait - 1);
-        assert_eq!(bed.ledger.due_top_ups(almost, 10).unwrap(), []);
-        now += Duration::from_secs(wait);
-        order = begin(&mut bed, "next", now).unwrap();
-        assert_eq!(order.reference, "first");
-    }
-    charge_answer(&mut bed, &order, &ChargeAnswer::NotSent, now);
-    bed.pay_in(account, kr(100));
-    assert_eq!(
-        begin(&mut bed, "next", now + Duration::from_secs(600)),
-        None
-    );
-    assert_eq!(
-        (stage(&bed, account).as_str(), bed.balance(account)),
-        ("cancelled", kr(130))
-    );
-}
-
-#[test]
-fn tu_43_no_more_than_two_top_ups_of_an_account_in_a_day() {
-    let mut bed = Bed::new();
-    let (account, chip) = armed(&mut bed, kr(60), CARD);
-    let mut till = bed.till("kasse-1");
-    for n in 0..3_u64 {
-        let now = after(n * 1000);
-        bed.send_at(&mut till, [sale(account, chip, kr(195))], now);
-        if n < 2 {
-            let order = begin(&mut bed, &format!("ref-{n}"), now).unwrap();
-            charge_answer(&mut bed, &order, &paid(), now);
-        }
-    }
-    assert_eq!(stage(&bed, account), "settled settled");
-    assert!(bed.flags().contains(&"top_up_cap".to_owned()));
-    let tomorrow = after(25 * 3600);
-    bed.send_at(&mut till, [sale(account, chip, kr(1))], tomorrow);
-    assert_eq!(stage(&bed, account), "settled settled intent");
 }
 
 #[test]
