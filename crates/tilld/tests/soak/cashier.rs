@@ -50,27 +50,37 @@ impl Cashier {
         let chips = self.books.chips();
         while !self.stop.load(Ordering::Relaxed) {
             let chip = &chips[self.dice.place(chips.len())];
-            let laid = VirtualChip::insert(self.reader, ChipScript::new(&uid(chip))).unwrap();
+            let mut laid = Some(self.lay(chip));
             for _ in 0..=self.dice.below(12) {
-                let sold = self.sell(chip);
+                let sold = self.sell(chip, &mut laid);
                 if !sold || self.stop.load(Ordering::Relaxed) {
                     break;
                 }
             }
-            laid.remove();
+            drop(laid);
         }
     }
 
-    /// Whether the chip paid.
-    fn sell(&mut self, chip: &str) -> bool {
+    fn lay(&self, chip: &str) -> VirtualChip {
+        VirtualChip::insert(self.reader, ChipScript::new(&uid(chip))).unwrap()
+    }
+
+    /// Whether the chip paid. One that is not read is lifted and laid again, as the screen says.
+    fn sell(&mut self, chip: &str, laid: &mut Option<VirtualChip>) -> bool {
         let id = fresh_id();
         let amount = i64::try_from(100 + self.dice.below(1_900)).unwrap();
         let line = format!("1x Vare {},{:02}", amount / 100, amount % 100);
         let request = json!({"do": "sell", "id": id, "lines": [line], "timeout_s": 10});
         let (answer, unheard) = self.insist(&request, |answer| {
-            // Nothing was booked, and nobody else lies there: the reader was just not ready.
+            // Nothing was booked, and nobody else lies there: the reader was just not ready, or it
+            // lost the chip when its service's client died.
             let reason = answer["reason"].as_str().unwrap_or_default();
-            !matches!(reason, "timed_out" | "chip_unreadable" | "cancelled")
+            let is_unread = matches!(reason, "timed_out" | "chip_unreadable" | "cancelled");
+            if is_unread {
+                drop(laid.take());
+                *laid = Some(self.lay(chip));
+            }
+            !is_unread
         });
         if answer["decision"] == "approved" {
             self.books.serve(&id, &self.till, chip, amount, unheard);
@@ -88,28 +98,33 @@ impl Cashier {
 
     fn void(&mut self, id: &str) {
         self.books.void(id);
-        let answer = self.insist(&json!({"do": "void", "id": id}), |_| true).0;
+        let request = json!({"do": "void", "id": id, "void": fresh_id()});
+        let answer = self.insist(&request, |_| true).0;
         assert_eq!(answer["sale"], id, "{answer}");
     }
 
     /// Asks until there is an answer that is of use; tells whether one was lost on the way.
-    fn insist(&self, request: &Value, is_of_use: impl Fn(&Value) -> bool) -> (Value, bool) {
+    fn insist(&self, request: &Value, mut is_of_use: impl FnMut(&Value) -> bool) -> (Value, bool) {
         let deadline = Instant::now() + PATIENCE;
         let mut lost = false;
+        let mut of_no_use = None;
         loop {
             match self.ask(request) {
                 Some(answer) if answer["answer"] != "error" && is_of_use(&answer) => {
                     return (answer, lost);
                 }
-                Some(answer) => assert!(
-                    answer["answer"] != "error" || answer["code"] == "busy",
-                    "{request} was answered {answer}"
-                ),
+                Some(answer) => {
+                    assert!(
+                        answer["answer"] != "error" || answer["code"] == "busy",
+                        "{request} was answered {answer}"
+                    );
+                    of_no_use = Some(answer);
+                }
                 None => lost = true,
             }
             assert!(
                 Instant::now() < deadline,
-                "no answer to {request} at {}",
+                "no answer of use to {request} at {}, the last one was {of_no_use:?}",
                 self.till
             );
             thread::sleep(Duration::from_millis(20));
