@@ -141,6 +141,48 @@ mod tests {
         check(&bytes(PLAIN)[..16], 0x070a16b4_6b4d4144_f79bdd9d_d04a287c);
     }
 
+    fn hex<T: TryFrom<Vec<u8>>>(text: &str) -> T {
+        crate::auth::vectors::hex(text)
+    }
+
+    /// A till does not believe these messages, since one can be replayed at another till; the
+    /// examples show that cipher and CMAC are those of the chip.
+    #[test]
+    fn the_messages_in_links_of_an12196_come_out_of_the_same_cipher() {
+        let factory = ChipKey::factory();
+        let mut about_chip: Block = hex("EF963FF7828658A599F3041510671E88");
+        decrypt(&factory, &ZERO_IV, &mut about_chip);
+        // Tag, UID, counter, and what fills it up.
+        let shown: [u8; 11] = hex("C7 04DE5F1EACC040 3D0000");
+        assert_eq!(about_chip[..11], shown);
+
+        let derived = |key: &ChipKey, label: &str, of: &str| {
+            let (label, of) = (hex::<[u8; 6]>(label), hex::<[u8; 10]>(of));
+            ChipKey::new(*cmac(key, &[&label, &of]))
+        };
+        let (encryption, mac) = ("C33C00010080", "3CC300010080");
+        let key = ChipKey::new(hex("5ACE7E50AB65D5D51FD5BF5A16B8205B"));
+        let of = "04C767F2066180 010000";
+        let expect = |key: &str| ChipKey::new(hex(key));
+        assert_eq!(
+            derived(&key, encryption, of),
+            expect("66DA61797E23DECA5D8ECA13BBADF7A9")
+        );
+        assert_eq!(
+            derived(&key, mac, of),
+            expect("3A3E8110E05311F7A3FCF0D969BF2B48")
+        );
+
+        let empty = derived(&factory, mac, "04DE5F1EACC040 3D0000");
+        assert_eq!(short_cmac(&empty, &[]), hex::<[u8; 8]>("94EED9EE65337086"));
+        let part = derived(&factory, mac, "04958CAA5C5E80 080000");
+        let input = b"CEE9A53E3E463EF1F459635736738962&cmac=";
+        assert_eq!(
+            short_cmac(&part, &[input]),
+            hex::<[u8; 8]>("ECC1E7F6C6C73BF6")
+        );
+    }
+
     #[test]
     fn bytes_after_the_last_whole_block_stay() {
         let mut text = [7; 20];

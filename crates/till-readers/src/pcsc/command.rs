@@ -78,12 +78,12 @@ fn identify_alone(
 
 /// Whether the answer to reset is not that of a storage chip (PC/SC part 3, 3.1.3.2.3.2).
 fn has_system(card: &Card) -> bool {
-    let Ok(status) = card.status2_owned() else {
-        return false;
-    };
-    !status
-        .atr()
-        .windows(STORAGE_CHIP.len())
+    let status = card.status2_owned();
+    status.is_ok_and(|status| !is_storage_chip(status.atr()))
+}
+
+fn is_storage_chip(atr: &[u8]) -> bool {
+    atr.windows(STORAGE_CHIP.len())
         .any(|part| part == STORAGE_CHIP)
 }
 
@@ -243,6 +243,24 @@ mod tests {
             &[4, 0xA1, 0xB2, 0xC3, 0xD4, 0xE5, 0xF6, 0x90, 0x00],
             Ok("04A1B2C3D4E5F6"),
         );
+    }
+
+    /// Answers to reset of PC/SC part 3 and of chips with one historical byte.
+    #[test]
+    fn an_answer_to_reset_tells_a_storage_chip_from_one_with_a_system() {
+        let storage = |name: [u8; 2], sum: u8| {
+            let front = [0x3B, 0x8F, 0x80, 0x01, 0x80, 0x4F, 0x0C];
+            let id = [0xA0, 0x00, 0x00, 0x03, 0x06, 0x03];
+            let atr = [&front[..], &id, &name, &[0, 0, 0, 0, sum]].concat();
+            assert_eq!(atr[1..].iter().fold(0, |sum, byte| sum ^ byte), 0);
+            is_storage_chip(&atr)
+        };
+        assert!(storage([0x00, 0x01], 0x6A), "Classic 1K");
+        assert!(storage([0x00, 0x02], 0x69), "Classic 4K");
+        assert!(storage([0x00, 0x03], 0x68), "Ultralight");
+        let ntag424 = [0x3B, 0x81, 0x80, 0x01, 0x80, 0x80];
+        assert!(!is_storage_chip(&ntag424));
+        assert!(!is_storage_chip(&[]));
     }
 
     #[test]
