@@ -126,6 +126,17 @@ impl SiteKeys {
         })
     }
 
+    /// Keys of no version: the site's chips have the application, and the till has no key (any
+    /// more) by which one of them could prove itself. So all of them fail, and none is taken for a
+    /// chip of another kind.
+    pub fn withdrawn(kind: ChipKind) -> SiteKeys {
+        SiteKeys {
+            application: kind.application(),
+            system_name: Vec::new(),
+            sets: Vec::new(),
+        }
+    }
+
     /// Where on the chip they are.
     pub fn application(&self) -> &Application {
         &self.application

@@ -142,7 +142,7 @@ impl HubReader {
         let rows = statement.query_map([canteen.0], |row| row.get::<_, String>(0))?;
         rows.map(|uid| {
             let bytes = hex::decode(uid?).unwrap_or_default();
-            ChipId::from_uid(&bytes).map_err(|_| LedgerError::Unreadable { what: "chip" })
+            ChipId::from_known(&bytes).map_err(|_| LedgerError::Unreadable { what: "chip" })
         })
         .collect()
     }
@@ -256,9 +256,19 @@ mod tests {
             .enrol_chip(account, &new, KeyVersion(1), NOW)
             .unwrap();
         assert_eq!(bed.ledger.proving_chips(bed.canteen).unwrap(), [chip.uid]);
+        // The number of an EM4100 proves nothing, and costs the other chips nothing.
+        let odd = NewChip {
+            uid: ChipId::from_em4100([0x08, 0x63, 0xE6, 0xC3]).unwrap(),
+            ..new
+        };
+        bed.ledger
+            .enrol_chip(account, &odd, KeyVersion(1), NOW)
+            .unwrap();
+        let listed = bed.ledger.proving_chips(bed.canteen).unwrap();
+        assert!(listed.contains(&chip.uid) && listed.contains(&odd.uid));
         let again = bed.ledger.enrol_chip(account, &new, KeyVersion(2), NOW);
         assert_eq!(again.unwrap(), number);
-        assert_eq!(versions(&bed), [(2, false, 1), (1, false, 0)]);
+        assert_eq!(versions(&bed), [(2, false, 1), (1, false, 1)]);
         let (other, _) = bed.account(canteen::Money::from_kroner(100));
         let taken = bed.ledger.enrol_chip(other, &new, KeyVersion(2), NOW);
         assert!(matches!(

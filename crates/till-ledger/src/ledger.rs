@@ -349,6 +349,11 @@ impl Ledger {
         }))
     }
 
+    /// Whether any chip of the canteen must prove itself.
+    pub fn any_must_prove(&self) -> Result<bool, LedgerError> {
+        self.read(Reader::any_must_prove)
+    }
+
     /// An account with this till's own entries counted in, and what was heard of its siblings.
     pub fn account(&self, id: AccountId) -> Result<Option<Account>, LedgerError> {
         let account = self.read(|reader| reader.account(id))?;

@@ -239,6 +239,14 @@ impl Reader {
         }))
     }
 
+    /// Whether any chip of the canteen must prove itself.
+    pub fn any_must_prove(&self) -> Result<bool, LedgerError> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM chip WHERE must_prove)")?
+            .query_row([], |row| row.get(0))?)
+    }
+
     /// An account with this till's own entries counted in.
     pub fn account(&self, id: AccountId) -> Result<Option<Account>, LedgerError> {
         let row = account_row(&self.connection, id)?;

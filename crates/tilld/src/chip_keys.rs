@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use canteen::{ChipId, KeyVersion};
-use chip_keys::{Application, ChipKey, KeySet, ReadingKeys, SYSTEM_NAME, SiteKeys, SiteKeysError};
+use chip_keys::{
+    Application, ChipKey, ChipKind, KeySet, ReadingKeys, SYSTEM_NAME, SiteKeys, SiteKeysError,
+};
 use sync_proto::{
     ApplicationKeys, Change, ChipKeyText, KeyDelivery, KeySetText, Record, SealError, Sealed,
     TillKey,
 };
 use thiserror::Error;
+use till_ledger::Ledger;
 use till_readers::Readers;
 use tracing::{info, warn};
 
@@ -21,16 +24,26 @@ use crate::state_dir::{StateDir, StateError};
 /// The keys of this till's canteen, as its readers use them.
 pub(crate) struct KeyCase {
     readers: Arc<Readers>,
+    ledger: Ledger,
     /// The hub has others than this till, or may have.
     is_owed: AtomicBool,
+    /// The till has none.
+    is_empty: AtomicBool,
 }
 
 impl KeyCase {
     /// A case with what was kept at the last contact.
-    pub(crate) fn open(readers: Arc<Readers>, state: &StateDir, key: &TillKey) -> KeyCase {
+    pub(crate) fn open(
+        readers: Arc<Readers>,
+        ledger: Ledger,
+        state: &StateDir,
+        key: &TillKey,
+    ) -> KeyCase {
         let case = KeyCase {
             readers,
+            ledger,
             is_owed: AtomicBool::new(true),
+            is_empty: AtomicBool::new(true),
         };
         match state.chip_keys() {
             Ok(None) => {}
@@ -41,7 +54,25 @@ impl KeyCase {
             }
             Err(error) => warn!(%error, "The kept chip keys cannot be read; waiting for new ones"),
         }
+        case.handle_new_chips();
         case
+    }
+
+    /// The chips may be others than before. Where some must prove themselves and the till has no
+    /// key, all of their kind fail: one that shows a random UID is no telephone.
+    pub(crate) fn handle_new_chips(&self) {
+        if !self.is_empty.load(Ordering::Relaxed) {
+            return;
+        }
+        let keys = match self.ledger.any_must_prove() {
+            Ok(true) => ChipKind::ALL.map(SiteKeys::withdrawn).into(),
+            Ok(false) => Vec::new(),
+            Err(error) => {
+                warn!(%error, "Cannot look up whether chips must prove themselves");
+                return;
+            }
+        };
+        self.readers.put_keys(keys);
     }
 
     /// Whether the hub is to be asked.
@@ -73,7 +104,8 @@ impl KeyCase {
                 info!("Took new chip keys");
             }
             None => {
-                self.readers.put_keys(Vec::new());
+                self.is_empty.store(true, Ordering::Relaxed);
+                self.handle_new_chips();
                 state.forget_chip_keys()?;
             }
         }
@@ -86,6 +118,7 @@ impl KeyCase {
         let delivery: KeyDelivery =
             serde_json::from_slice(&text).map_err(|_| ChipKeysError::Shape)?;
         self.readers.put_keys(site_keys(&delivery)?);
+        self.is_empty.store(false, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -138,7 +171,7 @@ fn of_set(set: &KeySetText) -> Result<KeySet, ChipKeysError> {
 
 fn chip(uid: &str) -> Result<ChipId, ChipKeysError> {
     let bytes = hex::decode(uid).map_err(|_| ChipKeysError::Shape)?;
-    ChipId::from_uid(&bytes).map_err(|_| ChipKeysError::Shape)
+    ChipId::from_known(&bytes).map_err(|_| ChipKeysError::Shape)
 }
 
 fn chip_key(text: &ChipKeyText) -> Result<ChipKey, ChipKeysError> {
@@ -176,6 +209,8 @@ mod tests {
     fn a_delivery_becomes_the_sites_keys() {
         check(&delivery(Some("D2760000850101"), None, UID, 2), None);
         check(&delivery(None, Some("CA17EE"), UID, 2), None);
+        // One number that no UID is does not cost the till the keys of all other chips.
+        check(&delivery(Some("D2760000850101"), None, "0863E6C3", 2), None);
         let keys = site_keys(&delivery(None, Some("CA17EE"), UID, 2)).unwrap();
         assert_eq!(*keys[0].application(), Application::desfire());
     }

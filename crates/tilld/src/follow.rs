@@ -267,6 +267,7 @@ impl Sync {
             .apply_snapshot(snapshot.header, snapshot.changes, Moment::now())
             .await
             .map_err(local)?;
+        self.keys.handle_new_chips();
         self.wake.applied.fetch_add(count, Ordering::Relaxed);
         info!(count, "Took a snapshot of accounts");
         self.heard().await;

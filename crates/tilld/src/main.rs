@@ -255,7 +255,7 @@ async fn serve(
         config.readers.clone(),
         reader_sink(events.clone(), Arc::clone(&sights)),
     ));
-    let keys = KeyCase::open(Arc::clone(&readers), state, &key);
+    let keys = KeyCase::open(Arc::clone(&readers), ledger.clone(), state, &key);
     let sync = Arc::new(start_sync(config, state, (key, keys), &ledger, life)?);
     let contact = Arc::clone(&sync.contact);
     if contact.standing() == Standing::Revoked {

@@ -201,7 +201,7 @@ const UNKNOWN_COMMAND: u16 = 0x911C;
 #[cfg(test)]
 pub(crate) mod tests {
     use canteen::KeyVersion;
-    use chip_keys::{ChipKey, KeySet, ReadingKeys};
+    use chip_keys::{ChipKey, ChipKind, KeySet, ReadingKeys};
 
     use super::*;
     use crate::auth::virtual_card::VirtualCard;
@@ -317,6 +317,20 @@ pub(crate) mod tests {
             &both(),
             Ok(ChipIdentity::Failed { claimed }),
         );
+    }
+
+    #[test]
+    fn every_chip_of_the_site_fails_when_its_keys_are_withdrawn() {
+        let withdrawn = ChipKind::ALL.map(SiteKeys::withdrawn);
+        let failed = |claimed| Ok(ChipIdentity::Failed { claimed });
+        check(&card(), &shown(&RANDOM_UID), &withdrawn, failed(None));
+        let claimed = ChipId::from_uid(&UID).ok();
+        check(&card(), &shown(&UID), &withdrawn, failed(claimed));
+        // A telephone is none of them.
+        let mut other = card();
+        other.select = vec![0];
+        let random = Err(ChipFault::Identity(canteen::ChipIdError::Random));
+        check(&other, &shown(&RANDOM_UID), &withdrawn, random);
     }
 
     #[test]
