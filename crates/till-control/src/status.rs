@@ -104,6 +104,9 @@ pub struct LineStatus {
     pub hub_epoch: u64,
     /// The version of the last change applied.
     pub cursor: u64,
+    /// What is wrong and what to do; empty when nothing is. Daemons that do not tell leave it out.
+    #[serde(default)]
+    pub text: String,
 }
 
 /// What the line to the hub allows.
@@ -180,6 +183,7 @@ mod tests {
             hub: None,
             hub_epoch: 0,
             cursor: 0,
+            text: "nobody is there".into(),
         };
         assert_eq!(serde_json::to_string(&line).unwrap(), json);
         assert_eq!(serde_json::from_str::<LineStatus>(json).unwrap(), line);
@@ -189,11 +193,11 @@ mod tests {
     fn moments_are_rfc_3339_in_utc() {
         check(
             Some("2026-11-20T11:41:07+01:00"),
-            r#"{"state":"offline","since":"2026-11-20T10:41:07Z","restricted_since":null,"data_age_s":90,"hub":null,"hub_epoch":0,"cursor":0}"#,
+            r#"{"state":"offline","since":"2026-11-20T10:41:07Z","restricted_since":null,"data_age_s":90,"hub":null,"hub_epoch":0,"cursor":0,"text":"nobody is there"}"#,
         );
         check(
             None,
-            r#"{"state":"offline","since":null,"restricted_since":null,"data_age_s":90,"hub":null,"hub_epoch":0,"cursor":0}"#,
+            r#"{"state":"offline","since":null,"restricted_since":null,"data_age_s":90,"hub":null,"hub_epoch":0,"cursor":0,"text":"nobody is there"}"#,
         );
     }
 }

@@ -74,6 +74,25 @@ impl BelievedTime {
         Timestamp::from_millisecond(believed).unwrap_or(Timestamp::MIN)
     }
 
+    /// What is known of the time at a moment, also before something that has happened to the wall
+    /// clock is told of by an entry.
+    pub fn known(&self, now: Moment) -> KnownTime {
+        if let Some(hub) = self.hub(now) {
+            return KnownTime::Told(hub);
+        }
+        let state = self.clock.look(now, None);
+        let clock = Clock {
+            state,
+            ..self.clock
+        };
+        let believed = clock.believed(now, None);
+        let believed = Timestamp::from_millisecond(believed).unwrap_or(Timestamp::MIN);
+        match state {
+            ClockState::Right => KnownTime::Shown(believed),
+            ClockState::Back | ClockState::Forward => KnownTime::NotBefore(believed),
+        }
+    }
+
     /// The business day on which a sale would be booked.
     pub fn today(&self, now: Moment) -> BusinessDay {
         let day = BusinessDay::of(self.at(now));
@@ -85,6 +104,17 @@ impl BelievedTime {
         let hub = self.hub.and_then(|hub| hub.at(now))?;
         Timestamp::from_millisecond(hub).ok()
     }
+}
+
+/// What somebody may go by who needs the time itself, not only the order of things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownTime {
+    /// The hub has told it since the machine was booted.
+    Told(Timestamp),
+    /// The wall clock is believed.
+    Shown(Timestamp),
+    /// The wall clock is not believed, and it cannot be earlier than this.
+    NotBefore(Timestamp),
 }
 
 /// What is known of the wall clock.
@@ -311,6 +341,44 @@ mod tests {
         check(HOUR, 9 * MINUTE, 1, true, ClockState::Right);
         check(HOUR, 11 * MINUTE, 1, true, ClockState::Forward);
         check(HOUR, -11 * MINUTE, 1, true, ClockState::Back);
+    }
+
+    #[test]
+    fn what_is_known_of_the_time_is_the_hubs_word_then_a_believed_clock_then_a_bound() {
+        let known = |now: Moment, hub: Option<HubClock>| {
+            let clock = Clock {
+                state: ClockState::Right,
+                anchor: Some(moment(NOON, 1)),
+            };
+            let time = BelievedTime {
+                clock,
+                hub,
+                last_day: None,
+            };
+            time.known(now)
+        };
+        let at = |utc_ms| Timestamp::from_millisecond(utc_ms).unwrap();
+        let told = Some(HubClock {
+            utc_ms: NOON + HOUR,
+            boot_ms: 5_000_000,
+            boot: Uuid::from_u128(2),
+        });
+        assert_eq!(
+            known(moment(NOON + HOUR, 2), None),
+            KnownTime::Shown(at(NOON + HOUR))
+        );
+        for wrong in [0, NOON - HOUR, NOON + 30 * HOUR] {
+            assert_eq!(
+                known(moment(wrong, 2), None),
+                KnownTime::NotBefore(at(NOON))
+            );
+            assert_eq!(
+                known(moment(wrong, 2), told),
+                KnownTime::Told(at(NOON + HOUR))
+            );
+        }
+        // The hub's word of another boot says nothing of now.
+        assert_eq!(known(moment(0, 3), told), KnownTime::NotBefore(at(NOON)));
     }
 
     #[test]

@@ -38,7 +38,7 @@ mod verify;
 mod void;
 
 pub use book::Identity;
-pub use clock::{BelievedTime, ClockRequest, ClockState};
+pub use clock::{BelievedTime, ClockRequest, ClockState, KnownTime};
 pub use day_report::{DayReport, DayTotals, ZRequest};
 pub use error::LedgerError;
 pub use feed::Applied;

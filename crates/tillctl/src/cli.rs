@@ -310,8 +310,8 @@ With --json:
   clock            right, back or forward
   holes            damaged entries that were found at the last start
   renewing         whether an empty ledger begins when the hub has everything of this one
-  line             {state, since, restricted_since, data_age_s, hub, hub_epoch, cursor}; state is one of
-                   never, online, offline, restricted (only a meal is sold), stopped
+  line             {state, since, restricted_since, data_age_s, hub, hub_epoch, cursor, text}; text
+                   says what is wrong and what to do; state is one of never, online, offline, restricted (only a meal is sold), stopped
   journal          {ok, text}: whether sales can be written down
   readers          [{name, kind, ok, text}]
   unknown_chips    taps by unknown chips since the daemon started

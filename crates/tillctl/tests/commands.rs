@@ -184,6 +184,7 @@ fn status() -> StatusAnswer {
             hub: Some("http://127.0.0.1:8080".into()),
             hub_epoch: 5,
             cursor: 77,
+            text: "the hub does not answer (connection refused)".into(),
         },
         journal: Condition {
             ok: true,
@@ -203,7 +204,8 @@ fn status_json() -> Value {
         "standing": {"state": "good", "text": ""}, "alarms": [],
         "siblings": {"heard": 1, "open": 2, "of": 2}, "clock": "right", "holes": 0, "renewing": false,
         "line": {"state": "offline", "since": "2026-11-20T10:02:13Z", "restricted_since": null, "data_age_s": 90,
-                 "hub": "http://127.0.0.1:8080", "hub_epoch": 5, "cursor": 77},
+                 "hub": "http://127.0.0.1:8080", "hub_epoch": 5, "cursor": 77,
+                 "text": "the hub does not answer (connection refused)"},
         "journal": {"ok": true, "text": ""},
         "readers": [{"name": "Demo reader 00 00", "kind": "pcsc", "ok": true, "text": ""}],
         "unknown_chips": 3, "database_bytes": 1_250_000,
@@ -225,7 +227,7 @@ Journal        ok
 Ledger         812 entries in epoch 0000000000000008
 Sent           up to entry 800, 12 waiting
 Standing       good
-Line           offline, sales go on, since 2026-11-20 11:02:13, data 1 min 30 s old
+Line           offline, sales go on, since 2026-11-20 11:02:13, data 1 min 30 s old: the hub does not answer (connection refused)
 Hub            http://127.0.0.1:8080 (epoch 5, cursor 77)
 Database       1.2 MB
 Siblings       hears 1 of 2 tills

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sync_proto::{ANSWER_SIGNATURE, HubPublicKey, HubSignature, TillId, answer_message};
 
+use crate::certificate::CertificateDates;
 use crate::hub::HubError;
 
 /// What came back.
@@ -123,7 +124,19 @@ fn unreachable(error: reqwest::Error) -> HubError {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    HubError::Unreachable(cause.to_string())
+    match certificate_dates(cause) {
+        Some(dates) => HubError::Certificate(dates),
+        None => HubError::Unreachable(cause.to_string()),
+    }
+}
+
+/// What TLS says stands inside I/O errors, which do not call it their source.
+fn certificate_dates(cause: &(dyn std::error::Error + 'static)) -> Option<CertificateDates> {
+    if let Some(error) = cause.downcast_ref() {
+        return CertificateDates::of(error);
+    }
+    let inside = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+    certificate_dates(inside)
 }
 
 /// The body, unpacked, never more than [`BODY_MAX`].

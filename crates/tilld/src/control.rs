@@ -275,6 +275,7 @@ impl Control {
                 .then(|| self.sync.hub.url().to_owned()),
             hub_epoch: status.progress.feed.hub_epoch,
             cursor: status.progress.feed.cursor,
+            text: contact.trouble.unwrap_or_default(),
         }
     }
 

@@ -109,6 +109,7 @@ impl Sync {
         self.wish(&page, rhythm);
         if moves
             || self.tells_news_of_siblings(&page)
+            || self.ledger.progress().time.hub(Moment::now()).is_none()
             || rhythm.kept_at.elapsed() > CONTACT_KEPT_EVERY
         {
             let applied = self
@@ -129,7 +130,11 @@ impl Sync {
     async fn fetch_keys(&self) -> Result<(), HubError> {
         let taken = match self.hub.chip_keys().await {
             Ok(sealed) => self.keys.take(sealed.as_ref(), &self.state, &self.key),
-            Err(error @ (HubError::Unreachable(_) | HubError::Busy { .. })) => return Err(error),
+            Err(
+                error @ (HubError::Unreachable(_)
+                | HubError::Certificate(_)
+                | HubError::Busy { .. }),
+            ) => return Err(error),
             Err(error) => {
                 warn!(%error, "The hub gives no chip keys");
                 return Ok(());

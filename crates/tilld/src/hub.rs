@@ -14,12 +14,15 @@ use sync_proto::{
 use thiserror::Error;
 
 use crate::answer::{Answer, ask};
+use crate::certificate::{CertificateDates, TillTime, Vouching, tls};
 use crate::config::Config;
 use crate::standing::Standing;
 
 /// The way to the hub.
 pub(crate) struct Hub {
     http: Client,
+    /// For the first contact, whose answer nothing but the certificate vouches for.
+    first_contact: Client,
     url: String,
     till: TillId,
     credentials: RwLock<Option<Credentials>>,
@@ -69,6 +72,12 @@ pub(crate) enum HubError {
     /// The hub refused a page.
     #[error("the hub gives no changes: {}", feed_words(.0))]
     Feed(FeedRefusal),
+    /// The hub's certificate does not count at the time that the till goes by.
+    #[error(
+        "the hub's certificate does not count now ({0}); set this till's clock if it is wrong (runbook \
+         page clock.md), else ask whoever runs the hub for a new certificate"
+    )]
+    Certificate(CertificateDates),
     /// The answer is not from the hub, or was changed on its way.
     #[error(
         "what answers is not the hub that this till was enrolled at, or the network changes what the \
@@ -106,6 +115,7 @@ impl HubError {
             | HubError::EnrolmentRefused(_)
             | HubError::Batch(_)
             | HubError::Feed(_)
+            | HubError::Certificate(_)
             | HubError::NotSigned
             | HubError::Garbled(_)
             | HubError::NotKept(_) => None,
@@ -117,6 +127,7 @@ impl HubError {
         match self {
             HubError::Unreachable(_)
             | HubError::Failed(_)
+            | HubError::Certificate(_)
             | HubError::NotSigned
             | HubError::Garbled(_) => false,
             HubError::Busy { .. }
@@ -131,22 +142,10 @@ impl HubError {
 
 impl Hub {
     /// A client for the configured hub; nothing is sent yet.
-    pub(crate) fn new(config: &Config) -> anyhow::Result<Hub> {
-        let mut http = Client::builder()
-            .connect_timeout(CONNECT_WAIT)
-            .timeout(ANSWER_WAIT)
-            .tcp_keepalive(KEEP_ALIVE)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("tilld/", env!("CARGO_PKG_VERSION")))
-            .no_proxy();
-        if let Some(path) = &config.ca_file {
-            let pem = std::fs::read(path).map_err(|error| {
-                anyhow::anyhow!("cannot read hub.ca_file {}: {error}", path.display())
-            })?;
-            http = http.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?);
-        }
+    pub(crate) fn new(config: &Config, time: &TillTime) -> anyhow::Result<Hub> {
         Ok(Hub {
-            http: http.build()?,
+            http: client(config, time, Vouching::Signature)?,
+            first_contact: client(config, time, Vouching::Certificate)?,
             url: config.hub_url.clone(),
             till: config.till.clone(),
             credentials: RwLock::new(None),
@@ -174,10 +173,10 @@ impl Hub {
     /// and the line vouch for.
     pub(crate) async fn enrol(&self, request: &EnrolRequest) -> Result<EnrolAnswer, HubError> {
         let sending = self
-            .http
+            .first_contact
             .post(format!("{}/v1/enrolments", self.url))
             .json(request);
-        let answer = ask(&self.http, sending).await?;
+        let answer = ask(&self.first_contact, sending).await?;
         match answer.status {
             status if status.is_success() => answer.json(),
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
@@ -340,6 +339,21 @@ impl Hub {
     fn credentials(&self) -> Option<Credentials> {
         self.credentials.read().ok().and_then(|known| known.clone())
     }
+}
+
+fn client(config: &Config, time: &TillTime, vouching: Vouching) -> anyhow::Result<Client> {
+    let http = Client::builder()
+        .connect_timeout(CONNECT_WAIT)
+        .timeout(ANSWER_WAIT)
+        .tcp_keepalive(KEEP_ALIVE)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("tilld/", env!("CARGO_PKG_VERSION")))
+        .no_proxy();
+    if !config.hub_url.starts_with("https:") {
+        return Ok(http.build()?);
+    }
+    let tls = tls(config.ca_file.as_deref(), time.clone(), vouching)?;
+    Ok(http.tls_backend_preconfigured(tls).build()?)
 }
 
 fn batch_answer(answer: &Answer) -> Result<BatchAnswer, HubError> {

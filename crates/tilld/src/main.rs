@@ -2,6 +2,7 @@
 //! green, shows the cashier page and keeps the hub up to date.
 
 mod answer;
+mod certificate;
 mod chip_keys;
 mod clock;
 mod config;
@@ -46,6 +47,7 @@ use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
+use crate::certificate::TillTime;
 use crate::chip_keys::KeyCase;
 use crate::config::{Config, LogFormat};
 use crate::contact::{Alarm, ContactBook};
@@ -386,7 +388,11 @@ fn start_sync(
     let contact = ContactBook::new(ledger.progress().heard_at, standing);
     contact.alarm(Alarm::NotRenewed, life.failed.clone());
     let enrolment = state.enrolment(&config.till, epoch)?;
-    let hub = Hub::new(config)?;
+    let time = TillTime {
+        ledger: ledger.clone(),
+        enrolled_at: enrolment.as_ref().and_then(|enrolment| enrolment.at),
+    };
+    let hub = Hub::new(config, &time)?;
     hub.set_credentials(enrolment.as_ref().and_then(Enrolment::credentials));
     Ok(Sync {
         till: config.till.clone(),

@@ -144,6 +144,7 @@ impl Sync {
             hub_key: Some(answer.hub_key),
             canteen: answer.canteen,
             code: Some(fingerprint(&renewal.code)),
+            at: Some(self.ledger.progress().time.at(Moment::now())),
         };
         self.state.keep_enrolment(&enrolment).map_err(local)?;
         info!(epoch = %renewal.to, "The hub knows the new life of the ledger");

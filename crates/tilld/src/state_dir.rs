@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -41,6 +42,9 @@ pub(crate) struct Enrolment {
     /// The fingerprint of the code that was used, so that another one in the settings is seen.
     #[serde(default)]
     pub(crate) code: Option<String>,
+    /// When it was given, by the time that the till believed: it cannot be earlier than this.
+    #[serde(default)]
+    pub(crate) at: Option<Timestamp>,
 }
 
 /// How the till stands, for one life of its ledger.
@@ -355,6 +359,7 @@ mod tests {
             hub_key: Some(HubKey::from_seed(&[7; 32]).public()),
             canteen: "Demokantinen".into(),
             code: Some(fingerprint("DEMO")),
+            at: Some("2026-11-20T10:00:00Z".parse().unwrap()),
         };
         state.keep_enrolment(&enrolment).unwrap();
         assert_eq!(

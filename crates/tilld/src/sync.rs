@@ -147,6 +147,7 @@ impl Sync {
             hub_key: Some(answer.hub_key),
             canteen: answer.canteen.clone(),
             code: Some(fingerprint(&code)),
+            at: Some(self.ledger.progress().time.at(Moment::now())),
         };
         self.state.keep_enrolment(&enrolment).map_err(local)?;
         self.hub.set_credentials(enrolment.credentials());

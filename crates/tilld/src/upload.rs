@@ -178,9 +178,10 @@ impl Sync {
                     }
                 }
             }
-            HubError::Unreachable(_) | HubError::Garbled(_) | HubError::NotSigned => {
-                UploadFailure::Unanswered
-            }
+            HubError::Unreachable(_)
+            | HubError::Certificate(_)
+            | HubError::Garbled(_)
+            | HubError::NotSigned => UploadFailure::Unanswered,
             HubError::NotEnrolled
             | HubError::EnrolmentRefused(_)
             | HubError::Batch(_)

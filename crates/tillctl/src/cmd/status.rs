@@ -127,11 +127,13 @@ fn line(line: &LineStatus, screen: Screen) -> String {
     let age = line
         .data_age_s
         .map(|age| format!(", data {} old", span(age)));
+    let why = (!line.text.is_empty()).then(|| format!(": {}", plain(&line.text)));
     format!(
-        "{state}{}{}{}",
+        "{state}{}{}{}{}",
         since.unwrap_or_default(),
         restricted.unwrap_or_default(),
-        age.unwrap_or_default()
+        age.unwrap_or_default(),
+        why.unwrap_or_default()
     )
 }
 

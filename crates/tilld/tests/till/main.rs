@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod bad_input;
+mod clock;
 mod crash;
 mod disk_short;
 mod hard_cases;
@@ -17,4 +18,5 @@ mod runbook;
 mod siblings;
 mod signed;
 mod technician;
+mod tls_door;
 mod top_up;

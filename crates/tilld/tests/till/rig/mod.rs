@@ -393,6 +393,33 @@ impl Site {
         self.ports.reader
     }
 
+    /// The hub's port.
+    #[allow(
+        dead_code,
+        reason = "not every program of tests puts something before the hub"
+    )]
+    pub(crate) fn hub_port(&self) -> u16 {
+        self.ports.hub
+    }
+
+    /// From the next start on the till reaches the hub by TLS at a port, and trusts what is in a
+    /// file of this canteen.
+    #[allow(
+        dead_code,
+        reason = "not every program of tests puts something before the hub"
+    )]
+    pub(crate) fn go_by_tls(&self, port: u16, ca_file: &str) {
+        let mut till = read_table(&self.path("till.toml"));
+        put(
+            &mut till,
+            "hub",
+            "url",
+            format!("https://{}", address(port)),
+        );
+        put(&mut till, "hub", "ca_file", self.text_of(ca_file));
+        fs::write(self.path("till.toml"), till.to_string()).unwrap();
+    }
+
     /// The cashier page's port.
     pub(crate) fn page_port(&self) -> u16 {
         self.ports.page
