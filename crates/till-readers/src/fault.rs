@@ -30,7 +30,7 @@ pub enum ReaderFault {
     KernelDriver,
     /// An OMNIKEY 5427 CK types as a keyboard, and is no chip reader then.
     #[error(
-        "the OMNIKEY 5427 is in keyboard mode; switch its keyboard emulation off on http://192.168.63.99/"
+        "the OMNIKEY 5427 is in keyboard mode; switch its keyboard emulation off on http://192.168.63.99/, or name it under readers.keyboard"
     )]
     KeyboardMode,
     /// The reader is listed but does not answer.
@@ -44,8 +44,8 @@ pub enum ReaderFault {
         /// How long the call had taken when this was noticed.
         seconds: u64,
     },
-    /// The serial line does not exist.
-    #[error("there is no serial line {}; check the USB cable and the path in the configuration", path.display())]
+    /// The serial line or the keyboard does not exist.
+    #[error("there is no {}; check the USB cable and the path in the configuration", path.display())]
     LineMissing {
         /// The configured path.
         path: PathBuf,
@@ -56,17 +56,29 @@ pub enum ReaderFault {
         /// The configured path.
         path: PathBuf,
     },
-    /// Another program holds the serial line.
+    /// Another program holds the serial line or the keyboard.
     #[error("another program holds {}; find it with: fuser {}", path.display(), path.display())]
     LineInUse {
         /// The configured path.
         path: PathBuf,
     },
-    /// The serial line failed in another way.
-    #[error("the serial line failed ({reason}); check the cable")]
+    /// The serial line or the keyboard failed in another way.
+    #[error("the line failed ({reason}); check the cable")]
     LineFailed {
         /// What the operating system says.
         reason: String,
+    },
+    /// The keyboard may not be opened by this user.
+    #[error("the till may not open the keyboard {}; install the till's udev rules with this reader in them", path.display())]
+    KeyboardRefused {
+        /// The configured path.
+        path: PathBuf,
+    },
+    /// What is there has no digits and no Enter.
+    #[error("{} is no keyboard; name the reader's own keyboard in the configuration", path.display())]
+    NoKeyboard {
+        /// The configured path.
+        path: PathBuf,
     },
     /// The line is open, and nothing on it speaks the protocol.
     #[error(
@@ -115,6 +127,11 @@ pub enum ChipFault {
     /// More than one chip is in the field.
     #[error("there are several chips on the reader; hold only one chip to it")]
     Several,
+    /// The reader typed what is no chip's number.
+    #[error(
+        "the reader typed what is no chip number; hold the chip to it again, and if that does not help, set readers.keyboard_number to how it types"
+    )]
+    Typed,
     /// Another program holds the reader for itself.
     #[error("another program uses the reader; close it and hold the chip to the reader again")]
     ReaderInUse,

@@ -1,4 +1,4 @@
-//! Chip readers over PC/SC and serial lines behind one border.
+//! Chip readers over PC/SC, on serial lines and as keyboards behind one border.
 //!
 //! Every reader has an OS thread of its own that makes blocking calls; what happens comes out as
 //! [`ReaderEvent`]s, what the till wants goes in through [`Readers`]. No call of this crate's
@@ -8,6 +8,7 @@ pub mod auth;
 mod fault;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod keyboard;
 mod outlet;
 pub mod pcsc;
 mod readers;
@@ -21,6 +22,7 @@ use std::time::Instant;
 use canteen::ChipIdentity;
 
 pub use fault::{ChipFault, ReaderFault};
+pub use keyboard::{KeyEvent, NumberFormat};
 pub use readers::Readers;
 
 /// What a reader is called on screens and in the configuration, for example
@@ -178,6 +180,13 @@ pub enum ReaderConfig {
         path: PathBuf,
         /// Whether EM4100 chips at 125 kHz are read, too; anybody can copy those.
         em4100: bool,
+    },
+    /// A reader that types a chip's number as a keyboard does, and Enter behind it.
+    Keyboard {
+        /// The keyboard, under a name that stays: `/dev/input/by-id/…` or `/dev/input/by-path/…`.
+        path: PathBuf,
+        /// How it types.
+        format: NumberFormat,
     },
 }
 

@@ -42,6 +42,7 @@ impl Readers {
                 ReaderConfig::Pn532 { path } => (Protocol::Pn532, path),
                 ReaderConfig::Rdm6300 { path } => (Protocol::Rdm6300, path),
                 ReaderConfig::Twn4 { path, em4100 } => (Protocol::Twn4 { em4100 }, path),
+                ReaderConfig::Keyboard { path, format } => (Protocol::Keyboard(format), path),
             };
             readers
                 .lines

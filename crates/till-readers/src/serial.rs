@@ -1,4 +1,4 @@
-//! Readers on a serial line.
+//! Readers on a line: a serial one, or the keys of a keyboard.
 //!
 //! One thread a line opens it, talks over it and opens it again when it fails. What is said is
 //! decided by a conversation without a line and without a clock, one for each [`Protocol`].
@@ -22,11 +22,15 @@ use std::thread;
 use std::time::Instant;
 
 use crate::auth::Keyring;
-use crate::{EventSink, Reader, ReaderListing, ReaderName, Signal};
+use crate::keyboard::Wedge;
+use crate::{EventSink, NumberFormat, Reader, ReaderListing, ReaderName, Signal};
 pub use conversation::{Conversation, Happening};
+#[cfg(test)]
+pub(crate) use field::words;
+pub(crate) use field::{Field, Sight};
 use line::Line;
 
-/// What a reader on a serial line speaks.
+/// What a reader on a line speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// The project's own (`firmware-proto`).
@@ -40,6 +44,8 @@ pub enum Protocol {
         /// Whether EM4100 chips at 125 kHz are read, too.
         em4100: bool,
     },
+    /// A keyboard that types chip numbers.
+    Keyboard(NumberFormat),
 }
 
 impl Protocol {
@@ -50,15 +56,17 @@ impl Protocol {
             Protocol::Pn532 => "pn532",
             Protocol::Rdm6300 => "rdm6300",
             Protocol::Twn4 { .. } => "twn4",
+            Protocol::Keyboard(_) => "keyboard",
         }
     }
 
-    /// Bits a second; each byte has 8 of them, no parity and one stop bit.
-    fn baud(self) -> u32 {
+    /// Bits a second on a serial line; each byte has 8 of them, no parity and one stop bit.
+    fn baud(self) -> Option<u32> {
         match self {
-            Protocol::Own | Protocol::Pn532 => 115_200,
+            Protocol::Own | Protocol::Pn532 => Some(115_200),
             // A TWN4 on USB does not care.
-            Protocol::Rdm6300 | Protocol::Twn4 { .. } => 9_600,
+            Protocol::Rdm6300 | Protocol::Twn4 { .. } => Some(9_600),
+            Protocol::Keyboard(_) => None,
         }
     }
 
@@ -74,18 +82,19 @@ impl Protocol {
             Protocol::Pn532 => Box::new(pn532::Pn532::new(keyring, now)),
             Protocol::Rdm6300 => Box::new(rdm6300::Rdm6300::new(now)),
             Protocol::Twn4 { em4100 } => Box::new(twn4::Twn4::new(em4100, keyring, now)),
+            Protocol::Keyboard(format) => Box::new(Wedge::new(format, now)),
         }
     }
 }
 
-/// A reader on a serial line. Dropping the last clone stops its thread.
+/// A reader on a line. Dropping the last clone stops its thread.
 #[derive(Clone)]
 pub struct SerialReader {
     line: Arc<Line>,
     _last: Arc<StopWhenDropped>,
 }
 
-/// Opens a serial line and keeps opening it. Never fails and never waits.
+/// Opens a line and keeps opening it. Never fails and never waits.
 pub fn open(protocol: Protocol, path: PathBuf, keyring: Keyring, sink: EventSink) -> SerialReader {
     let line = Arc::new(Line::new(protocol, path, keyring, sink));
     let thread = thread::Builder::new()

@@ -1,5 +1,7 @@
 //! The till's settings, from one TOML file; an error names file, line, key and what is allowed.
 
+mod readers;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -12,6 +14,8 @@ use sync_proto::TillId;
 use thiserror::Error;
 use till_readers::ReaderConfig;
 use toml::Spanned;
+
+use readers::ReadersTable;
 
 /// What a till needs to know to start.
 #[derive(Debug, Clone)]
@@ -205,22 +209,6 @@ struct PageTable {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct ReadersTable {
-    pcsc: Option<bool>,
-    pcsc_only: Option<String>,
-    #[serde(default)]
-    serial: Vec<Spanned<PathBuf>>,
-    #[serde(default)]
-    pn532: Vec<Spanned<PathBuf>>,
-    #[serde(default)]
-    rdm6300: Vec<Spanned<PathBuf>>,
-    #[serde(default)]
-    twn4: Vec<Spanned<PathBuf>>,
-    twn4_em4100: Option<bool>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
 struct CheckoutTable {
     chip_wait_seconds: Option<Spanned<u64>>,
 }
@@ -306,30 +294,6 @@ impl PullTable {
     }
 }
 
-impl ReadersTable {
-    fn check(self) -> Result<Vec<ReaderConfig>, Fault> {
-        let mut readers = Vec::new();
-        if self.pcsc.unwrap_or(true) {
-            let only = self.pcsc_only.filter(|only| !only.is_empty());
-            readers.push(ReaderConfig::Pcsc { only });
-        }
-        for path in lines("readers.serial", self.serial)? {
-            readers.push(ReaderConfig::Serial { path });
-        }
-        for path in lines("readers.pn532", self.pn532)? {
-            readers.push(ReaderConfig::Pn532 { path });
-        }
-        for path in lines("readers.rdm6300", self.rdm6300)? {
-            readers.push(ReaderConfig::Rdm6300 { path });
-        }
-        let em4100 = self.twn4_em4100.unwrap_or(false);
-        for path in lines("readers.twn4", self.twn4)? {
-            readers.push(ReaderConfig::Twn4 { path, em4100 });
-        }
-        Ok(readers)
-    }
-}
-
 impl OfflineTable {
     fn check(self) -> Result<OfflineRules, Fault> {
         let default = OfflineRules::default();
@@ -398,27 +362,6 @@ fn absolute(
             ))
         }
     })
-}
-
-fn lines(key: &'static str, paths: Vec<Spanned<PathBuf>>) -> Result<Vec<PathBuf>, Fault> {
-    let path = |path: Spanned<PathBuf>| {
-        checked(key, &path, |path| lasting(path))?;
-        absolute(key, Some(path), "")
-    };
-    paths.into_iter().map(path).collect()
-}
-
-/// Refuses a name that the kernel gives in the order of plugging in: another reader may have it
-/// tomorrow.
-fn lasting(path: &Path) -> Result<(), String> {
-    let name = path.to_string_lossy();
-    let counted = ["/dev/ttyUSB", "/dev/ttyACM"];
-    if counted.iter().any(|prefix| name.starts_with(prefix)) {
-        return Err(format!(
-            "{name} may be another reader after the next start; allowed is a name that stays, from /dev/serial/by-id/ (the reader's USB serial number) or /dev/serial/by-path/ (the port that it is plugged into)"
-        ));
-    }
-    Ok(())
 }
 
 fn within(
@@ -611,67 +554,6 @@ mod tests {
             &format!("{LEAST}[pull]\nlisten = \"127.0.0.1:1\"\naddress = \"kasse\"\n"),
             "till.toml:7: pull.address: \"kasse\" is no address; allowed is http://HOST:PORT",
         );
-    }
-
-    #[test]
-    fn readers_on_serial_lines_are_listed_by_what_they_speak() {
-        let text = format!(
-            "{LEAST}[readers]\npcsc = false\nserial = [\"/dev/a\"]\npn532 = [\"/dev/b\"]\nrdm6300 = [\"/dev/c\", \"/dev/d\"]\ntwn4 = [\"/dev/e\"]\ntwn4_em4100 = true\n"
-        );
-        let config = Config::parse(&text).map_err(|fault| fault.problem).unwrap();
-        let path = PathBuf::from;
-        let expect = [
-            ReaderConfig::Serial {
-                path: path("/dev/a"),
-            },
-            ReaderConfig::Pn532 {
-                path: path("/dev/b"),
-            },
-            ReaderConfig::Rdm6300 {
-                path: path("/dev/c"),
-            },
-            ReaderConfig::Rdm6300 {
-                path: path("/dev/d"),
-            },
-            ReaderConfig::Twn4 {
-                path: path("/dev/e"),
-                em4100: true,
-            },
-        ];
-        assert_eq!(config.readers, expect);
-        for key in ["serial", "pn532", "rdm6300", "twn4"] {
-            check(
-                &format!("{LEAST}[readers]\n{key} = [\"ttyUSB0\"]\n"),
-                &format!(
-                    "till.toml:6: readers.{key}: \"ttyUSB0\" is not an absolute path; allowed is a path that begins with /"
-                ),
-            );
-        }
-    }
-
-    #[test]
-    fn a_reader_is_bound_by_its_serial_number_or_its_port_never_by_its_turn() {
-        for key in ["serial", "pn532", "rdm6300", "twn4"] {
-            for counted in ["/dev/ttyUSB0", "/dev/ttyACM12"] {
-                check(
-                    &format!("{LEAST}[readers]\n{key} = [\"{counted}\"]\n"),
-                    &format!(
-                        "till.toml:6: readers.{key}: {counted} may be another reader after the next start; allowed is a name that stays, from /dev/serial/by-id/ (the reader's USB serial number) or /dev/serial/by-path/ (the port that it is plugged into)"
-                    ),
-                );
-            }
-        }
-        let stays = [
-            "/dev/serial/by-id/usb-Kasse_reader_A1B2C3D4-if00",
-            "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0",
-            "/dev/kasse-reader",
-            "/dev/ttyS0",
-            "/dev/ttyAMA0",
-        ];
-        let text = format!("{LEAST}[readers]\npcsc = false\nserial = {stays:?}\n");
-        let config = Config::parse(&text).map_err(|fault| fault.problem).unwrap();
-        let expect = stays.map(|path| ReaderConfig::Serial { path: path.into() });
-        assert_eq!(config.readers, expect);
     }
 
     #[test]

@@ -292,7 +292,9 @@ fn trouble(fault: &ReaderFault) -> ReaderTrouble {
         ReaderFault::ServiceDown
         | ReaderFault::ServiceRefused
         | ReaderFault::KernelDriver
-        | ReaderFault::LineRefused { .. } => ReaderTrouble::NotSetUp,
+        | ReaderFault::LineRefused { .. }
+        | ReaderFault::KeyboardRefused { .. }
+        | ReaderFault::NoKeyboard { .. } => ReaderTrouble::NotSetUp,
     }
 }
 

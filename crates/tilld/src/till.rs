@@ -609,7 +609,9 @@ fn unreadable_attention(fault: &ChipFault) -> Attention {
         }
         ChipFault::ReaderInUse => Attention::ReaderInUse,
         ChipFault::ReaderFaulty => Attention::ReaderFaulty,
-        ChipFault::Absent | ChipFault::Mute | ChipFault::HoldStill => Attention::HoldStill,
+        ChipFault::Absent | ChipFault::Mute | ChipFault::HoldStill | ChipFault::Typed => {
+            Attention::HoldStill
+        }
     }
 }
 

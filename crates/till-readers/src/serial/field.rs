@@ -19,7 +19,7 @@ pub(super) enum Seen {
 
 /// What one look into the field showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(crate) enum Sight {
     Empty,
     Chip(ChipIdentity),
     Unusable(ChipFault),
@@ -36,7 +36,7 @@ impl Sight {
 }
 
 /// What is in the field as far as the till was told, and the questions that wait for a look.
-pub(super) struct Field {
+pub(crate) struct Field {
     stay: Option<Stay>,
     /// Looks in a row that found nothing while something was there.
     misses: u32,
@@ -64,7 +64,7 @@ struct Read {
 }
 
 impl Field {
-    pub(super) fn new() -> Field {
+    pub(crate) fn new() -> Field {
         Field {
             stay: Some(Stay::Before),
             misses: 0,
@@ -76,20 +76,20 @@ impl Field {
 
     /// The reader works. It is called ready once a look has shown what lies in its field, so that
     /// a chip laid there after that is a tap.
-    pub(super) fn handle_opened(&mut self, firmware: String) {
+    pub(crate) fn handle_opened(&mut self, firmware: String) {
         self.firmware = Some(firmware);
         if !matches!(self.stay, Some(Stay::Before)) {
             self.tell_opened();
         }
     }
 
-    pub(super) fn handle_read_again(&mut self, token: u64, asked_at: Instant) {
+    pub(crate) fn handle_read_again(&mut self, token: u64, asked_at: Instant) {
         self.reads.push_back(Read { token, asked_at });
     }
 
     /// Takes what a look showed that was begun at `begun_at`. It answers only questions that were
     /// asked before that.
-    pub(super) fn handle_look(&mut self, sight: Sight, begun_at: Instant, now: Instant) {
+    pub(crate) fn handle_look(&mut self, sight: Sight, begun_at: Instant, now: Instant) {
         match &sight {
             Sight::Empty => {
                 self.misses += 1;
@@ -114,19 +114,19 @@ impl Field {
     }
 
     /// The field has been empty for so long that whatever was there has left.
-    pub(super) fn handle_emptiness(&mut self) {
+    pub(crate) fn handle_emptiness(&mut self) {
         self.end_stay();
     }
 
     /// Answers the questions asked until then that nothing is there, if nothing is.
-    pub(super) fn answer_absent(&mut self, asked_until: Instant) {
+    pub(crate) fn answer_absent(&mut self, asked_until: Instant) {
         if self.stay.is_none() {
             self.answer_reads(&Err(ChipFault::Absent), |read| read.asked_at <= asked_until);
         }
     }
 
     /// Answers questions that have waited too long.
-    pub(super) fn handle_time(&mut self, now: Instant) {
+    pub(crate) fn handle_time(&mut self, now: Instant) {
         let is_over = |read: &Read| now.saturating_duration_since(read.asked_at) > READ_TIME;
         self.answer_reads(&Err(ChipFault::ReaderFaulty), is_over);
     }
@@ -142,7 +142,7 @@ impl Field {
     }
 
     /// Nothing more can be said of the field.
-    pub(super) fn handle_end(&mut self) {
+    pub(crate) fn handle_end(&mut self) {
         self.firmware = None;
         self.end_stay();
         self.answer_reads(&Err(ChipFault::ReaderFaulty), |_| true);
@@ -159,7 +159,7 @@ impl Field {
         self.happened.push_back(happening);
     }
 
-    pub(super) fn poll_happening(&mut self) -> Option<Happening> {
+    pub(crate) fn poll_happening(&mut self) -> Option<Happening> {
         self.happened.pop_front()
     }
 
@@ -244,7 +244,7 @@ pub(super) fn who(identity: ChipIdentity) -> String {
 
 /// What a field has told, in words.
 #[cfg(test)]
-pub(super) fn words(mut next: impl FnMut() -> Option<Happening>) -> String {
+pub(crate) fn words(mut next: impl FnMut() -> Option<Happening>) -> String {
     let mut words = Vec::new();
     while let Some(happening) = next() {
         words.push(match happening {

@@ -1,8 +1,8 @@
-//! A serial line, and the thread that opens it, talks over it and opens it again.
+//! A line, and the thread that opens it, talks over it and opens it again.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use serialport::{ClearBuffer, SerialPort, TTYPort};
 use super::Protocol;
 use super::conversation::{Conversation, Happening};
 use crate::auth::Keyring;
+use crate::keyboard::Keyboard;
 use crate::outlet::Outlet;
 use crate::{
     ChipFault, EventSink, ReaderEvent, ReaderFault, ReaderListing, ReaderName, ReaderState, Signal,
@@ -104,34 +105,11 @@ impl Line {
         }
     }
 
-    fn open(&self) -> Result<TTYPort, ReaderFault> {
-        let port =
-            serialport::new(self.path.to_string_lossy(), self.protocol.baud()).timeout(READ_TIME);
-        let port = port
-            .open_native()
-            .map_err(|error| self.open_fault(&error))?;
-        // What was sent before is void; a line that cannot be cleared only brings noise.
-        if let Err(error) = port.clear(ClearBuffer::Input) {
-            tracing::debug!(%error, "Could not clear a serial line");
-        }
-        Ok(port)
-    }
-
-    fn open_fault(&self, error: &serialport::Error) -> ReaderFault {
-        let path = self.path.clone();
-        match error.kind() {
-            _ if !self.path.exists() => ReaderFault::LineMissing { path },
-            serialport::ErrorKind::Io(io::ErrorKind::PermissionDenied) => {
-                ReaderFault::LineRefused { path }
-            }
-            // The lock is taken by another program, or the kernel keeps it for one.
-            serialport::ErrorKind::Io(io::ErrorKind::ResourceBusy)
-            | serialport::ErrorKind::NoDevice => ReaderFault::LineInUse { path },
-            _ if error.description.contains("exclusive lock") => ReaderFault::LineInUse { path },
-            _ => ReaderFault::LineFailed {
-                reason: error.to_string(),
-            },
-        }
+    fn open(&self) -> Result<Port, ReaderFault> {
+        Ok(match self.protocol.baud() {
+            Some(baud) => Port::Serial(open_serial(&self.path, baud)?),
+            None => Port::Keyboard(Keyboard::open(&self.path, READ_TIME)?),
+        })
     }
 
     /// Talks until the line or the reader fails; says whether the reader ever answered.
@@ -252,6 +230,68 @@ impl Line {
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A line that is open.
+enum Port {
+    Serial(TTYPort),
+    Keyboard(Keyboard),
+}
+
+impl Read for Port {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Port::Serial(port) => port.read(room),
+            Port::Keyboard(keyboard) => keyboard.read(room),
+        }
+    }
+}
+
+impl Write for Port {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Port::Serial(port) => port.write(bytes),
+            // Nothing is ever said to a keyboard.
+            Port::Keyboard(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Port::Serial(port) => port.flush(),
+            Port::Keyboard(_) => Ok(()),
+        }
+    }
+}
+
+/// Opens a serial line for this program alone; reading waits for [`READ_TIME`].
+pub(super) fn open_serial(path: &Path, baud: u32) -> Result<TTYPort, ReaderFault> {
+    let port = serialport::new(path.to_string_lossy(), baud).timeout(READ_TIME);
+    let port = port
+        .open_native()
+        .map_err(|error| serial_fault(path, &error))?;
+    // What was sent before is void; a line that cannot be cleared only brings noise.
+    if let Err(error) = port.clear(ClearBuffer::Input) {
+        tracing::debug!(%error, "Could not clear a serial line");
+    }
+    Ok(port)
+}
+
+fn serial_fault(path: &Path, error: &serialport::Error) -> ReaderFault {
+    let path = path.to_owned();
+    match error.kind() {
+        _ if !path.exists() => ReaderFault::LineMissing { path },
+        serialport::ErrorKind::Io(io::ErrorKind::PermissionDenied) => {
+            ReaderFault::LineRefused { path }
+        }
+        // The lock is taken by another program, or the kernel keeps it for one.
+        serialport::ErrorKind::Io(io::ErrorKind::ResourceBusy)
+        | serialport::ErrorKind::NoDevice => ReaderFault::LineInUse { path },
+        _ if error.description.contains("exclusive lock") => ReaderFault::LineInUse { path },
+        _ => ReaderFault::LineFailed {
+            reason: error.to_string(),
+        },
     }
 }
 

@@ -132,7 +132,7 @@ fn a_serial_reader_that_is_unplugged_and_plugged_in_again_sells_again() {
         let path = line(key);
         eventually(&format!("the line of {key} to be missed"), || {
             let words = words_of(&site, key)?;
-            let is_missed = words.contains(&format!("no serial line {}", path.display()));
+            let is_missed = words.contains(&format!("there is no {};", path.display()));
             (is_missed && words.contains("check the")).then_some(())
         });
         // The other readers do not care.
