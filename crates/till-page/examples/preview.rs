@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use canteen::{BusinessDay, Decision, Purchase, Spent, TopUpOutcome};
 use canteen::{Contact, DeclineReason, LimitFacts, Money, OfflineRules, PurchaseAmount};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use till_page::{
     Attention, Basket, BasketLine, ChipOnReader, Frame, Notice, Outcome, PageState, Person, Phase,
     PiecesLeft, Product, Reader, ReaderTrouble, RecentKind, RecentSale, Text, attention_words,
@@ -74,7 +74,7 @@ fn beat(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-const SAMPLES: [&str; 14] = [
+const SAMPLES: [&str; 18] = [
     "empty",
     "full",
     "waiting",
@@ -84,6 +84,10 @@ const SAMPLES: [&str; 14] = [
     "unknown",
     "blocked",
     "offline",
+    "restricted",
+    "stopped",
+    "copied",
+    "backlog",
     "attention",
     "chip",
     "tabs",
@@ -117,7 +121,7 @@ fn sample(name: &str) -> PageState {
         "unknown" => state.verdict = Some(declined(DeclineReason::UnknownChip)),
         "blocked" => state.verdict = Some(declined(DeclineReason::ChipBlocked)),
         "offline" => {
-            state.line = line(false, 7);
+            state.line = line(false, 17, 7);
             state.basket = basket(2);
             let mut purchase = purchase();
             purchase.contact.online = false;
@@ -129,6 +133,19 @@ fn sample(name: &str) -> PageState {
                 top_up: TopUpOutcome::Requested,
             };
             state.verdict = Some(verdict(&decision, &purchase));
+        }
+        "restricted" => state.line = line(false, 74 * 60, 212),
+        "stopped" => state.line = line(false, 15 * 24 * 60, 212),
+        "copied" => {
+            state.notices = vec![notice_shown(&Notice::Forked)];
+            state.basket = basket(3);
+        }
+        "backlog" => {
+            state.line = line(false, 26 * 60, 20_413);
+            state.notices = vec![
+                notice_shown(&Notice::ManyWaiting),
+                notice_shown(&Notice::OldData),
+            ];
         }
         "attention" => {
             state.basket = basket(3);
@@ -165,7 +182,7 @@ fn sample(name: &str) -> PageState {
                 notice_shown(&Notice::DiskFull),
                 notice_shown(&Notice::ClockUntrusted),
             ];
-            state.line = line(false, 1);
+            state.line = line(false, 17, 1);
             state.journal_ok = false;
             state.products.clear();
         }
@@ -180,7 +197,7 @@ fn base() -> PageState {
         till: "Kasse 1".to_owned(),
         canteen: "Demo Kantine".to_owned(),
         boot: "preview".to_owned(),
-        line: line(true, 0),
+        line: line(true, 0, 0),
         readers: vec![Reader::new("Demo", None)],
         phase: Phase::Open,
         basket: basket(0),
@@ -194,14 +211,11 @@ fn base() -> PageState {
     }
 }
 
-fn line(online: bool, waiting: u64) -> till_page::Line {
-    let contact = Contact {
-        online,
-        age: Duration::from_secs(1020),
-    };
-    let since = (!online).then(|| "2026-11-20T10:42:00Z".parse().expect("a moment"));
+fn line(online: bool, minutes: u64, waiting: u64) -> till_page::Line {
+    let age = Duration::from_secs(minutes * 60);
+    let since = (!online).then(|| now() - SignedDuration::try_from(age).expect("a short span"));
     line_words(
-        Some(contact),
+        Some(Contact { online, age }),
         &OfflineRules::default(),
         since,
         waiting,

@@ -1,7 +1,9 @@
 //! The line to the hub in words.
 
+use std::time::Duration;
+
 use canteen::{Contact, OfflineRules};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::state::{Line, LineState};
 use crate::text::{Text, clock};
@@ -35,7 +37,12 @@ pub fn line_words(
     now: Timestamp,
 ) -> Line {
     let state = LineState::of(contact, rules);
-    let words = state_words(state, rules, since.map(|since| clock(since, now)));
+    let data_from = contact.and_then(|contact| moment_before(now, contact.age));
+    let restricted_since = contact
+        .and_then(|contact| contact.age.checked_sub(rules.restricted_after))
+        .and_then(|over| moment_before(now, over));
+    let words = state_words(state, rules, since, restricted_since, now);
+    let age = age_words(state, since, data_from, now);
     let queue = queue_words(state, waiting);
     let hears = hears.map_or_else(|| Text::new("", ""), hears_words);
     Line {
@@ -44,23 +51,37 @@ pub fn line_words(
         waiting,
         data_age_s: contact.map_or(0, |contact| contact.age.as_secs()),
         text: Text::new(
-            words.da + &queue.da + &hears.da,
-            words.en + &queue.en + &hears.en,
+            words.da + &age.da + &queue.da + &hears.da,
+            words.en + &age.en + &queue.en + &hears.en,
         ),
     }
 }
 
-fn state_words(state: LineState, rules: &OfflineRules, since: Option<String>) -> Text {
-    let (since_da, since_en) = since.map_or_else(
-        || (String::new(), String::new()),
-        |since| (format!(" siden {since}"), format!(" since {since}")),
-    );
+fn moment_before(now: Timestamp, span: Duration) -> Option<Timestamp> {
+    now.checked_sub(SignedDuration::try_from(span).ok()?).ok()
+}
+
+fn state_words(
+    state: LineState,
+    rules: &OfflineRules,
+    since: Option<Timestamp>,
+    restricted_since: Option<Timestamp>,
+    now: Timestamp,
+) -> Text {
+    let (since_da, since_en) = since_words(since, now);
+    let (restricted_da, restricted_en) = since_words(restricted_since, now);
     match state {
         LineState::Online => Text::new("Online", "Online"),
         LineState::Offline => Text::new(format!("Offline{since_da}"), format!("Offline{since_en}")),
         LineState::Restricted => Text::new(
-            format!("Offline{since_da} – kun køb op til {}", rules.meal_price),
-            format!("Offline{since_en} – only up to {}", rules.meal_price),
+            format!(
+                "Offline{since_da} – kun køb op til {}{restricted_da}",
+                rules.meal_price
+            ),
+            format!(
+                "Offline{since_en} – only up to {}{restricted_en}",
+                rules.meal_price
+            ),
         ),
         LineState::Stopped => Text::new(
             format!("Offline{since_da} – kassen sælger ikke"),
@@ -70,6 +91,35 @@ fn state_words(state: LineState, rules: &OfflineRules, since: Option<String>) ->
             "Ikke klar – venter på de første data",
             "Not ready – waiting for its first data",
         ),
+    }
+}
+
+fn since_words(since: Option<Timestamp>, now: Timestamp) -> (String, String) {
+    since.map_or_else(Default::default, |since| {
+        let since = clock(since, now);
+        (format!(" siden {since}"), format!(" since {since}"))
+    })
+}
+
+/// From when the balances are, where the line's own moment does not tell it already.
+fn age_words(
+    state: LineState,
+    since: Option<Timestamp>,
+    data_from: Option<Timestamp>,
+    now: Timestamp,
+) -> Text {
+    let is_told =
+        |from: Timestamp| since.is_some_and(|since| since.duration_since(from) < ABOUT_THE_SAME);
+    match (state, data_from) {
+        (LineState::Online | LineState::Never, _) | (_, None) => Text::new("", ""),
+        (_, Some(from)) if is_told(from) => Text::new("", ""),
+        (_, Some(from)) => {
+            let from = clock(from, now);
+            Text::new(
+                format!(" – saldi fra {from}"),
+                format!(" – balances from {from}"),
+            )
+        }
     }
 }
 
@@ -98,10 +148,11 @@ fn queue_words(state: LineState, waiting: u64) -> Text {
     }
 }
 
+/// Data that is so much older than the last contact is as old as that.
+const ABOUT_THE_SAME: SignedDuration = SignedDuration::from_mins(2);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[track_caller]
@@ -138,36 +189,36 @@ mod tests {
 
     #[test]
     fn the_banner_says_since_when_and_how_many_wait() {
-        let today = Some("2026-11-20T10:42:00Z");
+        let today = Some("2026-11-20T10:00:00Z");
         check(true, 0, None, 0, "Online", "Online");
         let (da, en) = ("Online – 3 salg venter", "Online – 3 sales waiting");
         check(true, 0, None, 3, da, en);
-        let da = "Offline siden 11:42 – 7 salg venter";
+        let da = "Offline siden 11:00 – 7 salg venter";
         check(
             false,
             1,
             today,
             7,
             da,
-            "Offline since 11:42 – 7 sales waiting",
+            "Offline since 11:00 – 7 sales waiting",
         );
-        let da = "Offline siden 11:42 – 1 salg venter";
+        let da = "Offline siden 11:00 – 1 salg venter";
         check(
             false,
             1,
             today,
             1,
             da,
-            "Offline since 11:42 – 1 sale waiting",
+            "Offline since 11:00 – 1 sale waiting",
         );
-        let da = "Offline siden 11:42 – ingen salg venter";
+        let da = "Offline siden 11:00 – ingen salg venter";
         check(
             false,
             1,
             today,
             0,
             da,
-            "Offline since 11:42 – no sales waiting",
+            "Offline since 11:00 – no sales waiting",
         );
     }
 
@@ -179,16 +230,16 @@ mod tests {
             73,
             tuesday,
             7,
-            "Offline siden 17.11.2026 11:42 – kun køb op til 60,00 kr. – 7 salg venter",
-            "Offline since 17.11.2026 11:42 – only up to 60,00 kr. – 7 sales waiting",
+            "Offline siden 17.11.2026 11:42 – kun køb op til 60,00 kr. siden 11:00 – saldi fra 17.11.2026 11:00 – 7 salg venter",
+            "Offline since 17.11.2026 11:42 – only up to 60,00 kr. since 11:00 – balances from 17.11.2026 11:00 – 7 sales waiting",
         );
         check(
             false,
             15 * 24,
             None,
             7,
-            "Offline – kassen sælger ikke – 7 salg venter",
-            "Offline – the till does not sell – 7 sales waiting",
+            "Offline – kassen sælger ikke – saldi fra 05.11.2026 12:00 – 7 salg venter",
+            "Offline – the till does not sell – balances from 05.11.2026 12:00 – 7 sales waiting",
         );
     }
 

@@ -29,8 +29,10 @@ use books::Books;
 use cashier::Cashier;
 use chaos::Chaos;
 use dice::Dice;
-use rig::{Site, Wishes, eventually};
+use rig::{Site, Wishes};
 
+/// So long the last balances are on their way at most.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// As shipped: what all tills together may overspend on one account.
 const OVERSPEND_MAX: i64 = 200_00;
 const ACCOUNTS: usize = 8;
@@ -144,16 +146,21 @@ fn check_entries(hub: &Site, till: &Site) {
 fn check_account(chaos: &Chaos, books: &Books, chip: &str) {
     let account = books.account(chip);
     let expected = books.balance(account);
-    let shown = |site: &Site| site.balance(chip);
-    eventually(&format!("all sides to have {expected} on {chip}"), || {
-        let sides = [
-            chaos.hub().hub_balance(chip),
-            shown(chaos.till(0)),
-            shown(chaos.till(1)),
-            shown(chaos.till(2)),
-        ];
-        (sides == [expected; 4]).then_some(())
-    });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let hub = chaos.hub().hub_balance(chip);
+        let tills = [0, 1, 2].map(|till| chaos.till(till).balance(chip));
+        if hub == expected && tills == [expected; 3] {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{chip} holds {expected} by the true books, {hub} at the hub and {tills:?} at the \
+             tills, which say {:?}",
+            [0, 1, 2].map(|till| chaos.till(till).status())
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
     let rows = chaos
         .hub()
         .hub()
