@@ -38,6 +38,8 @@ pub enum BookingKind {
     Transfer,
     /// A purchase in a web shop.
     Order,
+    /// A deposit or a top-up taken back: charged back, or booked by mistake.
+    DepositReversal,
 }
 
 impl BookingKind {
@@ -54,6 +56,7 @@ impl BookingKind {
             BookingKind::Payout => "payout",
             BookingKind::Transfer => "transfer",
             BookingKind::Order => "order",
+            BookingKind::DepositReversal => "deposit_reversal",
         }
     }
 
@@ -69,6 +72,7 @@ impl BookingKind {
             BookingKind::Payout,
             BookingKind::Transfer,
             BookingKind::Order,
+            BookingKind::DepositReversal,
         ]
         .into_iter()
         .find(|kind| kind.code() == code)
@@ -96,6 +100,8 @@ pub struct BookingRow {
     pub balance_after: Money,
     /// The till, if it happened at one.
     pub till: Option<String>,
+    /// The deposit that it takes back, of a reversal.
+    pub reverses: Option<BookingId>,
 }
 
 /// The hub's own accounts, one of each for every tenant (till sales: for every till).
@@ -289,9 +295,11 @@ fn booking_from(row: &Row<'_>) -> Result<BookingRow, LedgerError> {
         amount: Money::from_ore(row.get(6)?),
         balance_after: Money::from_ore(row.get::<_, Option<i64>>(7)?.unwrap_or(0)),
         till: row.get(8)?,
+        reverses: row.get::<_, Option<i64>>(9)?.map(BookingId),
     })
 }
 
 const SELECT_BOOKING: &str = "SELECT id, kind, happened_at, day, text, lines,
-   CASE WHEN from_account = holder THEN -amount ELSE amount END, balance_after, till
+   CASE WHEN from_account = holder THEN -amount ELSE amount END, balance_after, till,
+   (SELECT deposit FROM deposit_reversal WHERE reversal = booking.id)
  FROM booking";

@@ -399,6 +399,7 @@ fn is_covered(account: &AccountRow, debit: &StoredDebit) -> bool {
         | BookingKind::Void
         | BookingKind::Refund
         | BookingKind::Deposit
+        | BookingKind::DepositReversal
         | BookingKind::TopUp
         | BookingKind::Opening => true,
     }

@@ -56,13 +56,7 @@ impl HubLedger {
         now: Timestamp,
     ) -> Result<Receipt, LedgerError> {
         self.book_once(account, key, now, |db, account| {
-            if amount <= Money::ZERO || amount > DEPOSIT_MAX || !amount.is_whole_kroner() {
-                return Err(Refusal::DepositAmount {
-                    amount,
-                    max: DEPOSIT_MAX,
-                }
-                .into());
-            }
+            check_deposit(amount)?;
             may_be_paid_into(db, account)??;
             pay_in(db, account, Paid::ByHand, amount, "Indbetaling", None, now)
         })
@@ -143,6 +137,14 @@ impl HubLedger {
     }
 }
 
+pub(crate) fn check_deposit(amount: Money) -> Result<(), Refusal> {
+    if amount <= Money::ZERO || amount > DEPOSIT_MAX || !amount.is_whole_kroner() {
+        let max = DEPOSIT_MAX;
+        return Err(Refusal::DepositAmount { amount, max });
+    }
+    Ok(())
+}
+
 /// Keeps the answer to a request.
 pub(crate) fn remember(
     db: &Connection,
@@ -182,8 +184,10 @@ pub(crate) fn receipt_of_before(
 pub(crate) enum Paid {
     /// By a person.
     ByHand,
+    /// By a person, with a card.
+    WithCard,
     /// By an automatic top-up.
-    ByCard,
+    ByTopUp,
 }
 
 /// Books money that was paid in, and counts it towards the arming of the top-up agreement.
@@ -198,7 +202,8 @@ pub(crate) fn pay_in(
 ) -> Result<BookingId, LedgerError> {
     let (kind, own) = match paid {
         Paid::ByHand => (BookingKind::Deposit, OwnAccount::Deposits),
-        Paid::ByCard => (BookingKind::TopUp, OwnAccount::Gateway),
+        Paid::WithCard => (BookingKind::Deposit, OwnAccount::Gateway),
+        Paid::ByTopUp => (BookingKind::TopUp, OwnAccount::Gateway),
     };
     let movement = Movement {
         kind,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use canteen::Money;
 use thiserror::Error;
 
+use crate::bookings::BookingId;
 use crate::top_up_rules::{TOP_UP_AMOUNT_MAX, TOP_UP_AMOUNT_MIN};
 
 /// Why a call of the store failed.
@@ -76,6 +77,12 @@ pub enum Refusal {
         amount: Money,
         /// The most that is taken at once.
         max: Money,
+    },
+    /// A deposit is taken back once.
+    #[error("the deposit was reversed already, by booking {}", reversal.0)]
+    DepositReversed {
+        /// What took it back.
+        reversal: BookingId,
     },
     /// A correction moves money.
     #[error("a correction is not zero and at most {max} either way, not {amount}")]
@@ -189,6 +196,7 @@ impl Refusal {
             Refusal::AccountClosed => "account-closed",
             Refusal::BalanceLeft { .. } => "balance-left",
             Refusal::DepositAmount { .. } => "deposit-amount",
+            Refusal::DepositReversed { .. } => "deposit-reversed",
             Refusal::CorrectionAmount { .. } => "correction-amount",
             Refusal::TopUpAmount { .. } => "top-up-amount",
             Refusal::DebitAmount { .. } => "debit-amount",

@@ -149,6 +149,7 @@ impl From<Refusal> for Problem {
             | Refusal::Exists { .. }
             | Refusal::AccountBlocked
             | Refusal::AccountClosed
+            | Refusal::DepositReversed { .. }
             | Refusal::BalanceLeft { .. }
             | Refusal::Negative { .. }
             | Refusal::NotCovered { .. }
@@ -440,6 +441,12 @@ const KINDS: &[Kind] = &[
         "A deposit is a whole number of kroner above zero, given in øre: 10000 is 100 kr.",
     ),
     kind(
+        "deposit-reversed",
+        409,
+        "The deposit was reversed",
+        "A deposit is taken back once, and whole. The booking that did it stands on the statement.",
+    ),
+    kind(
         "correction-amount",
         422,
         "Not an amount to correct by",
@@ -523,6 +530,9 @@ mod tests {
             Refusal::AccountBlocked,
             Refusal::AccountClosed,
             Refusal::ChipClosed,
+            Refusal::DepositReversed {
+                reversal: hub_ledger::BookingId(1),
+            },
             Refusal::KeySets { most: 4 },
             Refusal::TillInUse,
             Refusal::NotFrozen,

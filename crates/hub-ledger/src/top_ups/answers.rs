@@ -296,7 +296,7 @@ impl Step<'_> {
         let booking = pay_in(
             self.db,
             account,
-            Paid::ByCard,
+            Paid::ByTopUp,
             amount,
             "Automatisk optankning",
             Some(&id),

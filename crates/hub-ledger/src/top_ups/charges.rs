@@ -231,7 +231,8 @@ fn obstacle(
     Ok(None)
 }
 
-/// Until when the card may not be charged with this amount again.
+/// Until when the card may not be charged with this amount again: somebody has charged it, be it a
+/// top-up or the guardian in the portal.
 fn spaced_until(
     db: &Connection,
     top_up: &Stored,
@@ -239,8 +240,11 @@ fn spaced_until(
 ) -> Result<Option<Timestamp>, LedgerError> {
     let last: Option<i64> = db
         .prepare_cached(
-            "SELECT max(sent_at) FROM top_up_attempt
-             WHERE card = ?1 AND amount = ?2 AND reached = 1",
+            "SELECT max(at) FROM (
+               SELECT max(sent_at) AS at FROM top_up_attempt
+               WHERE card = ?1 AND amount = ?2 AND reached = 1
+             UNION ALL
+               SELECT max(charged_at) FROM card_deposit WHERE card = ?1 AND amount = ?2)",
         )?
         .query_row((&top_up.card, top_up.amount.ore()), |row| row.get(0))?;
     let last = last.map(moment).transpose()?;

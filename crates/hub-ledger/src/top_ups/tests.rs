@@ -10,6 +10,7 @@ use crate::testbed::{Bed, NOW, TestTill, decline, kr, ore, sale, void};
 mod blocking;
 mod charging;
 mod declining;
+mod deposits;
 mod firing;
 
 const CARD: &str = "demo-card-1";

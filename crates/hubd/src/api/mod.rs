@@ -51,6 +51,7 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(statuses::of_chip))
         .routes(routes!(statements::statement))
         .routes(routes!(money_in::deposit))
+        .routes(routes!(money_in::reverse))
         .routes(routes!(money_in::correct))
         .routes(routes!(debits::pay_out))
         .routes(routes!(debits::transfer))

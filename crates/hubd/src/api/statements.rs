@@ -28,8 +28,8 @@ pub(crate) struct BookingJson {
     /// The day that it counts on.
     #[schema(example = "2026-11-20")]
     day: String,
-    /// `sale`, `void`, `refund`, `order`, `deposit`, `top_up`, `payout`, `transfer`, `correction` or
-    /// `opening`.
+    /// `sale`, `void`, `refund`, `order`, `deposit`, `top_up`, `deposit_reversal`, `payout`, `transfer`,
+    /// `correction` or `opening`.
     kind: &'static str,
     /// What it is called.
     #[schema(example = "Køb")]
@@ -45,6 +45,9 @@ pub(crate) struct BookingJson {
     /// The till, if it happened at one.
     #[serde(skip_serializing_if = "Option::is_none")]
     till: Option<String>,
+    /// The deposit that it takes back, of a reversal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reverses: Option<i64>,
     /// The debit that its money waits under, when tills may be spending it.
     #[serde(skip_serializing_if = "Option::is_none")]
     debit: Option<i64>,
@@ -181,6 +184,7 @@ impl From<BookingRow> for BookingJson {
             balance_after: row.balance_after.ore(),
             currency: Currency::Dkk,
             till: row.till,
+            reverses: row.reverses.map(|deposit| deposit.0),
             debit: None,
         }
     }
