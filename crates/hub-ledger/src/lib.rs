@@ -41,6 +41,7 @@ mod restore;
 mod reversals;
 #[cfg(test)]
 mod seller;
+mod settlements;
 mod siblings;
 mod statuses;
 mod store;
@@ -71,6 +72,7 @@ pub use positions::Asking;
 pub use products::{NewProduct, ProductRow};
 pub use refunds::Refund;
 pub use restore::{FrozenCanteen, Life, MissingTill, Restore};
+pub use settlements::{ChargeState, ListedCharge, Settlement, SettlementFile};
 pub use siblings::Reachable;
 pub use statuses::{BLOCK_GRACE, StatusAtTill, StatusSpread};
 pub use store::{HubLedger, HubReader};

@@ -360,7 +360,7 @@ fn canteens(db: &Connection) -> Result<Vec<CanteenId>, LedgerError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn tenants(db: &Connection) -> Result<Vec<TenantId>, LedgerError> {
+pub(crate) fn tenants(db: &Connection) -> Result<Vec<TenantId>, LedgerError> {
     let mut statement = db.prepare("SELECT id FROM tenant ORDER BY id")?;
     let rows = statement.query_map([], |row| row.get(0).map(TenantId))?;
     Ok(rows.collect::<Result<_, _>>()?)

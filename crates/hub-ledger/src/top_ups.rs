@@ -38,11 +38,13 @@ mod answers;
 mod charges;
 mod gateway_list;
 mod intents;
+mod reconciling;
 
 pub use answers::{ChargeAnswer, DeclineKind, RefundAnswer};
 pub use charges::{ChargeOrder, RefundOrder, TopUpWork};
 pub use gateway_list::{GatewayCharge, ImportedCharges};
 pub(crate) use intents::{Purchases, ask_for_top_up};
+pub(crate) use reconciling::{Held, Reconciled, reconcile_top_up};
 
 /// The name of a top-up, and the key that it is booked under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,6 +246,8 @@ struct Stored {
     look_ups: u32,
     not_found_at: Option<Timestamp>,
     failure: Option<String>,
+    /// Whether the gateway's settlement holds the money back.
+    suspended: bool,
 }
 
 impl Stored {
@@ -271,7 +275,7 @@ impl Stored {
             | TopUpStage::Refunding
             | TopUpStage::Refunded => false,
         };
-        open && self.reference.as_ref() == Some(&order.reference)
+        open && !self.suspended && self.reference.as_ref() == Some(&order.reference)
     }
 
     /// Whether money that turns out to have been taken is still unaccounted for.
@@ -311,6 +315,7 @@ fn stored_from(row: &Row<'_>) -> Result<Stored, LedgerError> {
         look_ups: row.get(11)?,
         not_found_at: time(12)?,
         failure: row.get(13)?,
+        suspended: row.get(14)?,
     })
 }
 
@@ -380,7 +385,8 @@ const STUCK_LOOK: Duration = Duration::from_secs(3600);
 pub(crate) const ACTIVE: &str = "('intent', 'requested', 'unknown', 'refunding', 'stuck')";
 
 const SELECT_TOP_UP: &str = "SELECT id, account, agreement, amount, card, chip, state, reference,
-   attempts, unsent, sent_at, look_ups, not_found_at, failure FROM top_up";
+   attempts, unsent, sent_at, look_ups, not_found_at, failure,
+   suspended_at IS NOT NULL FROM top_up";
 
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,7 @@
 //! | `POST /simulator/agreements/{agreement}/outcomes` | `{"outcome": "no_funds"}` with optional `times`, `delay_seconds`, `answer_delay_seconds`, `retry_after_seconds` ([`Script`]); or a list of them |
 //! | `DELETE /simulator/agreements/{agreement}/outcomes` | forgets the script |
 //! | `GET /simulator/charges`, `GET /simulator/refunds` | what reached the gateway, oldest first |
+//! | `GET /simulator/settlement` | the settlement file, as `POST /v1/settlements` of a hub takes it |
 //! | `POST /simulator/charges/{reference}/complete` | decides a pending or suspended charge: paid |
 //! | `GET`, `POST /simulator/clock` | `{"advance_seconds": 600}` moves the clock ahead |
 //! | `GET`, `PUT /simulator/settings` | [`Settings`]: the window, duplicate handling, an outage |

@@ -182,7 +182,7 @@ impl Step<'_> {
             amount,
         } = answer
         {
-            return self.capture(order, transaction, *amount);
+            return self.take_paid(order, transaction, *amount);
         }
         if !self.top_up.waits_for(order) {
             return Ok(());
@@ -224,7 +224,7 @@ impl Step<'_> {
             amount,
         } = answer
         {
-            return self.capture(order, transaction, *amount);
+            return self.take_paid(order, transaction, *amount);
         }
         if !self.top_up.waits_for(order) {
             return Ok(());
@@ -242,6 +242,19 @@ impl Step<'_> {
             | ChargeAnswer::Busy { .. }
             | ChargeAnswer::Unknown => self.look_again(self.top_up.look_ups + 1),
         }
+    }
+
+    /// Of a charge that is held back from settlement, "paid" proves nothing.
+    fn take_paid(
+        &self,
+        order: &ChargeOrder,
+        transaction: &str,
+        amount: Money,
+    ) -> Result<(), LedgerError> {
+        if self.top_up.suspended {
+            return Ok(());
+        }
+        self.capture(order, transaction, amount)
     }
 
     /// The card was charged: the money is booked, or goes back when the account was blocked.

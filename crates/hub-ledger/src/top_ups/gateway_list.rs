@@ -34,8 +34,8 @@ pub struct ImportedCharges {
     pub known: u32,
     /// Charges that were missing: credited, or on their way back because the account is blocked.
     pub taken_in: u32,
-    /// Our names of charges whose card belongs to no account or to several, or that
-    /// must go back while another is under way; a person must look.
+    /// Our names of charges whose card belongs to no account or to several, that must go back while
+    /// another is under way, or that the gateway's settlement holds back; a person must look.
     pub unmatched: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ fn import(
     charge: &GatewayCharge,
     now: Timestamp,
 ) -> Result<Import, LedgerError> {
-    let top_up = match known_top_up(db, charge)? {
+    let top_up = match known_top_up(db, &charge.reference, &charge.transaction)? {
         Some(top_up) => top_up,
         None => match find_or_make(db, charge)? {
             Some(top_up) => top_up,
@@ -93,6 +93,9 @@ fn import(
     };
     if !top_up.awaits_money() {
         return Ok(Import::Known);
+    }
+    if top_up.suspended {
+        return Ok(Import::Unmatched);
     }
     // What must go back to the card has to wait until nothing else of the account is under way.
     let account = read_account(db, top_up.account)?;
@@ -115,7 +118,7 @@ fn import(
     Ok(Import::TakenIn)
 }
 
-fn is_another_active(db: &Connection, top_up: &Stored) -> Result<bool, LedgerError> {
+pub(super) fn is_another_active(db: &Connection, top_up: &Stored) -> Result<bool, LedgerError> {
     Ok(db
         .prepare_cached(&format!(
             "SELECT 1 FROM top_up WHERE account = ?1 AND id <> ?2 AND state IN {ACTIVE}"
@@ -124,13 +127,17 @@ fn is_another_active(db: &Connection, top_up: &Stored) -> Result<bool, LedgerErr
 }
 
 /// The top-up that the charge was made for, when the store knows of the attempt.
-fn known_top_up(db: &Connection, charge: &GatewayCharge) -> Result<Option<Stored>, LedgerError> {
+pub(super) fn known_top_up(
+    db: &Connection,
+    reference: &str,
+    transaction: &str,
+) -> Result<Option<Stored>, LedgerError> {
     let id: Option<String> = db
         .prepare_cached(
             "SELECT top_up FROM top_up_attempt WHERE reference = ?1
              UNION SELECT id FROM top_up WHERE gateway_transaction = ?2 LIMIT 1",
         )?
-        .query_row((&charge.reference, &charge.transaction), |row| row.get(0))
+        .query_row((reference, transaction), |row| row.get(0))
         .optional()?;
     match id {
         Some(id) => read_top_up(db, id_from(&id)?),

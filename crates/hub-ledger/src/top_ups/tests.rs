@@ -12,6 +12,7 @@ mod charging;
 mod declining;
 mod deposits;
 mod firing;
+mod settling;
 
 const CARD: &str = "demo-card-1";
 

@@ -27,6 +27,7 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/simulator/charges", get(list_charges))
         .route("/simulator/charges/{reference}/complete", post(complete))
         .route("/simulator/refunds", get(list_refunds))
+        .route("/simulator/settlement", get(settlement))
         .route("/simulator/clock", get(read_clock).post(advance_clock))
         .route(
             "/simulator/settings",
@@ -149,6 +150,51 @@ async fn list_charges(State(desk): State<Desk>) -> Json<Vec<ChargeLine>> {
 
 async fn list_refunds(State(desk): State<Desk>) -> Json<Vec<RefundRecord>> {
     Json(desk.books().refunds.clone())
+}
+
+/// What a settlement file has: charges that took money, and those that are held back.
+#[derive(Serialize)]
+struct Settlement {
+    charges: Vec<SettlementLine>,
+}
+
+#[derive(Serialize)]
+struct SettlementLine {
+    reference: String,
+    transaction: String,
+    card: String,
+    amount: i64,
+    state: &'static str,
+}
+
+impl SettlementLine {
+    fn of(record: &ChargeRecord) -> Option<Self> {
+        let state = match record.result {
+            ChargeResult::Paid | ChargeResult::Refunded => "settled",
+            ChargeResult::Suspended => "suspended",
+            ChargeResult::Pending | ChargeResult::Replayed | ChargeResult::Declined(_) => {
+                return None;
+            }
+        };
+        Some(Self {
+            reference: record.reference.clone(),
+            transaction: record.charge.clone(),
+            card: record.agreement.clone(),
+            amount: record.amount,
+            state,
+        })
+    }
+}
+
+async fn settlement(State(desk): State<Desk>) -> Json<Settlement> {
+    let books = desk.books();
+    Json(Settlement {
+        charges: books
+            .charges
+            .iter()
+            .filter_map(SettlementLine::of)
+            .collect(),
+    })
 }
 
 async fn complete(State(desk): State<Desk>, Path(reference): Path<String>) -> Response {

@@ -10,6 +10,7 @@ mod money_in;
 mod oversight;
 mod products;
 mod restore;
+mod settlements;
 mod settling;
 mod statements;
 mod statuses;
@@ -92,6 +93,7 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(restore::show))
         .routes(routes!(restore::unfreeze))
         .routes(routes!(restore::import_charges))
+        .routes(routes!(settlements::reconcile))
         .routes(routes!(restore::resume))
         .routes(routes!(oversight::flags))
         .routes(routes!(oversight::quarantine))

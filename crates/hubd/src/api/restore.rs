@@ -96,7 +96,8 @@ pub(crate) struct ImportedJson {
     known: u32,
     /// Charges that were missing: credited, or on their way back because the account is blocked.
     taken_in: u32,
-    /// References of charges that a person must look at: the card belongs to no account or to several.
+    /// References of charges that a person must look at: the card belongs to no account or to several,
+    /// or the gateway's settlement holds the money back.
     unmatched: Vec<String>,
 }
 

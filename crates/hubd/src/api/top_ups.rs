@@ -189,7 +189,7 @@ pub(crate) async fn list(
 
 /// Ends a stuck top-up that a person has found never to have taken money.
 ///
-/// Look at the gateway first. Money that it reports later is not booked by itself any more.
+/// Look at the gateway first. Money that its settlement file shows later is still booked.
 #[utoipa::path(post, path = "/v1/top-ups/{id}/give-up", tag = "top-ups",
     params(("id" = String, Path, description = "The top-up's name")),
     responses((status = 200, body = TopUpJson), (status = 404, body = Problem)),

@@ -1,6 +1,7 @@
 //! What becomes of a charge whose answer is lost, late or unclear, and of equal charges on one card.
 
 use super::*;
+use crate::{ChargeState, ListedCharge, SettlementFile};
 
 #[test]
 fn tu_20_an_approval_whose_answer_is_lost_is_found_by_the_look_up() {
@@ -241,9 +242,18 @@ fn tu_46_without_look_ups_a_person_decides() {
     expect(&bed, account, "stuck", kr(30));
     assert_eq!(bed.flags(), ["top_up_stuck"]);
     // What the settlement file shows is the gateway's word, whenever it comes.
-    bed.ledger
-        .record_look_up(&order, &paid(), after(30 * 3600))
-        .unwrap();
+    let settled = ListedCharge {
+        reference: order.reference.clone(),
+        transaction: "t-1".to_owned(),
+        card: None,
+        amount: kr(200),
+        state: ChargeState::Settled,
+    };
+    let file = SettlementFile {
+        charges: vec![settled],
+        covers: None,
+    };
+    bed.ledger.reconcile(&file, after(30 * 3600)).unwrap();
     expect(&bed, account, "settled", kr(230));
 }
 
