@@ -287,7 +287,9 @@ impl OwnConversation {
             FromDevice::Tag { event, age, chip } => {
                 if self.is_new(event) {
                     self.end_presence();
-                    self.give_up_proofs(|proof| proof.tag != event, now);
+                    // Also one under the same number: a reader that tells it anew has started over.
+                    let has_come = |proof: &Proof| matches!(proof.purpose, Purpose::Came { .. });
+                    self.give_up_proofs(|proof| proof.tag != event || has_come(proof), now);
                     self.handle_tag(event, age, &chip, now);
                 }
             }
