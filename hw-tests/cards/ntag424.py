@@ -6,15 +6,22 @@ language and on another cryptographic library (PyCryptodome), so that one slip c
 Like a chip in random ID mode it shows another UID at every power-up.
 
     ntag424.py PORT UID KEYS [--record FILE | --replay FILE]
+    ntag424.py PORT UID --memory FILE [--tear COUNT]
 
 KEYS are the five keys in hex with commas between. With --record every answer of the last power-up is written
 to FILE, one line each; with --replay these answers are given, in turn, instead of own ones.
+
+With --memory the chip is what FILE says and remembers there what is written on it; without the FILE it
+is fresh from the factory, with keys of zeros and its UID in the clear. With --tear it is torn away when it has
+been sent COUNT commands after its application was selected: it has done the last one, and does not say so.
 """
 
 import argparse
+import json
 import os
 import socket
 import struct
+import zlib
 
 from Cryptodome.Cipher import AES
 from Cryptodome.Hash import CMAC
@@ -43,14 +50,41 @@ def session_keys(key, rnd_a, rnd_b):
     return [cmac(key, label + context) for label in labels]
 
 
+class Torn(Exception):
+    """The chip has left the field."""
+
+
 class Chip:
-    def __init__(self, uid, keys):
+    def __init__(self, uid, keys, versions=bytes(5), random_uid=True, memory=None, tear=None):
         self.uid = uid
         self.keys = keys
+        self.versions = bytearray(versions)
+        self.random_uid = random_uid
+        self.memory = memory
+        self.left = tear
         self.power_up()
 
+    @staticmethod
+    def from_memory(uid, memory, tear):
+        if not os.path.exists(memory):
+            return Chip(uid, [bytes(16)] * 5, random_uid=False, memory=memory, tear=tear)
+        with open(memory) as file:
+            held = json.load(file)
+        keys = [bytes.fromhex(key) for key in held["keys"]]
+        return Chip(uid, keys, bytes(held["versions"]), held["random_uid"], memory, tear)
+
+    def remember(self):
+        held = {
+            "keys": [key.hex() for key in self.keys],
+            "versions": list(self.versions),
+            "random_uid": self.random_uid,
+        }
+        with open(self.memory + ".new", "w") as file:
+            json.dump(held, file)
+        os.rename(self.memory + ".new", self.memory)
+
     def power_up(self):
-        self.shown = b"\x08" + os.urandom(3)
+        self.shown = b"\x08" + os.urandom(3) if self.random_uid else self.uid
         self.is_selected = False
         self.forget()
 
@@ -62,6 +96,14 @@ class Chip:
         if command == READ_UID:
             # What the reader answers by itself.
             return self.shown + b"\x90\x00"
+        answer = self.answer(command)
+        if self.is_selected and self.left is not None:
+            if self.left == 0:
+                raise Torn
+            self.left -= 1
+        return answer
+
+    def answer(self, command):
         if command == SELECT:
             self.is_selected = True
             self.forget()
@@ -79,14 +121,24 @@ class Chip:
             return self.second_part(data)
         if code == 0x51 and self.session:
             return self.card_uid(data)
+        if code in (0x5C, 0xC4) and self.session and self.number == 0:
+            return self.change(code, data)
+        if code == 0x64 and not self.session:
+            return self.key_version(data)
         self.forget()
-        return b"\x91\xAE" if code == 0x51 else b"\x91\x1C"
+        return {0x51: b"\x91\xAE", 0x5C: b"\x91\x9D", 0xC4: b"\x91\x9D"}.get(code, b"\x91\x1C")
+
+    def key_version(self, data):
+        if len(data) != 1 or data[0] >= len(self.keys):
+            return b"\x91\x40"
+        return bytes([self.versions[data[0]]]) + b"\x91\x00"
 
     def first_part(self, data):
         self.forget()
         if len(data) < 2 or data[0] >= len(self.keys):
             return b"\x91\x40"
         key, rnd_b = self.keys[data[0]], os.urandom(16)
+        self.number = data[0]
         self.challenge = (key, rnd_b)
         return cbc(key).encrypt(rnd_b) + b"\x91\xAF"
 
@@ -115,6 +167,47 @@ class Chip:
         sealed = cbc(encryption, iv).encrypt(self.uid + b"\x80" + bytes(8))
         self.session = (encryption, mac, transaction, counter)
         return sealed + short(cmac(mac, b"\0" + count + transaction + sealed)) + b"\x91\x00"
+
+
+    def change(self, code, data):
+        """ChangeKey and SetConfiguration: what is encrypted is written, or the session ends."""
+        encryption, mac, transaction, counter = self.session
+        self.forget()
+        header, sealed, check = data[:1], data[1:-8], data[-8:]
+        count = struct.pack("<H", counter)
+        if len(sealed) % 16 or check != short(cmac(mac, bytes([code]) + count + transaction + header + sealed)):
+            return b"\x91\x1E"
+        iv = AES.new(encryption, AES.MODE_ECB).encrypt(b"\xA5\x5A" + transaction + count + bytes(8))
+        plain = cbc(encryption, iv).decrypt(sealed).rstrip(b"\0")
+        if plain[-1:] != b"\x80":
+            return b"\x91\x1E"
+        plain = plain[:-1]
+        number = header[0] if header else 255
+        if code == 0x5C and (number, plain) == (0, b"\x02"):
+            self.random_uid = True
+        elif code == 0xC4 and number == 0 and len(plain) == 17:
+            self.write_key(0, plain[:16], plain[16])
+            # The session is over, so nothing can vouch for the answer.
+            return b"\x91\x00"
+        elif code == 0xC4 and 0 < number < len(self.keys) and len(plain) == 21:
+            key = bytes(a ^ b for a, b in zip(plain, self.keys[number]))
+            # CRC-32 without its last complement.
+            if struct.pack("<I", zlib.crc32(key) ^ 0xFFFFFFFF) != plain[17:]:
+                return b"\x91\x1E"
+            self.write_key(number, key, plain[16])
+        else:
+            return b"\x91\x7E"
+        if self.memory:
+            self.remember()
+        counter += 1
+        self.session = (encryption, mac, transaction, counter)
+        return short(cmac(mac, b"\0" + struct.pack("<H", counter) + transaction)) + b"\x91\x00"
+
+    def write_key(self, number, key, version):
+        self.keys[number] = key
+        self.versions[number] = version
+        if self.memory:
+            self.remember()
 
 
 class Recording:
@@ -167,32 +260,47 @@ def serve(line, chip, record):
         line.sendall(struct.pack(">H", len(answer)) + answer)
 
 
-def check_example():
-    """AN12196, session keys of the authentication with key 0."""
+def check_examples():
+    """AN12196: session keys of the authentication with key 0, and key 2 changed by key 0."""
     rnd_a = bytes.fromhex("13C5DB8A5930439FC3DEF9A4C675360F")
     rnd_b = bytes.fromhex("B9E2FC789B64BF237CCCAA20EC7E6E48")
     keys = [key.hex().upper() for key in session_keys(bytes(16), rnd_a, rnd_b)]
     expected = ["1309C877509E5A215007FF0ED19CA564", "4C6626F5E72EA694202139295C7A7FC7"]
     assert keys == expected, keys
+    chip = Chip(bytes(7), [bytes(16)] * 5)
+    session = ["4CF3CB41A22583A61E89B158D252FC53", "5529860B2FC5FB6154B7F28361D30BF9", "7614281A"]
+    chip.session = (*map(bytes.fromhex, session), 2)
+    chip.number, chip.is_selected = 0, True
+    answer = chip.handle(bytes.fromhex(
+        "90C4000029022CF362B7BF4311FF3BE1DAA295E8C68DE09050560D19B9E16C2393AE9CD1FAC75D0CE20BCD1D06E600"))
+    assert answer.hex() == "203bb55d1089d5879100", answer.hex()
+    assert chip.keys[2].hex() == "f3847d627727ed3bc9c4cc050489b966", chip.keys[2].hex()
+    assert chip.versions[2] == 1
 
 
 def main():
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("port", type=int)
     words.add_argument("uid", type=bytes.fromhex)
-    words.add_argument("keys")
+    words.add_argument("keys", nargs="?")
+    words.add_argument("--memory")
+    words.add_argument("--tear", type=int)
     words.add_argument("--record")
     words.add_argument("--replay")
     wanted = words.parse_args()
-    check_example()
-    keys = [bytes.fromhex(key) for key in wanted.keys.split(",")]
-    chip = Recording(wanted.replay) if wanted.replay else Chip(wanted.uid, keys)
+    check_examples()
+    if wanted.replay:
+        chip = Recording(wanted.replay)
+    elif wanted.memory:
+        chip = Chip.from_memory(wanted.uid, wanted.memory, wanted.tear)
+    else:
+        chip = Chip(wanted.uid, [bytes.fromhex(key) for key in wanted.keys.split(",")])
     with socket.create_connection(("127.0.0.1", wanted.port)) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             serve(line, chip, wanted.record)
-        except (EOFError, ConnectionError):
-            # The reader has been switched off.
+        except (EOFError, ConnectionError, Torn):
+            # The reader has been switched off, or the chip lifted.
             pass
 
 

@@ -112,6 +112,43 @@ async fn a_revoked_version_is_delivered_no_more_and_its_chips_can_be_renewed() {
 }
 
 #[tokio::test]
+async fn a_uid_without_a_letter_is_a_uid_and_a_desfire_has_keys_of_its_own() {
+    const DIGITS: &str = "04123456789012";
+    let site = Site::open().await;
+    let (account, _) = site.chip("72BF9961").await;
+    site.post(CANTEEN, json!({})).await;
+    let path = format!("/v1/accounts/{}/chip-keys", account.0);
+    let asked = json!({"chip": DIGITS});
+    let (status, ntag) = site.post(&path, asked).await;
+    assert_eq!(status, StatusCode::OK, "{ntag}");
+    let asked = json!({"chip": DIGITS, "kind": "desfire"});
+    let (_, desfire) = site.post(&path, asked).await;
+    let [ntag, desfire] = [ntag, desfire].map(|keys| {
+        let keys: EnrolmentKeys = serde_json::from_value(keys).unwrap();
+        keys.versions[0].keys.clone()
+    });
+    for number in 0..5 {
+        assert_eq!(ntag[number] == desfire[number], number == 1, "{number}");
+    }
+    let odd = json!({"chip": DIGITS, "kind": "abacus"});
+    assert_eq!(
+        site.post(&path, odd).await.0,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+
+    let chips = format!("/v1/accounts/{}/chips", account.0);
+    let (status, chip) = site
+        .post(&chips, json!({"chip": DIGITS, "key_version": 1}))
+        .await;
+    assert_eq!(
+        (status, &chip["uid"]),
+        (StatusCode::CREATED, &json!(DIGITS))
+    );
+    let card = site.post(&chips, json!({"chip": DIGITS})).await;
+    assert_eq!(card.0, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
 async fn keys_are_for_operators_within_reach_and_enrolled_tills_only() {
     let site = Site::open().await;
     let till = site.till("kasse-1", "DEMO-KASSE-1", 5).await;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::chip::ChipAnswer;
+use crate::chip_enrolment::{ChipEnrolAnswer, ChipLookAnswer};
 use crate::clock::ClockAnswer;
 use crate::day_report::DayReportAnswer;
 use crate::enrol::EnrolAnswer;
@@ -24,6 +25,10 @@ pub enum Answer {
     ReaderWatch(ReaderWatchAnswer),
     /// To [`crate::Request::ChipShow`].
     Chip(Box<ChipAnswer>),
+    /// To [`crate::Request::ChipLook`].
+    ChipLook(ChipLookAnswer),
+    /// To [`crate::Request::ChipEnrol`].
+    ChipEnrol(ChipEnrolAnswer),
     /// To [`crate::Request::LedgerList`].
     Ledger(LedgerPage),
     /// To [`crate::Request::LedgerVerify`].
@@ -106,6 +111,20 @@ pub enum ErrorCode {
     ClockDiffers,
     /// No reader works, so no chip can be waited for.
     NoReader,
+    /// No chip lies on a reader.
+    NoChip,
+    /// The talk with the chip broke off: it was lifted, or lies badly. Nothing is lost.
+    ChipTorn,
+    /// The chip is of a kind that cannot be given keys.
+    ChipKind,
+    /// The chip holds another canteen's keys.
+    OtherCanteen,
+    /// One of the chip's keys is not known here.
+    UnknownChipKey,
+    /// Another chip lies there than the one that is meant.
+    OtherChip,
+    /// The chip refused in another way.
+    ChipRefused,
     /// Another sale is under way.
     Busy,
     /// The caller may not command this till.
@@ -129,6 +148,13 @@ impl ErrorCode {
             ErrorCode::DayToCome => "day_to_come",
             ErrorCode::ClockDiffers => "clock_differs",
             ErrorCode::NoReader => "no_reader",
+            ErrorCode::NoChip => "no_chip",
+            ErrorCode::ChipTorn => "chip_torn",
+            ErrorCode::ChipKind => "chip_kind",
+            ErrorCode::OtherCanteen => "other_canteen",
+            ErrorCode::UnknownChipKey => "unknown_chip_key",
+            ErrorCode::OtherChip => "other_chip",
+            ErrorCode::ChipRefused => "chip_refused",
             ErrorCode::Busy => "busy",
             ErrorCode::Forbidden => "forbidden",
             ErrorCode::JournalUnavailable => "journal_unavailable",
@@ -158,6 +184,13 @@ mod tests {
         check(ErrorCode::DayToCome);
         check(ErrorCode::ClockDiffers);
         check(ErrorCode::NoReader);
+        check(ErrorCode::NoChip);
+        check(ErrorCode::ChipTorn);
+        check(ErrorCode::ChipKind);
+        check(ErrorCode::OtherCanteen);
+        check(ErrorCode::UnknownChipKey);
+        check(ErrorCode::OtherChip);
+        check(ErrorCode::ChipRefused);
         check(ErrorCode::Busy);
         check(ErrorCode::Forbidden);
         check(ErrorCode::JournalUnavailable);

@@ -11,6 +11,8 @@
 //! | [`Request::ReaderList`] | [`ReaderListAnswer`] |
 //! | [`Request::ReaderWatch`] | [`ReaderWatchAnswer`] |
 //! | [`Request::ChipShow`] | [`ChipAnswer`] |
+//! | [`Request::ChipLook`] | [`ChipLookAnswer`] |
+//! | [`Request::ChipEnrol`] | [`ChipEnrolAnswer`] |
 //! | [`Request::LedgerList`] | [`LedgerPage`] |
 //! | [`Request::LedgerVerify`] | [`VerifyAnswer`] |
 //! | [`Request::SyncNow`] | [`SyncAnswer`] |
@@ -31,6 +33,7 @@
 
 mod answer;
 mod chip;
+mod chip_enrolment;
 mod client;
 mod clock;
 mod day_report;
@@ -46,6 +49,7 @@ mod watch;
 
 pub use answer::{Answer, ErrorAnswer, ErrorCode};
 pub use chip::{AccountFacts, ChipAnswer, ChipFacts, LimitAmounts, SpentAmounts, TopUpFacts};
+pub use chip_enrolment::{ChipEnrolAnswer, ChipKind, ChipLookAnswer, Held};
 pub use client::{Client, ControlError};
 pub use clock::{ClockAnswer, ClockCondition};
 pub use day_report::DayReportAnswer;

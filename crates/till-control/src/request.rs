@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use canteen::BusinessDay;
+use canteen::{BusinessDay, ChipId};
 use serde::{Deserialize, Serialize};
-use sync_proto::VoidLine;
+use sync_proto::{EnrolmentKeys, VoidLine, wire};
 use uuid::Uuid;
 
+use crate::chip_enrolment::ChipKind;
 use crate::optional::day as optional_day;
 
 /// Where the daemon listens unless its configuration says otherwise.
@@ -38,6 +39,27 @@ pub enum Request {
     ChipShow {
         /// The chip number in any shape that people type.
         number: String,
+    },
+    /// Which chip lies on a reader, if it is of a kind that can be given keys.
+    ChipLook {
+        /// Only on this reader; without it, on any.
+        #[serde(default)]
+        reader: Option<String>,
+    },
+    /// Writes keys on the chip that lies on a reader, and has it prove itself by them. What it holds
+    /// already is not written again, so the request can be repeated.
+    ChipEnrol {
+        /// On which reader.
+        reader: String,
+        /// Of which kind the chip is.
+        kind: ChipKind,
+        /// Which chip, by its real UID.
+        #[serde(with = "wire::chip")]
+        chip: ChipId,
+        /// The keys to write, then those of other versions that it may hold still.
+        keys: EnrolmentKeys,
+        /// Whether it is to show another UID at every power-up, for ever.
+        random_uid: bool,
     },
     /// Entries of the ledger, the newest first.
     LedgerList {
@@ -114,6 +136,8 @@ impl Request {
             | Request::Void { .. }
             | Request::Clock
             | Request::ClockConfirm => QUICK,
+            // A chip that lies badly is slow, and each key is tried.
+            Request::ChipLook { .. } | Request::ChipEnrol { .. } => CHIP,
             Request::LedgerVerify
             | Request::SyncNow
             | Request::XReport { .. }
@@ -125,6 +149,8 @@ impl Request {
 
 /// For what only looks at memory or a few rows; a full disk's retries fit in.
 const QUICK: Duration = Duration::from_secs(15);
+/// For a talk with a chip; the daemon gives it up before.
+const CHIP: Duration = Duration::from_secs(60);
 /// For what reads the whole ledger or talks to the hub.
 const LONG: Duration = Duration::from_secs(600);
 
@@ -190,6 +216,18 @@ mod tests {
             &Request::ZReport {
                 id: None,
                 day: Some("2026-11-20".parse().unwrap()),
+            },
+        );
+        check(r#"{"do":"chip_look"}"#, &Request::ChipLook { reader: None });
+        check(
+            r#"{"do":"chip_enrol","reader":"pcsc:A","kind":"ntag424","chip":"04010203040506",
+                "keys":{"versions":[]},"random_uid":false}"#,
+            &Request::ChipEnrol {
+                reader: "pcsc:A".into(),
+                kind: ChipKind::Ntag424,
+                chip: ChipId::from_uid(&[4, 1, 2, 3, 4, 5, 6]).unwrap(),
+                keys: EnrolmentKeys { versions: vec![] },
+                random_uid: false,
             },
         );
         check(r#"{"do":"clock"}"#, &Request::Clock);

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use auth::{ChipTask, Reply};
 use canteen::ChipIdentity;
 
 pub use fault::{ChipFault, ReaderFault};
@@ -139,6 +140,9 @@ pub trait Reader: Send + Sync {
     /// Asks for the chip in the field now; answered by [`ReaderEvent::ReadAgain`], also when no
     /// chip is there or the reader is faulty, after [`LONGEST_ANSWER`] at the latest.
     fn read_again(&self, token: u64);
+    /// Has something done with the chip in the field. The reply may come on any thread, also on the
+    /// caller's; it must not wait.
+    fn work_on_chip(&self, task: ChipTask, reply: Reply);
     /// Shows light and beep where the reader has them; does nothing elsewhere.
     fn signal(&self, signal: Signal);
 }

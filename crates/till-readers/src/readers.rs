@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use chip_keys::SiteKeys;
 
-use crate::auth::Keyring;
+use crate::auth::{ChipTask, Keyring, Reply};
 use crate::pcsc::{self, PcscService};
 use crate::serial::{self, Protocol};
 use crate::{
@@ -97,6 +97,13 @@ impl Readers {
             .spawn(answer)
         {
             tracing::error!(%error, "Could not answer for a reader that is gone");
+        }
+    }
+
+    /// As [`Reader::work_on_chip`]; the reply of a reader that is not connected is dropped.
+    pub fn work_on_chip(&self, name: &ReaderName, task: ChipTask, reply: Reply) {
+        if let Some(reader) = self.reader(name) {
+            reader.work_on_chip(task, reply);
         }
     }
 

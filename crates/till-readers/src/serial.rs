@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crate::auth::Keyring;
+use crate::auth::{ChipTask, EnrolError, Keyring, Reply};
 use crate::keyboard::Wedge;
 use crate::{EventSink, NumberFormat, Reader, ReaderListing, ReaderName, Signal};
 pub use conversation::{Conversation, Happening};
@@ -134,6 +134,10 @@ impl Reader for SerialReader {
 
     fn read_again(&self, token: u64) {
         self.line.read_again(token);
+    }
+
+    fn work_on_chip(&self, _task: ChipTask, reply: Reply) {
+        reply(Err(EnrolError::Reader));
     }
 
     fn signal(&self, signal: Signal) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use canteen::BusinessDay;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use sync_proto::VoidLine;
 use till_control::{DEFAULT_SOCKET, LEDGER_PAGE_MAX};
 use uuid::Uuid;
@@ -239,6 +239,53 @@ pub(crate) enum ChipVerb {
         /// 14 digits printed on the card
         number: String,
     },
+    /// Give the chip on a reader the canteen's keys, so that it can prove itself
+    ///
+    /// Needs an operator's token, asks the hub for this one chip's keys, has tilld write them at the
+    /// till's reader and prove the chip by them, and then tells the hub. From then on the chip's bare
+    /// UID does not pay. For NTAG 424 DNA; for DESFire EV2 and EV3 with the application CA17EE and five
+    /// AES keys. At a reader of PC/SC.
+    ///
+    /// The chip must lie still until the command says that it is done. A chip that is lifted too
+    /// early is not broken: it is asked for again, and the same command may be given again at any
+    /// time. Ends with 1 when the chip cannot be enrolled.
+    #[command(after_long_help = CHIP_ENROL_HELP)]
+    Enrol(EnrolChip),
+}
+
+/// How a chip is to be enrolled.
+#[derive(Debug, Args)]
+pub(crate) struct EnrolChip {
+    /// The hub's number of the account that the chip is to pay from
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) account: i64,
+    /// The chip's real UID in hex; needed only when it shows a random one that the till cannot open
+    #[arg(long, value_name = "UID")]
+    pub(crate) chip: Option<String>,
+    /// A file with the operator's token; - is standard input; without it, it is asked for
+    ///
+    /// A token is never an argument: those are seen by everybody on the machine.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The till's settings, which say where the hub is and which certificates it has
+    #[arg(long, value_name = "FILE", default_value = "/etc/kasse/till.toml")]
+    pub(crate) settings: PathBuf,
+    /// Only the chip on this reader, named as by `reader list`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) reader: Option<String>,
+    /// Have the chip show another UID at every power-up, for ever; NTAG 424 DNA only
+    ///
+    /// Nobody can follow its owner by it then. CANNOT BE UNDONE, and other systems, such as doors, no
+    /// longer know the chip by its UID. Is asked for once more, unless --yes is given.
+    #[arg(long)]
+    pub(crate) random_uid: bool,
+    /// Do not ask whether --random-uid is meant
+    #[arg(long, requires = "random_uid")]
+    pub(crate) yes: bool,
+    /// How long to wait for the chip, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
 }
 
 /// What can be done with the ledger.
@@ -362,6 +409,22 @@ With --json, all amounts being integer øre:
              spent             {on, day, week, month}: in the windows of that day
              top_up            null without an agreement, else {amount, armed, state}; state is
                                idle, pending or failed";
+
+const CHIP_ENROL_HELP: &str = "\
+Example:
+  tillctl chip enrol --account 42 --token-file /root/operator-token
+
+The token stays in this command and goes to the hub that the settings name; tilld is given the keys
+of this one chip and forgets them. Keys are never printed, logged or kept. What else to mind, and what
+to do when something goes wrong, is in the runbook (runbook/enrol-chip.md).
+
+With --json:
+  chip        the chip's real UID
+  account     the account that it pays from
+  version     the version of the keys that it holds now
+  before      what it held: factory, version (keys of the canteen), mixed (an enrolment broke off)
+  written     the numbers of the keys that were written now
+  random_uid  whether a random UID was switched on now";
 
 const LEDGER_LIST_HELP: &str = "\
 With --json, all amounts being integer øre:

@@ -2,6 +2,7 @@
 
 mod byte_order;
 mod chip;
+mod chip_enrol;
 mod clock;
 mod day_report;
 mod enrol;

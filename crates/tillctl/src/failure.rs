@@ -42,6 +42,43 @@ pub(crate) enum Failure {
     /// Nobody tapped a chip in time.
     #[error("no chip was tapped within {seconds} s")]
     NoTap { seconds: u64 },
+    /// The till's settings do not say where the hub is.
+    #[error("cannot read in {} where the hub is: {why}", path.display())]
+    Settings {
+        /// The settings.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// There is no operator's token.
+    #[error("cannot read the operator's token: {why}")]
+    Token {
+        /// What is wrong.
+        why: String,
+    },
+    /// A random UID was not confirmed.
+    #[error("a random UID cannot be undone, and was not confirmed; nothing was written")]
+    NotConfirmed,
+    /// The chip hides its UID from this till.
+    #[error("the chip shows a random UID that no key of this till opens; nothing was written")]
+    HiddenUid,
+    /// The hub was not asked, or gave no answer.
+    #[error("the hub does not answer ({why})")]
+    HubSilent {
+        /// What is wrong.
+        why: String,
+    },
+    /// The hub refused.
+    #[error("the hub refuses ({status}): {detail}")]
+    HubRefused {
+        /// The HTTP status.
+        status: u16,
+        /// What it says.
+        detail: String,
+    },
+    /// The chip holds the new keys, and the hub does not know it.
+    #[error("the chip holds its keys, but the hub was not told")]
+    NotRegistered(#[source] Box<Failure>),
     /// The daemon cannot be asked.
     #[error(transparent)]
     Control(ControlError),
@@ -94,6 +131,36 @@ impl Failure {
         text
     }
 
+    /// What is wrong with an enrolment, for the canteen: in Danish, before the rest.
+    pub(crate) fn danish(&self) -> Option<&'static str> {
+        match self {
+            Failure::NotConfirmed => Some("Tilfældigt UID blev ikke bekræftet. Intet er skrevet."),
+            Failure::HiddenUid => Some(
+                "Chippen skjuler sit UID. Intet er skrevet. Skriv dets UID med --chip (står på kontoen).",
+            ),
+            Failure::NotRegistered(_) => Some(
+                "Chippen har fået sine nøgler, men hubben ved det ikke. Kør samme kommando igen.",
+            ),
+            Failure::Refused(error) => danish(error.code),
+            Failure::Line { .. }
+            | Failure::Basket(_)
+            | Failure::ChipNumber { .. }
+            | Failure::List { .. }
+            | Failure::NoTap { .. }
+            | Failure::Settings { .. }
+            | Failure::Token { .. }
+            | Failure::HubSilent { .. }
+            | Failure::HubRefused { .. }
+            | Failure::Control(_)
+            | Failure::SaleUnknown { .. }
+            | Failure::VoidUnknown { .. }
+            | Failure::ReportUnknown { .. }
+            | Failure::OtherAnswer
+            | Failure::Print(_)
+            | Failure::Start(_) => None,
+        }
+    }
+
     /// What a person can do about it, where the message does not say so itself; may be empty.
     pub(crate) fn advice(&self) -> String {
         match self {
@@ -114,10 +181,24 @@ impl Failure {
             Failure::NoTap { .. } => {
                 "see `tillctl reader list`, then try again and hold the chip to a reader".to_owned()
             }
+            Failure::NotConfirmed => "answer JA, or give --yes".to_owned(),
+            Failure::HiddenUid => {
+                "give its real UID with --chip; the hub shows it at the account".to_owned()
+            }
+            Failure::HubRefused { status: 401, .. } => {
+                "use a token that the hub's settings know".to_owned()
+            }
+            Failure::NotRegistered(_) => {
+                "give the same command again: what is written is not written twice".to_owned()
+            }
             Failure::List { .. }
             | Failure::Line { .. }
             | Failure::Basket(_)
             | Failure::ChipNumber { .. }
+            | Failure::Settings { .. }
+            | Failure::Token { .. }
+            | Failure::HubSilent { .. }
+            | Failure::HubRefused { .. }
             | Failure::Control(_)
             | Failure::Print(_)
             | Failure::Start(_) => String::new(),
@@ -131,6 +212,13 @@ impl Failure {
             Failure::ChipNumber { .. } => ErrorCode::BadChipNumber.code(),
             Failure::List { .. } => "list_unreadable",
             Failure::NoTap { .. } => "no_tap",
+            Failure::Settings { .. } => "settings_unreadable",
+            Failure::Token { .. } => "no_token",
+            Failure::NotConfirmed => "not_confirmed",
+            Failure::HiddenUid => "hidden_uid",
+            Failure::HubSilent { .. } => "hub_silent",
+            Failure::HubRefused { .. } => "hub_refused",
+            Failure::NotRegistered(_) => "not_registered",
             Failure::Control(error) => match error {
                 ControlError::Denied { .. } => ErrorCode::Forbidden.code(),
                 ControlError::Missing { .. }
@@ -156,8 +244,14 @@ impl Failure {
             Failure::Line { .. }
             | Failure::Basket(_)
             | Failure::ChipNumber { .. }
-            | Failure::List { .. } => Exit::Usage,
-            Failure::NoTap { .. } => Exit::Unavailable,
+            | Failure::List { .. }
+            | Failure::Settings { .. }
+            | Failure::Token { .. }
+            | Failure::NotConfirmed => Exit::Usage,
+            Failure::HiddenUid | Failure::HubRefused { .. } | Failure::NotRegistered(_) => {
+                Exit::Findings
+            }
+            Failure::NoTap { .. } | Failure::HubSilent { .. } => Exit::Unavailable,
             Failure::Control(error)
             | Failure::SaleUnknown { source: error, .. }
             | Failure::VoidUnknown { source: error, .. }
@@ -166,6 +260,43 @@ impl Failure {
             Failure::OtherAnswer | Failure::Print(_) | Failure::Start(_) => Exit::Internal,
         }
     }
+}
+
+/// What the daemon refuses, where the canteen reads along.
+fn danish(code: ErrorCode) -> Option<&'static str> {
+    Some(match code {
+        ErrorCode::NoChip => "Der ligger ingen chip på læseren.",
+        ErrorCode::ChipTorn => {
+            "Chippen blev løftet for tidligt. Den er ikke ødelagt: læg den på igen, og kør kommandoen igen."
+        }
+        ErrorCode::ChipKind => {
+            "Denne chip kan ikke få nøgler. Brug en NTAG 424 DNA eller en DESFire til kantiner."
+        }
+        ErrorCode::OtherCanteen => {
+            "Chippen har en anden kantines nøgler og kan ikke bruges her. Intet er skrevet. Tag en anden chip."
+        }
+        ErrorCode::UnknownChipKey => {
+            "Chippen har en nøgle, som ingen her kender. Intet er skrevet. Tag en anden chip."
+        }
+        ErrorCode::OtherChip => {
+            "Der ligger en anden chip på læseren end den ventede. Intet er skrevet."
+        }
+        ErrorCode::ChipRefused => {
+            "Chippen afviste det. Læg den på igen, og kør kommandoen igen; ellers tag en anden chip."
+        }
+        ErrorCode::BadRequest
+        | ErrorCode::BadLine
+        | ErrorCode::BadChipNumber
+        | ErrorCode::UnknownSale
+        | ErrorCode::VoidRefused
+        | ErrorCode::DayToCome
+        | ErrorCode::ClockDiffers
+        | ErrorCode::NoReader
+        | ErrorCode::Busy
+        | ErrorCode::Forbidden
+        | ErrorCode::JournalUnavailable
+        | ErrorCode::Internal => return None,
+    })
 }
 
 fn control_exit(error: &ControlError) -> Exit {
@@ -186,8 +317,16 @@ fn refused_exit(code: ErrorCode) -> Exit {
         | ErrorCode::BadLine
         | ErrorCode::BadChipNumber
         | ErrorCode::DayToCome => Exit::Usage,
-        ErrorCode::UnknownSale | ErrorCode::VoidRefused | ErrorCode::ClockDiffers => Exit::Findings,
-        ErrorCode::NoReader => Exit::Unavailable,
+        ErrorCode::UnknownSale
+        | ErrorCode::VoidRefused
+        | ErrorCode::ClockDiffers
+        | ErrorCode::ChipTorn
+        | ErrorCode::ChipKind
+        | ErrorCode::OtherCanteen
+        | ErrorCode::UnknownChipKey
+        | ErrorCode::OtherChip
+        | ErrorCode::ChipRefused => Exit::Findings,
+        ErrorCode::NoReader | ErrorCode::NoChip => Exit::Unavailable,
         ErrorCode::Busy => Exit::Busy,
         ErrorCode::Forbidden => Exit::Denied,
         ErrorCode::JournalUnavailable | ErrorCode::Internal => Exit::Internal,

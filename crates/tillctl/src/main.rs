@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | carried out, nothing wrong; for `sell`: approved |
-//! | 1 | carried out, with findings: declined, chip unknown, reader faulty, ledger damaged, … |
+//! | 1 | carried out, with findings: declined, chip unknown or not enrolled, reader faulty, … |
 //! | 2 | the command line, a line of a sale or a chip number cannot be read |
 //! | 69 | the daemon, or the reader that the order needs, is not there |
 //! | 70 | anything else went wrong |
@@ -16,6 +16,7 @@ mod cli;
 mod cmd;
 mod exit;
 mod failure;
+mod operator;
 mod screen;
 
 use std::io::Write as _;
@@ -58,7 +59,15 @@ fn refuse(cli: &Cli, failure: &Failure) -> ExitCode {
     if cli.json {
         write_stdout(&format!("{}\n", ErrorObject::from(failure).to_json()));
     } else {
-        let mut text = format!("{} {}\n", Screen::stderr().bad("error:"), failure.chain());
+        let mut text = String::new();
+        if let Some(danish) = failure.danish() {
+            text.push_str(&format!("{} {danish}\n", Screen::stderr().bad("fejl:")));
+        }
+        text.push_str(&format!(
+            "{} {}\n",
+            Screen::stderr().bad("error:"),
+            failure.chain()
+        ));
         let advice = failure.advice();
         if !advice.is_empty() {
             text.push_str(&format!("  {advice}\n"));

@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+use crate::chip_enrolment;
 use crate::contact::{ContactBook, ContactNow};
 use crate::disk::Disk;
 use crate::event::{Event, Sell, SellError};
@@ -141,6 +142,19 @@ impl Control {
                 Ok(Answer::ReaderWatch(self.sights.watch(after, time).await))
             }
             Request::ChipShow { number } => self.chip(&number),
+            Request::ChipLook { reader } => {
+                chip_enrolment::look(&self.readers, reader.as_deref()).await
+            }
+            Request::ChipEnrol {
+                reader,
+                kind,
+                chip,
+                keys,
+                random_uid,
+            } => {
+                let enrolment = chip_enrolment::enrolment(kind, chip, &keys, random_uid);
+                chip_enrolment::enrol(&self.readers, &reader, enrolment).await
+            }
             Request::LedgerList { limit, before } => self.ledger_page(limit, before),
             Request::LedgerVerify => self.verify().await,
             Request::SyncNow => self.sync_now().await,

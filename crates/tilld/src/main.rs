@@ -3,6 +3,7 @@
 
 mod answer;
 mod certificate;
+mod chip_enrolment;
 mod chip_keys;
 mod clock;
 mod config;

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use canteen::{AccountId, CardNumber, ChipNumber, KeyVersion};
+use canteen::{AccountId, CardNumber, ChipNumber, KeyVersion, NumberShape};
 use hub_ledger::{ChipRow, NewChip, Reach};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,10 @@ impl NewChipJson {
     fn parse(&self) -> Result<NewChip, Problem> {
         let uid = match ChipNumber::parse(&self.chip) {
             Ok(ChipNumber::Chip(uid)) => uid,
+            // Who has just written keys on a chip says its UID, which may happen to have no letter.
+            Ok(ChipNumber::Card(_)) if self.key_version.is_some() => NumberShape::Hex
+                .read(&self.chip)
+                .map_err(|error| Problem::invalid("chip", error.to_string()))?,
             Ok(ChipNumber::Card(_)) => {
                 let detail =
                     "this is a printed card number; give the chip's UID and put it in card";

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use canteen::{AccountId, ChipId, ChipNumber, KeyVersion};
+use canteen::{AccountId, ChipId, KeyVersion, NumberShape};
 use chip_keys::{Application, ChipKind, MasterBytes, MasterSet};
 use hub_ledger::{CanteenId, KeySetRow};
 use jiff::Timestamp;
@@ -50,6 +50,20 @@ pub(crate) struct EnrolledChipJson {
     /// Its real UID, as hex.
     #[schema(example = "04958CAA5C5E80")]
     chip: String,
+    /// Of which kind it is; `ntag424` unless said.
+    #[serde(default)]
+    kind: EnrolledKind,
+}
+
+/// The kinds of chips that keys are made for.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EnrolledKind {
+    /// NTAG 424 DNA.
+    #[default]
+    Ntag424,
+    /// DESFire EV2 or EV3 with the application CA17EE.
+    Desfire,
 }
 
 /// All versions of a canteen's chip keys.
@@ -152,7 +166,12 @@ pub(crate) async fn of_chip(
     Path(id): Path<i64>,
     Body(chip): Body<EnrolledChipJson>,
 ) -> Result<Json<EnrolmentKeys>, Problem> {
-    let Ok(ChipNumber::Chip(chip)) = ChipNumber::parse(&chip.chip) else {
+    let kind = match chip.kind {
+        EnrolledKind::Ntag424 => ChipKind::Ntag424,
+        EnrolledKind::Desfire => ChipKind::Desfire,
+    };
+    // A UID of 7 bytes may happen to have no letter, and is no printed card number here.
+    let Ok(chip) = NumberShape::Hex.read(&chip.chip) else {
         return Err(Problem::invalid("chip", "give the chip's UID as hex"));
     };
     let (canteen, rows) = hub
@@ -171,7 +190,7 @@ pub(crate) async fn of_chip(
     };
     let mut sets = open(&hub.key, canteen, &rows)?;
     sets.sort_by_key(|set| set.version != newest);
-    let versions = sets.iter().map(|set| version_of(set, &chip));
+    let versions = sets.iter().map(|set| version_of(set, kind, &chip));
     let versions: Vec<ChipKeyVersion> = versions.collect();
     info!(
         account = id,
@@ -246,8 +265,8 @@ fn open(key: &HubKey, canteen: CanteenId, rows: &[KeySetRow]) -> Result<Vec<Mast
     })
 }
 
-fn version_of(set: &MasterSet, chip: &ChipId) -> ChipKeyVersion {
-    let keys = set.chip_keys(ChipKind::Ntag424, chip);
+fn version_of(set: &MasterSet, kind: ChipKind, chip: &ChipId) -> ChipKeyVersion {
+    let keys = set.chip_keys(kind, chip);
     ChipKeyVersion {
         version: keys.version.0,
         keys: keys.keys.map(|key| ChipKeyText::of(key.as_bytes())),

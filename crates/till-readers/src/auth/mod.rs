@@ -14,6 +14,7 @@
 
 mod apdu;
 mod cipher;
+mod enrolment;
 mod ev1;
 mod ev2;
 mod identify;
@@ -32,6 +33,7 @@ use zeroize::Zeroizing;
 
 use crate::ChipFault;
 
+pub use enrolment::{Blank, ChipReport, ChipTask, EnrolError, Enrolled, Enrolment, Held, Reply};
 pub use identify::Keyring;
 #[cfg(test)]
 pub(crate) use identify::tests as tests_of_identify;
@@ -222,11 +224,23 @@ pub enum Step {
     CardUid,
     /// A message after the authentication.
     Message,
+    /// The version that is written beside a key.
+    KeyVersion,
+    /// Writing a key.
+    ChangeKey {
+        /// The key's number.
+        number: u8,
+    },
+    /// Switching the random UID on.
+    RandomUid,
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Step::ChangeKey { number } => return write!(f, "its new key {number}"),
+            Step::KeyVersion => "the question for a key's version",
+            Step::RandomUid => "the change to random UIDs",
             Step::Select => "the selection",
             Step::Challenge => "the request for its random number",
             Step::Response => "the till's proof",

@@ -1,4 +1,5 @@
-//! The chip's side of the authentications, for tests: an NTAG 424 DNA, a DESFire EV1.
+//! The chip's side of the authentications and of what changes a chip, for tests: an NTAG 424 DNA, a
+//! DESFire EV1.
 //!
 //! It shares no code with the reader's side: CBC, CMAC, session vectors and framing are written a
 //! second time, from the documents, so that one slip does not cancel itself out.
@@ -20,6 +21,10 @@ pub(crate) struct VirtualCard {
     pub(super) refused: usize,
     /// Knows the older authentication only.
     pub(crate) is_ev1: bool,
+    /// What was written beside each key.
+    pub(super) versions: Vec<u8>,
+    /// Another UID is shown at every power-up.
+    pub(super) shows_random: bool,
     state: State,
 }
 
@@ -28,6 +33,7 @@ enum State {
     Idle,
     Selected,
     ChallengedEv2 {
+        number: u8,
         key: [u8; 16],
         rnd_b: [u8; 16],
     },
@@ -37,6 +43,7 @@ enum State {
         sent: [u8; 16],
     },
     Authenticated {
+        number: u8,
         encryption: [u8; 16],
         mac: [u8; 16],
         counter: u16,
@@ -54,6 +61,8 @@ impl VirtualCard {
             transaction: [0xDF, 0x05, 0x55, 0x22],
             refused: 0,
             is_ev1: false,
+            versions: vec![0; 5],
+            shows_random: false,
             state: State::Idle,
         }
     }
@@ -82,8 +91,8 @@ impl VirtualCard {
             (0x71, ..) if self.is_ev1 => self.refuse(0x1C),
             (0x71, [number, 0], _) => self.challenge(*number, false),
             (0xAA, [number], _) => self.challenge(*number, true),
-            (0xAF, token, State::ChallengedEv2 { key, rnd_b }) => {
-                self.finish_ev2(token, key, rnd_b)
+            (0xAF, token, State::ChallengedEv2 { number, key, rnd_b }) => {
+                self.finish_ev2(token, (number, key), rnd_b)
             }
             (0xAF, token, State::ChallengedEv1 { key, rnd_b, sent }) => {
                 self.finish_ev1(token, key, rnd_b, sent)
@@ -95,9 +104,18 @@ impl VirtualCard {
                     encryption,
                     mac,
                     counter,
+                    ..
                 },
             ) => self.card_uid(sent, encryption, mac, counter),
             (0x51, ..) => self.refuse(0xAE),
+            (0x64, [number], State::Selected) => match self.versions.get(usize::from(*number)) {
+                Some(version) => vec![*version, 0x91, 0x00],
+                None => self.refuse(0x40),
+            },
+            (0x5C | 0xC4, sent, session @ State::Authenticated { number: 0, .. }) => {
+                self.change(code, sent, session)
+            }
+            (0x5C | 0xC4, ..) => self.refuse(0x9D),
             _ => self.refuse(0x1C),
         }
     }
@@ -111,12 +129,17 @@ impl VirtualCard {
         let sent = encrypt(key, rnd_b);
         self.state = match ev1 {
             true => State::ChallengedEv1 { key, rnd_b, sent },
-            false => State::ChallengedEv2 { key, rnd_b },
+            false => State::ChallengedEv2 { number, key, rnd_b },
         };
         [&sent[..], &[0x91, 0xAF]].concat()
     }
 
-    fn finish_ev2(&mut self, token: &[u8], key: [u8; 16], rnd_b: [u8; 16]) -> Vec<u8> {
+    fn finish_ev2(
+        &mut self,
+        token: &[u8],
+        (number, key): (u8, [u8; 16]),
+        rnd_b: [u8; 16],
+    ) -> Vec<u8> {
         let Some((first, second)) = halves(token) else {
             return self.refuse(0x7E);
         };
@@ -133,6 +156,7 @@ impl VirtualCard {
         let one = encrypt(key, one);
         let two = encrypt(key, mix(two, one));
         self.state = State::Authenticated {
+            number,
             encryption: cmac(key, &session_vector([0xA5, 0x5A], rnd_a, rnd_b)),
             mac: cmac(key, &session_vector([0x5A, 0xA5], rnd_a, rnd_b)),
             counter: 0,
@@ -180,12 +204,67 @@ impl VirtualCard {
         let mut covered = vec![0x00, low, high];
         covered.extend(ti);
         covered.extend(sealed);
+        self.state = State::Selected;
+        [&sealed[..], &odd(cmac(mac, &covered)), &[0x91, 0x00]].concat()
+    }
+
+    /// ChangeKey and SetConfiguration: a readable byte, encrypted data, a MAC.
+    fn change(&mut self, code: u8, sent: &[u8], session: State) -> Vec<u8> {
+        let State::Authenticated {
+            number,
+            encryption,
+            mac,
+            counter,
+        } = session
+        else {
+            return self.refuse(0x9D);
+        };
+        let ti = self.transaction;
+        let Some((&[header, ref sealed @ ..], check)) = sent.split_last_chunk::<8>() else {
+            return self.refuse(0x7E);
+        };
+        let [low, high] = counter.to_le_bytes();
+        let mut covered = vec![code, low, high, ti[0], ti[1], ti[2], ti[3], header];
+        covered.extend(sealed);
+        if *check != odd(cmac(mac, &covered)) {
+            return self.refuse(0x1E);
+        }
+        let mut chain = [0; 16];
+        chain[..8].copy_from_slice(&[0xA5, 0x5A, ti[0], ti[1], ti[2], ti[3], low, high]);
+        chain = encrypt(encryption, chain);
+        let mut plain = Vec::new();
+        for block in sealed.as_chunks::<16>().0 {
+            plain.extend(mix(decrypt(encryption, *block), chain));
+            chain = *block;
+        }
+        let end = plain.iter().rposition(|byte| *byte == 0x80).unwrap_or(0);
+        match (code, header, &plain[..end]) {
+            (0x5C, 0x00, [0x02]) => self.shows_random = true,
+            (0xC4, 0, [key @ .., version]) if key.len() == 16 => {
+                self.keys[0] = key.try_into().expect("16 bytes");
+                self.versions[0] = *version;
+                return vec![0x91, 0x00];
+            }
+            (0xC4, 1..=4, [mixed @ .., version, a, b, c, d]) if mixed.len() == 16 => {
+                let at = usize::from(header);
+                let key = mix(mixed.try_into().expect("16 bytes"), self.keys[at]);
+                if check_sum(&key) != [*a, *b, *c, *d] {
+                    return self.refuse(0x1E);
+                }
+                self.keys[at] = key;
+                self.versions[at] = *version;
+            }
+            _ => return self.refuse(0x7E),
+        }
+        let [low, high] = (counter + 1).to_le_bytes();
         self.state = State::Authenticated {
+            number,
             encryption,
             mac,
             counter: counter + 1,
         };
-        [&sealed[..], &odd(cmac(mac, &covered)), &[0x91, 0x00]].concat()
+        let confirmed = odd(cmac(mac, &[0, low, high, ti[0], ti[1], ti[2], ti[3]]));
+        [&confirmed[..], &[0x91, 0x00]].concat()
     }
 
     /// A refusal ends any authentication.
@@ -253,6 +332,18 @@ pub(super) fn cmac(key: [u8; 16], message: &[u8]) -> [u8; 16] {
     encrypt(key, mix(chain, last))
 }
 
+/// CRC-32 of IEEE 802.3 without its last complement, lowest byte first.
+fn check_sum(bytes: &[u8]) -> [u8; 4] {
+    let mut sum = u32::MAX;
+    for byte in bytes {
+        sum ^= u32::from(*byte);
+        for _ in 0..8 {
+            sum = sum >> 1 ^ if sum & 1 == 1 { 0xEDB8_8320 } else { 0 };
+        }
+    }
+    sum.to_le_bytes()
+}
+
 fn odd(whole: [u8; 16]) -> [u8; 8] {
     [1, 3, 5, 7, 9, 11, 13, 15].map(|i: usize| whole[i])
 }
@@ -318,6 +409,7 @@ mod tests {
         card.state = State::Authenticated {
             encryption: hex("2B4D963C014DC36F24F69A50A394F875"),
             mac: hex("379D32130CE61705DD5FD8C36B95D764"),
+            number: 1,
             counter: 0,
         };
         check(
@@ -327,6 +419,40 @@ mod tests {
                 "70756055688505B52A5E26E59E329CD6 595F672298EA41B7 9100",
             )],
         );
+    }
+
+    #[test]
+    fn the_virtual_card_changes_keys_like_the_one_of_an12196() {
+        let mut card = VirtualCard::new(&[0; 7], vec![[0; 16]; 5]);
+        card.transaction = hex("7614281A");
+        card.state = State::Authenticated {
+            encryption: hex("4CF3CB41A22583A61E89B158D252FC53"),
+            mac: hex("5529860B2FC5FB6154B7F28361D30BF9"),
+            number: 0,
+            counter: 2,
+        };
+        check(
+            &mut card,
+            &[
+                (
+                    "90C4000029 02 2CF362B7BF4311FF3BE1DAA295E8C68DE09050560D19B9E16C2393AE9CD1FAC7 5D0CE20BCD1D06E6 00",
+                    "203BB55D1089D587 9100",
+                ),
+                (
+                    "90C4000029 00 C0EB4DEEFEDDF0B513A03A95A75491818580503190D4D05053FF75668A01D6FD A6610234BDED6432 00",
+                    "9100",
+                ),
+            ],
+        );
+        assert_eq!(
+            card.keys[2],
+            hex::<[u8; 16]>("F3847D627727ED3BC9C4CC050489B966")
+        );
+        assert_eq!(
+            card.keys[0],
+            hex::<[u8; 16]>("5004BF991F408672B1EF00F08F9E8647")
+        );
+        assert_eq!(card.versions, [1, 0, 1, 0, 0]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use canteen::ChipIdentity;
 use chip_keys::SiteKeys;
 use pcsc::{Card, Context, Disposition, Error, Protocols, ShareMode, Transaction};
 
-use crate::auth::{self, Shown};
+use crate::auth::{self, ChipReport, ChipTask, EnrolError, Shown};
 use crate::{ChipFault, Signal};
 
 /// Why a command brought nothing, and whether another try may.
@@ -58,15 +58,7 @@ fn identify_alone(
     shown: &Shown,
 ) -> Result<ChipIdentity, Trouble> {
     let mut trouble = None;
-    let mut exchange = |command: &[u8]| match transmit(transaction, command) {
-        // A chip that is torn away leaves an empty answer, or one without its status.
-        Ok(answer) if answer.len() < STATUS => Err(ChipFault::HoldStill),
-        Ok(answer) => Ok(answer),
-        Err(error) => {
-            let met = trouble.insert(Trouble::of(error));
-            Err(met.fault.clone())
-        }
-    };
+    let mut exchange = |command: &[u8]| say(transaction, command, &mut trouble);
     auth::identify(&mut exchange, keys, shown, &mut auth::os_random).map_err(|fault| {
         let next = match fault {
             ChipFault::Identity(_) => Next::Stop,
@@ -74,6 +66,47 @@ fn identify_alone(
         };
         trouble.unwrap_or(Trouble { fault, next })
     })
+}
+
+/// Does a task with the chip on `reader`, alone with it.
+pub(super) fn work(
+    context: &Context,
+    reader: &CStr,
+    keys: &[SiteKeys],
+    task: &ChipTask,
+) -> Result<Result<ChipReport, EnrolError>, Trouble> {
+    let mut card = context.connect(reader, ShareMode::Shared, Protocols::ANY)?;
+    let takes_apdus = has_system(&card);
+    let told = alone(&mut card, |transaction| {
+        let uid = uid_in(&transmit(transaction, &READ_UID)?)?;
+        let shown = Shown { uid, takes_apdus };
+        let mut trouble = None;
+        let mut exchange = |command: &[u8]| say(transaction, command, &mut trouble);
+        let done = task.run(&mut exchange, keys, &shown, &mut auth::os_random);
+        match trouble {
+            Some(trouble) => Err(trouble),
+            None => Ok(done),
+        }
+    });
+    leave(card, Disposition::LeaveCard);
+    told
+}
+
+/// One command to the chip and its whole answer; notes what the service met.
+fn say(
+    transaction: &Transaction<'_>,
+    command: &[u8],
+    trouble: &mut Option<Trouble>,
+) -> Result<Vec<u8>, ChipFault> {
+    match transmit(transaction, command) {
+        // A chip that is torn away leaves an empty answer, or one without its status.
+        Ok(answer) if answer.len() < STATUS => Err(ChipFault::HoldStill),
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            let met = trouble.insert(Trouble::of(error));
+            Err(met.fault.clone())
+        }
+    }
 }
 
 /// Whether the answer to reset is not that of a storage chip (PC/SC part 3, 3.1.3.2.3.2).

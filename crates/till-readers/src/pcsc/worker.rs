@@ -12,7 +12,7 @@ use pcsc::{Context, Disposition, Scope};
 use super::command::{self, Next};
 use super::names;
 use super::stay::Field;
-use crate::auth::Keyring;
+use crate::auth::{ChipReport, ChipTask, EnrolError, Keyring, Reply};
 use crate::outlet::Outlet;
 use crate::{ChipFault, Presence, Reader, ReaderEvent, ReaderName, Signal};
 
@@ -44,6 +44,7 @@ enum Command {
         seen_at: Instant,
     },
     ReadAgain(Question),
+    Work(ChipTask, Reply),
     Signal(Signal),
 }
 
@@ -63,6 +64,10 @@ impl Reader for PcscReader {
             token,
             asked_at: Instant::now(),
         }));
+    }
+
+    fn work_on_chip(&self, task: ChipTask, reply: Reply) {
+        self.put(Command::Work(task, reply));
     }
 
     fn signal(&self, signal: Signal) {
@@ -135,6 +140,7 @@ impl PcscReader {
             let mut inbox = self.inbox();
             match command {
                 Command::ReadAgain(question) if inbox.stopped => Some(question),
+                Command::Work(..) if inbox.stopped => None,
                 command => {
                     inbox.put(command);
                     None
@@ -170,6 +176,7 @@ impl PcscReader {
                             .tell(answer(self.name.clone(), question.token, read));
                     }
                 }
+                Command::Work(task, reply) => reply(self.work_on(&mut context, &task)),
                 Command::Signal(signal) => self.show(&mut context, signal),
             }
         }
@@ -231,6 +238,25 @@ impl PcscReader {
         Err(fault)
     }
 
+    /// Tried once: who asked sees what is wrong, and asks again.
+    fn work_on(
+        &self,
+        context: &mut Option<Context>,
+        task: &ChipTask,
+    ) -> Result<ChipReport, EnrolError> {
+        let Some(connected) = connect(context) else {
+            return Err(ChipFault::ReaderFaulty.into());
+        };
+        let done = command::work(connected, &self.listed, &self.keyring.now(), task);
+        done.unwrap_or_else(|trouble| {
+            tracing::debug!(reader = %self.name, ?trouble, "Chip not worked on");
+            if trouble.next == Next::RetryAnew {
+                *context = None;
+            }
+            Err(trouble.fault.into())
+        })
+    }
+
     fn show(&self, context: &mut Option<Context>, signal: Signal) {
         let Some(connected) = connect(context) else {
             return;
@@ -266,7 +292,7 @@ impl Inbox {
                 self.commands
                     .retain(|queued| !matches!(queued, Command::Signal(_)));
             }
-            Command::ReadAgain(_) => {}
+            Command::ReadAgain(_) | Command::Work(..) => {}
         }
         self.commands.push_back(command);
     }
@@ -288,7 +314,10 @@ impl Inbox {
                 taken.push(*question);
                 false
             }
-            Command::ReadAgain(_) | Command::Read { .. } | Command::Signal(_) => true,
+            Command::ReadAgain(_)
+            | Command::Read { .. }
+            | Command::Work(..)
+            | Command::Signal(_) => true,
         });
         taken
     }

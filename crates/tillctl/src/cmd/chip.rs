@@ -4,7 +4,7 @@ use canteen::{ChipNumber, Money, Status};
 use till_control::{AccountFacts, Answer, ChipAnswer, ChipFacts, Request};
 
 use crate::cli::{ChipVerb, Cli};
-use crate::cmd::{Report, ask, refused};
+use crate::cmd::{Report, ask, chip_enrol, refused};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::screen::{Facts, Screen, plain};
@@ -12,6 +12,7 @@ use crate::screen::{Facts, Screen, plain};
 pub(crate) async fn run(cli: &Cli, verb: &ChipVerb) -> Result<Report, Failure> {
     match verb {
         ChipVerb::Show { number } => show(cli, number).await,
+        ChipVerb::Enrol(wanted) => chip_enrol::enrol(cli, wanted).await,
     }
 }
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod bad_input;
+mod card;
+mod chip_enrolment;
 mod clock;
 mod crash;
 mod disk_short;

@@ -1,26 +1,11 @@
 //! Chips that prove themselves, end to end: a virtual NTAG 424 DNA that shows a random UID, written
 //! apart from the till in another language, lies on the reader of a real pcscd.
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-
 use serde_json::json;
 
+use crate::card::{Card, UID};
 use crate::rig::sale::{Outcome, Sale};
-use crate::rig::{DAILY, MEAL, ORDINARY, SNACK, Site, eventually, finish_sale, workspace};
-
-/// A card in the field; dropping it takes it away.
-struct Card(Child);
-
-impl Drop for Card {
-    fn drop(&mut self) {
-        // It may have ended by itself when the reader did.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-const UID: &str = "04958CAA5C5E80";
+use crate::rig::{DAILY, MEAL, ORDINARY, SNACK, Site, eventually, finish_sale};
 
 /// The chip's keys, as the hub gives them to who enrols it.
 type Keys = [String; 5];
@@ -50,17 +35,7 @@ fn enrol(site: &Site) -> Keys {
 }
 
 fn lay(site: &Site, keys: &Keys, more: &[&str]) -> Card {
-    let card: PathBuf = workspace().join("hw-tests/cards/ntag424.py");
-    let child = Command::new("/usr/bin/python3")
-        .arg(card)
-        .arg(site.reader_port().to_string())
-        .arg(UID)
-        .arg(keys.join(","))
-        .args(more)
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    Card(child)
+    Card::lay(site, &[&[&*keys.join(",")], more].concat())
 }
 
 /// A sale to the card when it is laid on the reader once the till asks for it.
