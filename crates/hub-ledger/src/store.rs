@@ -7,6 +7,7 @@ use std::time::Duration;
 use canteen::Money;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Savepoint};
+use uuid::Uuid;
 
 use crate::error::LedgerError;
 use crate::top_up_rules::TopUpRules;
@@ -178,6 +179,14 @@ pub(crate) fn millis(at: Timestamp) -> i64 {
 
 pub(crate) fn moment(millis: i64) -> Result<Timestamp, LedgerError> {
     Timestamp::from_millisecond(millis).map_err(|_| LedgerError::Unreadable { what: "time" })
+}
+
+/// A name that nothing else has, in the order of time.
+pub(crate) fn draw_name(now: Timestamp) -> Uuid {
+    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+    let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
+    let at = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
+    Uuid::new_v7(at)
 }
 
 /// A moment some time later; the end of the calendar is as good as never.

@@ -36,6 +36,8 @@ pub struct TopUpRules {
     pub per_month_max: u32,
     /// Purchases older than this many days fire nothing.
     pub late_days: u32,
+    /// Whether guardians are told of every top-up that went well, too.
+    pub tell_settled: bool,
 }
 
 impl Default for TopUpRules {
@@ -53,6 +55,7 @@ impl Default for TopUpRules {
             per_day_max: 2,
             per_month_max: 15,
             late_days: 31,
+            tell_settled: false,
         }
     }
 }

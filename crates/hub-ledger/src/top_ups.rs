@@ -31,7 +31,8 @@ use crate::chips::find_chip;
 use crate::error::{LedgerError, Refusal};
 use crate::feed::touch_account;
 use crate::flags::{Origin, raise_flag};
-use crate::store::{HubLedger, HubReader, millis, moment};
+use crate::notices::forget_stuck;
+use crate::store::{HubLedger, HubReader, draw_name, millis, moment};
 use crate::tenancy::Reach;
 
 mod answers;
@@ -220,10 +221,7 @@ impl HubReader {
 }
 
 fn new_id(now: Timestamp) -> TopUpId {
-    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
-    let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
-    let at = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
-    TopUpId(Uuid::new_v7(at))
+    TopUpId(draw_name(now))
 }
 
 fn is_chip_blocked(db: &Connection, number: i64) -> Result<bool, LedgerError> {
@@ -246,6 +244,8 @@ struct Stored {
     look_ups: u32,
     not_found_at: Option<Timestamp>,
     failure: Option<String>,
+    /// What the gateway says it took.
+    captured: Option<Money>,
     /// Whether the gateway's settlement holds the money back.
     suspended: bool,
 }
@@ -316,6 +316,7 @@ fn stored_from(row: &Row<'_>) -> Result<Stored, LedgerError> {
         not_found_at: time(12)?,
         failure: row.get(13)?,
         suspended: row.get(14)?,
+        captured: row.get::<_, Option<i64>>(15)?.map(Money::from_ore),
     })
 }
 
@@ -358,6 +359,9 @@ fn finish(
         gateway.map(|(_, text)| text),
         millis(now),
     ))?;
+    if stage != TopUpStage::Stuck {
+        forget_stuck(db, top_up.id)?;
+    }
     Ok(())
 }
 
@@ -386,7 +390,7 @@ pub(crate) const ACTIVE: &str = "('intent', 'requested', 'unknown', 'refunding',
 
 const SELECT_TOP_UP: &str = "SELECT id, account, agreement, amount, card, chip, state, reference,
    attempts, unsent, sent_at, look_ups, not_found_at, failure,
-   suspended_at IS NOT NULL FROM top_up";
+   suspended_at IS NOT NULL, captured FROM top_up";
 
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,8 @@ pub struct Config {
     pub pull: PullConfig,
     /// The times of automatic top-ups.
     pub top_up: TopUpConfig,
+    /// Telling guardians and operators.
+    pub notices: NoticesConfig,
 }
 
 /// `[hub]`
@@ -243,9 +245,18 @@ impl Default for TopUpConfig {
     }
 }
 
+impl Config {
+    /// The rules of top-ups that the store works by.
+    pub fn top_up_rules(&self) -> TopUpRules {
+        TopUpRules {
+            tell_settled: self.notices.settled,
+            ..self.top_up.rules()
+        }
+    }
+}
+
 impl TopUpConfig {
-    /// The rules that the store works by.
-    pub fn rules(&self) -> TopUpRules {
+    fn rules(&self) -> TopUpRules {
         let times = |seconds: &[u64]| seconds.iter().copied().map(Duration::from_secs).collect();
         TopUpRules {
             look_up_after: times(&self.look_up_after),
@@ -257,8 +268,30 @@ impl TopUpConfig {
             per_day_max: self.per_day_max,
             per_month_max: self.per_month_max,
             late_days: self.late_days,
-            // How long a gateway remembers is its own affair; the program asks it.
-            not_found_believed: TopUpRules::default().not_found_believed,
+            // How long a gateway remembers is its own affair, and what is told stands elsewhere.
+            ..TopUpRules::default()
+        }
+    }
+}
+
+/// `[notices]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NoticesConfig {
+    /// Where notices are posted to; empty posts none.
+    pub url: String,
+    /// A file with the secret that they are signed with.
+    pub secret_file: PathBuf,
+    /// Whether guardians are told of every top-up that went well, too.
+    pub settled: bool,
+}
+
+impl Default for NoticesConfig {
+    fn default() -> NoticesConfig {
+        NoticesConfig {
+            url: String::new(),
+            secret_file: PathBuf::from("/etc/kasse/notices-secret"),
+            settled: TopUpRules::default().tell_settled,
         }
     }
 }

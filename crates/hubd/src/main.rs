@@ -12,6 +12,7 @@ use hub_ledger::HubLedger;
 use hub_payments::{NexiConfig, NexiGateway, PaymentGateway};
 use hubd::books::Books;
 use hubd::config::Config;
+use hubd::courier::{Courier, Receiver};
 use hubd::exposure::watch_exposure;
 use hubd::hub_key::open_key;
 use hubd::marker::Marker;
@@ -97,6 +98,7 @@ fn check(config: &Config, path: &Path) -> anyhow::Result<()> {
     config.operators(path)?;
     install_tls()?;
     open_gateway(config)?;
+    open_receiver(config)?;
     EnvFilter::try_new(&config.hub.log).context("hub.log is no log filter")?;
     println!("{}: ok", path.display());
     Ok(())
@@ -104,7 +106,7 @@ fn check(config: &Config, path: &Path) -> anyhow::Result<()> {
 
 fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
     let fresh_epoch = getrandom::u64().context("the system gives no random numbers")?;
-    let mut ledger = HubLedger::open(&config.hub.database, fresh_epoch, config.top_up.rules())?;
+    let mut ledger = HubLedger::open(&config.hub.database, fresh_epoch, config.top_up_rules())?;
     let loaded = hubd::load::load(&mut ledger, file, Timestamp::now())?;
     ledger.bound_offline_sales(config.offline.bounds(), &config.offline.exceptions())?;
     ledger.set_block_grace(config.offline.block_grace())?;
@@ -138,7 +140,7 @@ fn restore(config: &Config, yes: bool) -> anyhow::Result<()> {
     println!("{}\n{RESTORE}", database.display());
     anyhow::ensure!(yes, "nothing was changed; run it again with --yes to do it");
     let fresh = getrandom::u64().context("the system gives no random numbers")?;
-    let mut ledger = HubLedger::open(database, fresh, config.top_up.rules())?;
+    let mut ledger = HubLedger::open(database, fresh, config.top_up_rules())?;
     let life = ledger.begin_new_life(fresh, Timestamp::now())?;
     marker.write(life)?;
     println!("The new life of the database is {}.", life.hub_epoch);
@@ -152,7 +154,8 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
         warn!("No operator is configured: only tills are served");
     }
     let gateway = open_gateway(config)?;
-    let mut rules = config.top_up.rules();
+    let receiver = open_receiver(config)?;
+    let mut rules = config.top_up_rules();
     if let Some(gateway) = &gateway {
         rules.not_found_believed = gateway.capabilities().remembers_for;
     }
@@ -190,6 +193,16 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
     if worker.is_none() {
         warn!("No card gateway is configured: automatic top-ups wait");
     }
+    let courier = match receiver {
+        Some(receiver) => {
+            let courier = Courier::new(books.clone(), receiver, Arc::new(Timestamp::now))?;
+            Some(tokio::spawn(courier.run(stopping.clone())))
+        }
+        None => {
+            warn!("No receiver of notices is configured: they stand on the list and are not sent");
+            None
+        }
+    };
     let signals = stop_signal(writer_stopped)?;
     let hub = Hub::new(books, operators, key, stopping.clone())?;
     let exposure = tokio::spawn(watch_exposure(hub.books(), alarm, stopping.clone()));
@@ -216,6 +229,9 @@ async fn serve_hub(config: &Config, path: &Path) -> anyhow::Result<()> {
     keeper.await.context("the marker's keeper failed")?;
     if let Some(worker) = worker {
         worker.await.context("the top-up worker failed")?;
+    }
+    if let Some(courier) = courier {
+        courier.await.context("what delivers notices failed")?;
     }
     exposure.await.context("what watches the exposure failed")?;
     if let Some(puller) = puller {
@@ -261,10 +277,18 @@ fn open_gateway(config: &Config) -> anyhow::Result<Option<Arc<dyn PaymentGateway
     }
     let opened = NexiGateway::open(&NexiConfig::new(&gateway.url, &gateway.secret_file))?;
     let window = opened.capabilities().duplicate_window;
-    if config.top_up.rules().spacing <= window {
+    if config.top_up_rules().spacing <= window {
         warn!("top_up.spacing is not longer than the gateway's window for identical transactions");
     }
     Ok(Some(Arc::new(opened)))
+}
+
+fn open_receiver(config: &Config) -> anyhow::Result<Option<Receiver>> {
+    let notices = &config.notices;
+    if notices.url.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Receiver::open(&notices.url, &notices.secret_file)?))
 }
 
 fn install_tls() -> anyhow::Result<()> {

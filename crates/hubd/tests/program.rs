@@ -59,6 +59,14 @@ fn a_configuration_is_checked_without_starting() {
         &["/nowhere/key"],
     );
     check("[gateway]\nurl = \"http://192.0.2.1\"\n", &["plain http"]);
+    check(
+        "[notices]\nurl = \"http://192.0.2.1/notices\"\n",
+        &["notices.url", "https://"],
+    );
+    check(
+        "[notices]\nurl = \"https://portal.invalid\"\nsecret_file = \"/nowhere/secret\"\n",
+        &["/nowhere/secret"],
+    );
 }
 
 #[test]

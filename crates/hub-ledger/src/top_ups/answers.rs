@@ -15,6 +15,7 @@ use crate::agreements::agreement_row;
 use crate::deposits::{Paid, pay_in};
 use crate::error::LedgerError;
 use crate::feed::touch_account;
+use crate::notices::{NoticeReason, tell};
 use crate::store::{HubLedger, later, millis};
 use crate::top_up_rules::TopUpRules;
 
@@ -151,6 +152,9 @@ impl HubLedger {
                     None,
                     now,
                 )?;
+                let amount = top_up.captured.unwrap_or(top_up.amount);
+                let reason = NoticeReason::Refunded;
+                tell(&db, &account, reason, top_up.id, amount, now)?;
                 touch_account(&db, account.canteen, account.id)?;
             }
             RefundAnswer::Again => set_due(&db, &top_up, Some(later(now, spacing)))?,
@@ -331,6 +335,9 @@ impl Step<'_> {
             "UPDATE agreement SET failures = 0, retry_at = NULL WHERE id = ?1",
             [self.top_up.agreement],
         )?;
+        if self.rules.tell_settled {
+            self.tell(account, NoticeReason::Settled, amount)?;
+        }
         Ok(())
     }
 
@@ -348,6 +355,10 @@ impl Step<'_> {
             self.now,
         )?;
         let account = read_account(self.db, self.top_up.account)?;
+        let mut reason = match kind {
+            DeclineKind::Hard => NoticeReason::CardUnusable,
+            DeclineKind::Soft | DeclineKind::Duplicate => NoticeReason::Declined,
+        };
         if let Some(agreement) =
             agreement_row(self.db, account.id)?.filter(|row| row.id == self.top_up.agreement)
         {
@@ -356,6 +367,9 @@ impl Step<'_> {
                 DeclineKind::Hard => None,
                 DeclineKind::Soft | DeclineKind::Duplicate => self.rules.soft_wait(failures),
             };
+            if wait.is_none() && reason == NoticeReason::Declined {
+                reason = NoticeReason::Disarmed;
+            }
             let retry_at = wait.map(|wait| millis(later(self.now, wait)));
             self.db.execute(
                 "UPDATE agreement SET failures = ?2, retry_at = ?3,
@@ -364,6 +378,7 @@ impl Step<'_> {
                 (agreement.id, failures, retry_at),
             )?;
         }
+        self.tell(&account, reason, self.top_up.amount)?;
         touch_account(self.db, account.canteen, account.id)?;
         Ok(())
     }
@@ -476,6 +491,7 @@ impl Step<'_> {
         if !self.top_up.is(TopUpStage::Stuck) {
             let detail = format!("top-up {} is unresolved; ask the gateway", self.top_up.id);
             raise_top_up_flag(self.db, "top_up_stuck", account, &detail, self.now)?;
+            self.tell(account, NoticeReason::Stuck, self.top_up.amount)?;
         }
         finish(
             self.db,
@@ -486,6 +502,15 @@ impl Step<'_> {
             self.now,
         )?;
         set_due(self.db, self.top_up, Some(later(self.now, STUCK_LOOK)))
+    }
+
+    fn tell(
+        &self,
+        account: &AccountRow,
+        reason: NoticeReason,
+        amount: Money,
+    ) -> Result<(), LedgerError> {
+        tell(self.db, account, reason, self.top_up.id, amount, self.now)
     }
 
     fn note_answer(

@@ -1,6 +1,6 @@
 //! What a settlement file says of a top-up.
 
-use canteen::{AccountId, Money};
+use canteen::AccountId;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -11,6 +11,7 @@ use crate::accounts::{AccountRow, may_be_paid_into, read_account};
 use crate::bookings::BookingId;
 use crate::error::LedgerError;
 use crate::feed::touch_account;
+use crate::notices::{NoticeReason, tell};
 use crate::reversals::{reversal_of, reverse};
 use crate::settlements::{ChargeState, ListedCharge};
 use crate::store::millis;
@@ -69,8 +70,7 @@ fn take_settled(
     let held = held(db, top_up, account)?;
     if !top_up.awaits_money() {
         note_reconciled(db, top_up.id, now)?;
-        let captured = captured(db, top_up.id)?;
-        return Ok(if captured == Some(charge.amount) {
+        return Ok(if top_up.captured == Some(charge.amount) {
             Reconciled::Agreed
         } else {
             Reconciled::Differs(held)
@@ -116,10 +116,10 @@ fn take_suspended(
         TopUpStage::Refunding | TopUpStage::Refunded => return Ok(Reconciled::Differs(held)),
         TopUpStage::Settled => {
             take_credit_back(db, account, held.booking, now)?;
-            hold(db, top_up, now)?;
+            hold(db, top_up, account, now)?;
         }
         TopUpStage::Intent | TopUpStage::Requested | TopUpStage::Unknown | TopUpStage::Stuck => {
-            hold(db, top_up, now)?;
+            hold(db, top_up, account, now)?;
         }
         // Nothing is on the account, and the top-up stays ended.
         TopUpStage::Failed | TopUpStage::Cancelled => {}
@@ -134,13 +134,23 @@ fn take_suspended(
 
 /// A person must look, and until then no other top-up of the account is charged. One that is on its way
 /// already is not in doubt, and keeps its place.
-fn hold(db: &Connection, top_up: &Stored, now: Timestamp) -> Result<(), LedgerError> {
+fn hold(
+    db: &Connection,
+    top_up: &Stored,
+    account: &AccountRow,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     let stage = if is_another_active(db, top_up)? {
         TopUpStage::Failed
     } else {
         TopUpStage::Stuck
     };
-    finish(db, top_up, stage, Some("suspended"), None, now)
+    finish(db, top_up, stage, Some("suspended"), None, now)?;
+    if stage == TopUpStage::Stuck {
+        let reason = NoticeReason::Stuck;
+        tell(db, account, reason, top_up.id, top_up.amount, now)?;
+    }
+    Ok(())
 }
 
 fn take_credit_back(
@@ -168,15 +178,6 @@ fn held(db: &Connection, top_up: &Stored, account: &AccountRow) -> Result<Held, 
         account: account.id,
         booking: booking.map(BookingId),
     })
-}
-
-fn captured(db: &Connection, id: TopUpId) -> Result<Option<Money>, LedgerError> {
-    let captured: Option<i64> = db.query_row(
-        "SELECT captured FROM top_up WHERE id = ?1",
-        [id.to_string()],
-        |row| row.get(0),
-    )?;
-    Ok(captured.map(Money::from_ore))
 }
 
 fn note_reconciled(db: &Connection, id: TopUpId, now: Timestamp) -> Result<(), LedgerError> {

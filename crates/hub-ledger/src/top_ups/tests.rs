@@ -13,6 +13,7 @@ mod declining;
 mod deposits;
 mod firing;
 mod settling;
+mod telling;
 
 const CARD: &str = "demo-card-1";
 
@@ -51,6 +52,16 @@ fn told(bed: &Bed, account: AccountId, now: Timestamp) -> &'static str {
     let account = bed.ledger.account(account).unwrap();
     let record = top_up_record(&bed.ledger.db, &account, now).unwrap();
     record.map_or("none", |record| record.state.code())
+}
+
+/// What people are told, oldest first.
+fn notices(bed: &Bed) -> Vec<&'static str> {
+    let filter = crate::NoticeFilter::default();
+    let notices = bed
+        .ledger
+        .list_notices(Reach::Everything, filter, i64::MAX, 100);
+    let notices = notices.unwrap().into_iter().rev();
+    notices.map(|notice| notice.reason.code()).collect()
 }
 
 /// Takes what is due, which must be one charge, and commits it under a name.

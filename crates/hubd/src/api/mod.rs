@@ -7,6 +7,7 @@ mod entries;
 mod fetching;
 mod key_sets;
 mod money_in;
+mod notices;
 mod oversight;
 mod products;
 mod restore;
@@ -96,6 +97,8 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         .routes(routes!(settlements::reconcile))
         .routes(routes!(restore::resume))
         .routes(routes!(oversight::flags))
+        .routes(routes!(notices::list))
+        .routes(routes!(notices::of_account))
         .routes(routes!(oversight::quarantine))
         .routes(routes!(settling::process))
         .routes(routes!(settling::refund))

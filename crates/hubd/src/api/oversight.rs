@@ -108,9 +108,9 @@ pub(crate) struct QuarantinePage {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PageQuery {
     /// Where the page before ended.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
     /// At most so many, 100 unless told, 500 at most.
-    limit: Option<u32>,
+    pub(super) limit: Option<u32>,
 }
 
 impl PageQuery {

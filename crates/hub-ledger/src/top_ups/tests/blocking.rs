@@ -90,4 +90,5 @@ fn tu_40_a_refund_without_an_answer_is_repeated_under_its_name() {
     bed.ledger.reactivate_chip(chip, after(3001)).unwrap();
     charge_answer(&mut bed, &order, &paid(), after(3002));
     expect(&bed, account, "refunded", kr(30));
+    assert_eq!(notices(&bed), ["refunded"]);
 }

@@ -27,6 +27,7 @@ fn tu_33_three_times_no_funds_backs_off_and_disarms() {
     assert_eq!(stage(&bed, account), "failed failed failed");
     assert_eq!(told(&bed, account, now), "failed");
     assert_eq!(bed.own_balance("gateway"), Money::ZERO);
+    assert_eq!(notices(&bed), ["declined", "declined", "disarmed"]);
 }
 
 #[test]
@@ -38,6 +39,7 @@ fn tu_34_an_expired_card_is_not_tried_again() {
     bed.send(&mut till, [sale(account, chip, kr(1))]);
     expect(&bed, account, "failed", kr(29));
     assert_eq!(told(&bed, account, NOW), "failed");
+    assert_eq!(notices(&bed), ["card_unusable"]);
 }
 
 #[test]
