@@ -86,6 +86,18 @@ fn a_seed_goes_the_same_way_every_time() {
     assert_eq!(steps[0], steps[1]);
 }
 
+/// Runs the world of a seed that has found something once.
+#[track_caller]
+fn check_seed(seed: u64) {
+    let told = runs(None).tell(&Run::of(seed));
+    assert!(told.failure.is_none(), "seed {seed}:\n{told}");
+}
+
+#[test]
+fn seed_1946_a_copy_whose_batch_ends_before_the_ledgers_part_does_not_send_it_for_ever() {
+    check_seed(1946);
+}
+
 /// Plays a story that a seed has found once.
 #[track_caller]
 fn check_story(balances: &[i32], begins: &str, actions: &[Action]) {

@@ -153,6 +153,9 @@ impl Sync {
                     "the hub acknowledges what this till never wrote: {error} (runbook/cloned-till.md)"
                 );
                 self.contact.alarm(Alarm::ForeignWatermark, Some(words));
+                if way != Way::Branch {
+                    self.stand(self.standing_beside(answer.accepted.seq)).await;
+                }
             }
             return Err(UploadFailure::Refused);
         }
@@ -162,6 +165,22 @@ impl Sync {
         self.wake.sent.fetch_add(count, Ordering::Relaxed);
         info!(seq = answer.accepted.seq, count, "Sent entries");
         Ok(())
+    }
+
+    /// How the till stands when the hub has another entry under a number: another machine writes the
+    /// main chain. Every batch that ends before the two part is stored already, and would be answered
+    /// so for ever.
+    fn standing_beside(&self, accepted_seq: u64) -> Standing {
+        let progress = self.ledger.progress();
+        if accepted_seq > progress.head.seq {
+            Standing::RolledBack {
+                known_through: accepted_seq,
+            }
+        } else {
+            Standing::Forked {
+                agreed_through: progress.acked,
+            }
+        }
     }
 
     async fn upload_failure(&self, error: HubError) -> UploadFailure {

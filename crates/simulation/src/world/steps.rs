@@ -563,8 +563,22 @@ impl World {
                 return self.check_settled();
             }
         }
-        let what = "after a long time on clear lines something is still under way";
-        Err(Violation::of(Invariant::Works, what))
+        Err(Violation::of(Invariant::Works, self.still_under_way()?))
+    }
+
+    /// What keeps a world from its end, in words.
+    fn still_under_way(&self) -> Result<String, Violation> {
+        let mut words = "after a long time on clear lines something is still under way".to_owned();
+        for (till, machine) in self.tills.iter().zip(1..) {
+            let waiting = till.store()?.progress().waiting();
+            if waiting > 0 {
+                let name = &till.id;
+                words.push_str(&format!(
+                    "; machine {machine} ({name}) has {waiting} entries to send"
+                ));
+            }
+        }
+        Ok(words)
     }
 
     /// Works until nothing is under way about top-ups but what a person must look at.

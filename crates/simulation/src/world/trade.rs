@@ -447,10 +447,12 @@ impl World {
         )?;
         match done {
             None => return Ok(()),
-            // SYNC-07: what another machine wrote is not believed to be stored here.
+            // SYNC-07: what another machine wrote is not believed to be stored here, and says that
+            // there is one.
             Some(Err(LedgerError::ForeignWatermark { .. })) if is_doubtful => {
                 self.fail_upload(till, UploadFailure::Refused);
-                return Ok(());
+                let acked = self.tills[till].store()?.progress().acked;
+                return self.hear_fork(till, Some(acked));
             }
             Some(done) => done.map_err(|error| broken("hearing an acknowledgement", &error))?,
         }

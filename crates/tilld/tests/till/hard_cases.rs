@@ -140,6 +140,40 @@ fn sy_23_a_copied_till_is_named_both_copies_sales_are_booked_once_and_ceilings_s
     assert_eq!(verdict.json["ok"], true, "{verdict:?}");
 }
 
+/// A copy whose next batch ends before its entries part from the other's is told that the hub has
+/// all of it and more: it must not send the same batch for ever.
+#[test]
+fn a_copy_with_more_to_send_than_one_batch_finds_out_that_it_is_one() {
+    let mut first = Site::open();
+    make_rich(&first);
+    first.wait_until_agreed();
+    first.stop_hub();
+    let mut sold: Vec<i64> = (1_01..=1_53).collect();
+    for price in &sold {
+        assert!(sell_at(&first, *price));
+    }
+    first.stop_till();
+    let mut copy = first.copy_till();
+    // It goes on in the dark, and further than the other one.
+    copy.start_till();
+    copy.wait_for_readers(true);
+    for price in 2_01..=2_08 {
+        assert!(sell_at(&copy, price));
+        sold.push(price);
+    }
+    copy.stop_till();
+    first.start_hub();
+    first.start_till();
+    first.wait_for_readers(true);
+    assert!(sell_at(&first, 3_01));
+    sold.push(3_01);
+    first.wait_until_sent();
+    copy.start_till();
+    copy.wait_for_standing("forked");
+    copy.wait_until_sent();
+    wait_until_booked(&first, sold);
+}
+
 #[test]
 fn sy_24_a_till_whose_disk_was_put_back_says_so_also_in_the_dark_and_loses_no_sale() {
     let mut site = Site::open();
