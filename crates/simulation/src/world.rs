@@ -5,15 +5,19 @@
 //! show and decide (`sheet.rs`), and what the hub's books must say (`reckoning.rs`).
 
 mod action;
+mod convergence;
 mod copies;
 mod disk;
 mod gateway;
 mod hub;
 mod message;
 mod mistake;
+mod office;
 mod reckoning;
+mod restore;
 mod run;
 mod scene;
+mod settle;
 mod sheet;
 mod steps;
 mod tally;
@@ -32,10 +36,12 @@ pub use run::{Failure, Run, Runs, Telling};
 pub use scene::{Blanks, Scene};
 pub use tally::{Fault, Invariant, Tally, Violation};
 
+use disk::Image;
 use gateway::Gateway;
 use hub::Hub;
 use message::Letter;
 use reckoning::Reckoning;
+use restore::Backup;
 use till::Till;
 
 /// Everything there is.
@@ -54,6 +60,11 @@ pub(crate) struct World {
     /// Numbers everything that must have a name of its own.
     drawn: u64,
     scene: Scene,
+    /// The newest backup of the hub.
+    backup: Option<Backup>,
+    /// The hub's disk before anything happened, and the number of its last booking.
+    first: Image,
+    first_bookings: i64,
     _dir: TempDir,
 }
 

@@ -123,6 +123,14 @@ pub enum Action {
     },
     /// The hub's program is killed between two transactions.
     HubStops,
+    /// Somebody makes a backup of the hub.
+    BackHubUp,
+    /// The hub's database is put back from the backup.
+    RestoreHub,
+    /// An operator waits no longer for tills that have not reported since.
+    Unfreeze,
+    /// An operator takes in what the gateway has charged, and lets cards be charged again.
+    ResumeTopUps,
     /// Money is paid in.
     Deposit {
         /// The account.
@@ -334,6 +342,10 @@ enum Kind {
     CutTill,
     CutHub,
     HubStops,
+    BackHubUp,
+    RestoreHub,
+    Unfreeze,
+    ResumeTopUps,
     Deposit,
     Correct,
     Force,
@@ -410,6 +422,16 @@ impl Plan {
             weights.push((Kind::PutDiskBack, 1));
             weights.push((Kind::Renew, 3));
         }
+        // So are hubs that were put back. Drawn apart, so that all other runs stay what they were.
+        let mut apart = Chance::of(chance.clone().next() ^ APART);
+        if apart.one_in(4) && !weights.contains(&(Kind::Renew, 3)) {
+            weights.push((Kind::BackHubUp, 3));
+            weights.push((Kind::RestoreHub, 2));
+            weights.push((Kind::ResumeTopUps, 2));
+            if apart.one_in(3) {
+                weights.push((Kind::Unfreeze, 2));
+            }
+        }
         Plan {
             weights,
             trouble: chance.among(&[0, 2, 3, 5, 10]),
@@ -484,6 +506,10 @@ impl Plan {
                 cut: cut(chance),
             },
             Kind::HubStops => Action::HubStops,
+            Kind::BackHubUp => Action::BackHubUp,
+            Kind::RestoreHub => Action::RestoreHub,
+            Kind::Unfreeze => Action::Unfreeze,
+            Kind::ResumeTopUps => Action::ResumeTopUps,
             Kind::Deposit => Action::Deposit {
                 account,
                 kroner: chance.among(&[10, 50, 100, 200]),
@@ -595,6 +621,9 @@ const TURNS: [Turn; 10] = [
     Turn::Month,
     Turn::Clock,
 ];
+
+/// Tells the draws about restores from all others.
+const APART: u64 = 0x5e57_04ed;
 
 fn cut(chance: &mut Chance) -> Cut {
     match chance.below(5) {

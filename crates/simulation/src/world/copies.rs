@@ -1,10 +1,10 @@
 //! Copied and restored disks, and how a till comes back from them.
 
-use hub_ledger::Fingerprint;
 use sync_proto::{EnrolRequest, Epoch};
 
 use super::World;
 use super::action::Way;
+use super::office::OfficeAct;
 use super::tally::{Fault, Violation, broken};
 
 impl World {
@@ -64,7 +64,7 @@ impl World {
         self.drawn += 1;
         let epoch = Epoch(1000 + self.drawn);
         let code = format!("code of {epoch}");
-        let (now_ms, now) = (self.now_ms, self.now());
+        let now_ms = self.now_ms;
         let id = self.tills[till].id.clone();
         self.tills[till].begin_anew(epoch, now_ms)?;
         let request = EnrolRequest {
@@ -74,11 +74,7 @@ impl World {
             public_key: self.tills[till].public_key(),
         };
         let token = self.tills[till].token;
-        let World { hub, tally, .. } = self;
-        let enrolled = hub.insist(tally, "enrolling a till anew", |ledger| {
-            ledger.renew_code(&id, Fingerprint::of(&code))?;
-            ledger.enrol(&request, token, now)
-        })?;
+        let enrolled = self.act("enrolling a till anew", OfficeAct::Renew(request, token))?;
         enrolled.map_err(|refusal| broken("enrolling a till anew", &refusal))?;
         // Machines that went by the name before are strangers now.
         for other in 0..self.tills.len() {

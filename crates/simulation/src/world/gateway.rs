@@ -1,6 +1,12 @@
 //! The card gateway of a world: what cards were really charged.
 
-use hub_ledger::{ChargeAnswer, ChargeOrder, DeclineKind, RefundAnswer, RefundOrder, TopUpId};
+use std::collections::BTreeMap;
+
+use canteen::Money;
+use hub_ledger::{
+    ChargeAnswer, ChargeOrder, DeclineKind, GatewayCharge, RefundAnswer, RefundOrder, TopUpId,
+};
+use jiff::Timestamp;
 
 use super::action::Card;
 use super::tally::{Invariant, Violation};
@@ -22,6 +28,8 @@ struct Charged {
     at_ms: i64,
     result: Card,
     refunded: bool,
+    /// A person has to find out whose it is.
+    unmatched: bool,
 }
 
 impl Gateway {
@@ -57,6 +65,7 @@ impl Gateway {
             at_ms: now_ms,
             result: card,
             refunded: false,
+            unmatched: false,
         });
         Ok(self.answer(self.charges.len() - 1))
     }
@@ -83,8 +92,39 @@ impl Gateway {
     /// What became of a charge.
     pub(crate) fn look_up(&self, order: &ChargeOrder) -> ChargeAnswer {
         match self.find(&order.reference) {
+            // What the product's worker makes of a charge that was sent back.
+            Some(known) if self.charges[known].refunded => ChargeAnswer::Declined {
+                kind: DeclineKind::Soft,
+                code: "refunded".to_owned(),
+                text: "the charge was sent back".to_owned(),
+            },
             Some(known) => self.answer(known),
             None => ChargeAnswer::NotFound,
+        }
+    }
+
+    /// What was taken from cards and not sent back.
+    pub(crate) fn list(&self) -> Vec<GatewayCharge> {
+        let taken = self.charges.iter().enumerate();
+        let taken = taken.filter(|(_, c)| c.result == Card::Pays && !c.refunded);
+        let listed = taken.map(|(at, charged)| GatewayCharge {
+            reference: charged.reference.clone(),
+            transaction: transaction(at),
+            card: charged.card.clone(),
+            amount: Money::from_ore(charged.ore),
+            charged_at: Timestamp::from_millisecond(charged.at_ms).unwrap_or_default(),
+        });
+        listed.collect()
+    }
+
+    /// A hub that was put back has found out anew which charges are for which top-ups.
+    pub(crate) fn rename(&mut self, attempts: &BTreeMap<String, String>, unmatched: &[String]) {
+        for charged in &mut self.charges {
+            charged.unmatched = unmatched.contains(&charged.reference);
+            let named = attempts.get(&charged.reference);
+            if let Some(id) = named.and_then(|id| id.parse().ok()) {
+                charged.top_up = TopUpId(id);
+            }
         }
     }
 
@@ -115,7 +155,8 @@ impl Gateway {
 
     /// All top-ups that were paid.
     pub(crate) fn paid_top_ups(&self) -> impl Iterator<Item = TopUpId> {
-        let paid = self.charges.iter().filter(|c| c.result == Card::Pays);
+        let paid = self.charges.iter();
+        let paid = paid.filter(|c| c.result == Card::Pays && !c.unmatched);
         paid.map(|charged| charged.top_up)
     }
 

@@ -119,6 +119,11 @@ impl Hub {
         Ok(None)
     }
 
+    /// What its disk holds.
+    pub(crate) fn image(&self) -> Result<Image, Violation> {
+        take(&self.path())
+    }
+
     /// Kills the program and starts it again.
     pub(crate) fn kill(&mut self) -> Result<(), Violation> {
         let image = take(&self.path())?;

@@ -254,6 +254,8 @@ impl World {
                 }
             }
             Err(BatchRefusal::Fork { .. } | BatchRefusal::NotEnrolled) if is_doubtful => {}
+            // A hub that was put back has less than it had.
+            Err(BatchRefusal::Gap { expected }) if !fits && *expected == before + 1 => {}
             Err(refusal) => {
                 let what = format!(
                     "the hub refuses an honest batch of {}: {refusal:?}",

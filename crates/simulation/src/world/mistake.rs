@@ -23,14 +23,17 @@ pub enum Mistake {
     OverlayDropped,
     /// Sums of sales are counted net of voids, at the tills and at the hub.
     NetOfVoids,
+    /// A hub that was put back goes on with the ceilings of its backup, and waits for no till.
+    Unfrozen,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 3] = [
+    pub const ALL: [Mistake; 4] = [
         Mistake::AckOutOfBand,
         Mistake::OverlayDropped,
         Mistake::NetOfVoids,
+        Mistake::Unfrozen,
     ];
 
     /// The word for it on a command line.
@@ -39,6 +42,7 @@ impl Mistake {
             Mistake::AckOutOfBand => "ack-out-of-band",
             Mistake::OverlayDropped => "overlay-dropped",
             Mistake::NetOfVoids => "net-of-voids",
+            Mistake::Unfrozen => "restore-without-freeze",
         }
     }
 
@@ -105,6 +109,21 @@ impl World {
         );
         done.map(drop)
             .map_err(|error| broken("making a mistake", &error))
+    }
+}
+
+impl World {
+    /// The hub begins a new life.
+    pub(crate) fn make_mistake_at_restore(&mut self) -> Result<(), Violation> {
+        if self.mistake != Some(Mistake::Unfrozen) {
+            return Ok(());
+        }
+        let db = open(&self.hub.path(), None)?;
+        let done = db.execute_batch(
+            "UPDATE canteen SET frozen_at = NULL;
+             UPDATE till_epoch SET reported = (SELECT hub_epoch FROM hub);",
+        );
+        done.map_err(|error| broken("making a mistake", &error))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The reference of the hub: what its books must say, from what was paid in and what tills wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use canteen::AccountId;
 use hub_ledger::{CanteenId, DebitRow, DebitState, Reach, TopUpStage};
@@ -8,6 +9,7 @@ use sync_proto::{Batch, Epoch, TillId};
 use uuid::Uuid;
 
 use super::World;
+use super::office::OfficeAct;
 use super::sheet::{Own, What};
 use super::tally::{Invariant, Violation};
 
@@ -26,6 +28,14 @@ pub(crate) struct Reckoning {
     pub(crate) doubtful: BTreeSet<(TillId, Epoch)>,
     /// How often that happened: each copy may spend one till's right once more.
     pub(crate) copies: i64,
+    /// What was done at the hub that moved no money, and when.
+    pub(crate) acts: Vec<(i64, OfficeAct)>,
+    /// Every batch that the hub has stored.
+    pub(crate) taken: Vec<Rc<Batch>>,
+    /// Whether one of them held an entry from a time or a day that was still to come.
+    pub(crate) is_early: bool,
+    /// Whether the hub waited for tills when it changed last.
+    was_frozen: bool,
     /// The sales among them that were taken back.
     taken_back: BTreeSet<Uuid>,
     /// Whether accounts and chips could buy, from when on.
@@ -58,6 +68,8 @@ struct Purse {
     credit: i64,
     /// What was taken away although tills may have been spending it.
     forced: i64,
+    /// What was lost with a hub that was put back, although tills may have been spending it.
+    lost: i64,
 }
 
 impl Reckoning {
@@ -88,6 +100,24 @@ impl Reckoning {
         // A credit line that ends takes away what tills may be spending.
         purse.forced += (purse.credit - ore).max(0);
         purse.credit = ore;
+    }
+
+    /// A restore took away what tills may be spending; below zero it brought something back.
+    pub(crate) fn lose(&mut self, account: AccountId, ore: i64) {
+        let purse = self.purse(account);
+        purse.lost = ore.max(0);
+    }
+
+    /// What is true of a hub that was put back to this: what happened to tills stays.
+    pub(crate) fn after_restore(mut self, now: &Reckoning) -> Reckoning {
+        self.doubtful = now.doubtful.clone();
+        self.copies = now.copies;
+        self.is_early |= now.is_early;
+        self.was_frozen = true;
+        for purse in self.accounts.values_mut() {
+            purse.lost = 0;
+        }
+        self
     }
 
     /// What is certain without tills: paid in, moved, topped up.
@@ -146,9 +176,9 @@ impl Reckoning {
         counted.map(|booked| booked.what.taken_from(account)).sum()
     }
 
-    fn floor(&self, account: AccountId) -> i64 {
+    pub(crate) fn floor(&self, account: AccountId) -> i64 {
         let purse = self.accounts.get(&account).copied().unwrap_or_default();
-        -(purse.credit + purse.forced)
+        -(purse.credit + purse.forced + purse.lost)
     }
 }
 
@@ -199,8 +229,10 @@ impl World {
         self.reckoning.accepted.insert(key, through);
         for entry in &batch.entries {
             let own = Own::read(&entry.texts, self.now_ms, |_| [None; 3])?;
+            self.reckoning.is_early |= own.is_ahead || own.at_ms > self.now_ms;
             self.reckoning.take_in(&own);
         }
+        self.reckoning.taken.push(Rc::new(batch.clone()));
         Ok(())
     }
 
@@ -365,13 +397,15 @@ impl World {
             let what = format!("all balances together are {sum}");
             return Err(Violation::of(Invariant::Conservation, what));
         }
+        let is_frozen = self.is_frozen()?;
         for account in self.accounts.clone() {
-            self.check_account(account)?;
+            self.check_account(account, is_frozen)?;
         }
+        self.reckoning.was_frozen = is_frozen;
         self.check_bound()
     }
 
-    fn check_account(&mut self, account: AccountId) -> Result<(), Violation> {
+    fn check_account(&mut self, account: AccountId, is_frozen: bool) -> Result<(), Violation> {
         self.tally.check(Invariant::Once);
         let (row, outstanding) = self.hub.read("reading an account", |ledger| {
             Ok((ledger.account(account)?, ledger.outstanding(account)?))
@@ -385,11 +419,16 @@ impl World {
         let outstanding = outstanding.ore();
         let before = self.reckoning.outstanding.insert(account, outstanding);
         let room = found + row.credit.ore() + i64::from(self.scene.overspend_max) * 100;
-        if outstanding > before.unwrap_or(0) && outstanding > room.max(0) {
+        // A hub that waits for tills takes over what they may sell, and gives nothing.
+        let gives = !is_frozen && !self.reckoning.was_frozen;
+        if gives && outstanding > before.unwrap_or(0) && outstanding > room.max(0) {
             let what = format!(
                 "tills may sell for {outstanding} øre on account {account}, there is room for {room}"
             );
             return Err(Violation::of(Invariant::HubSafety, what));
+        }
+        if is_frozen {
+            return Ok(());
         }
         // A copy of a till sells beside what the hub knows of; that is what the bound is widened by.
         if self.reckoning.copies > 0 {
@@ -434,7 +473,7 @@ impl World {
     }
 
     /// Takes over what top-ups have credited, and holds them against what cards were charged.
-    fn check_top_ups(&mut self) -> Result<(), Violation> {
+    pub(crate) fn check_top_ups(&mut self) -> Result<(), Violation> {
         let rows = self.hub.read("listing top-ups", |ledger| {
             ledger.list_top_ups(Reach::Everything, None, u32::MAX)
         })?;

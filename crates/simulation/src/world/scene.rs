@@ -126,11 +126,20 @@ impl World {
             letters: Vec::new(),
             drawn: 0,
             scene: scene.clone(),
+            backup: None,
+            first: blanks.hub.clone(),
+            first_bookings: 0,
             _dir: dir,
         };
         world.open_canteen(scene)?;
         for at in 0..scene.tills {
             world.open_till(at, blanks)?;
+        }
+        world.first = world.hub.image()?;
+        for account in world.accounts.clone() {
+            let rows = world.statement(&world.hub, account)?;
+            let last = rows.iter().map(|row| row.id.0).max();
+            world.first_bookings = world.first_bookings.max(last.unwrap_or(0));
         }
         Ok(world)
     }

@@ -1,21 +1,21 @@
-//! One step after the other: who does what, and the end of a run.
+//! One step after the other: who does what.
 
 use canteen::{AccountId, BusinessDay, COPENHAGEN, Money};
-use hub_ledger::{
-    ChargeAnswer, ChipRow, Correction, LedgerError, LimitsChange, Reach, Refusal, TopUpStage,
-    TopUpWork,
-};
+use hub_ledger::{ChargeAnswer, ChipRow, LimitsChange, TopUpWork};
 use jiff::Timestamp;
 
 use super::World;
 use super::action::{Action, Card, Fate, Turn, Way, Whom};
 use super::gateway::TRANSIT_MS;
-use super::tally::{Fault, Invariant, Violation, broken};
+use super::office::OfficeAct;
+use super::tally::{Fault, Invariant, Violation};
 
 impl World {
     /// Does one thing and checks everything. Gives what happened, in words.
     pub(crate) fn step(&mut self, action: Action) -> Result<String, Violation> {
         self.tally.steps += 1;
+        // No two things happen at one moment.
+        self.pass(self.now_ms + 1)?;
         match action {
             Action::Sell {
                 till,
@@ -137,6 +137,10 @@ impl World {
                 self.check_hub()?;
                 Ok("the hub is killed and starts again".to_owned())
             }
+            Action::BackHubUp => self.back_hub_up(),
+            Action::RestoreHub => self.restore_hub(),
+            Action::Unfreeze => self.unfreeze(),
+            Action::ResumeTopUps => self.resume_top_ups(),
             Action::Deposit { account, kroner } => self.deposit(account, kroner),
             Action::Correct {
                 account,
@@ -147,33 +151,30 @@ impl World {
             Action::Block { account, block } => {
                 let account = self.account_at(account);
                 let words = if block { "blocked" } else { "active again" };
-                self.office(&format!("account {account} is {words}"), |hub, now| {
-                    if block {
-                        hub.block_account(account, now)
-                    } else {
-                        hub.reactivate_account(account, now)
-                    }
-                })
+                let act = if block {
+                    OfficeAct::Block(account)
+                } else {
+                    OfficeAct::Reactivate(account)
+                };
+                self.office(&format!("account {account} is {words}"), act)
             }
             Action::BlockChip { account, block } => {
                 let account = self.account_at(account);
                 let chip = self.chips_of(account)?[0].number;
                 let words = if block { "blocked" } else { "active again" };
-                self.office(&format!("chip {chip} is {words}"), |hub, now| {
-                    if block {
-                        hub.block_chip(chip, now)
-                    } else {
-                        hub.reactivate_chip(chip, now)
-                    }
-                })
+                let act = if block {
+                    OfficeAct::BlockChip(chip)
+                } else {
+                    OfficeAct::ReactivateChip(chip)
+                };
+                self.office(&format!("chip {chip} is {words}"), act)
             }
             Action::ReplaceChip { account } => {
                 let account = self.account_at(account);
                 let chip = self.chips_of(account)?[0].number;
                 let new = self.new_chip()?;
-                self.office(&format!("chip {chip} is replaced"), |hub, now| {
-                    hub.replace_chip(chip, &new, now).map(drop)
-                })
+                let act = OfficeAct::ReplaceChip(chip, new);
+                self.office(&format!("chip {chip} is replaced"), act)
             }
             Action::Limit {
                 account,
@@ -198,26 +199,25 @@ impl World {
                     }
                 };
                 let words = format!("account {account} has a {name} limit of {kroner} kr");
-                self.office(&words, |hub, now| hub.change_limits(account, change, now))
+                self.office(&words, OfficeAct::Limits(account, change))
             }
             Action::Credit { account, kroner } => {
                 let account = self.account_at(account);
                 let credit = Money::from_kroner(kroner);
                 self.reckoning.set_credit(account, credit.ore());
                 let words = format!("account {account} may go {kroner} kr below zero");
-                self.office(&words, |hub, now| hub.change_credit(account, credit, now))
+                self.office(&words, OfficeAct::Credit(account, credit))
             }
             Action::Agree { account, kroner } => {
                 let account = self.account_at(account);
-                let card = self.card_of(account);
                 let words = format!("account {account} agrees to top-ups of {kroner} kr");
-                self.office(&words, |hub, now| {
-                    if kroner > 0 {
-                        hub.make_agreement(account, Money::from_kroner(kroner), &card, now)
-                    } else {
-                        hub.cancel_agreement(account, now)
-                    }
-                })
+                let act = if kroner > 0 {
+                    let card = self.card_of(account);
+                    OfficeAct::Agree(account, Money::from_kroner(kroner), card)
+                } else {
+                    OfficeAct::EndAgreement(account)
+                };
+                self.office(&words, act)
             }
             Action::TopUp { card, way } => {
                 let done = self.work_on_top_up(card, way)?;
@@ -295,113 +295,8 @@ impl World {
         Ok(chips)
     }
 
-    /// Something that an operator or a guardian does; the hub may refuse it.
-    fn office(
-        &mut self,
-        words: &str,
-        op: impl Fn(&mut hub_ledger::HubLedger, Timestamp) -> Result<(), LedgerError>,
-    ) -> Result<String, Violation> {
-        let now = self.now();
-        let World { hub, tally, .. } = self;
-        let done = hub.insist(tally, words, |ledger| op(ledger, now))?;
-        self.note_statuses()?;
-        self.check_hub()?;
-        Ok(match done {
-            Ok(()) => words.to_owned(),
-            Err(refusal) => format!("{words}: refused, {refusal}"),
-        })
-    }
-
-    fn deposit(&mut self, account: u8, kroner: i32) -> Result<String, Violation> {
-        let account = self.account_at(account);
-        let amount = Money::from_kroner(kroner);
-        let key = self.request_key();
-        let now = self.now();
-        let World { hub, tally, .. } = self;
-        let done = hub.insist(tally, "paying in", |ledger| {
-            ledger.deposit(account, amount, &key, now)
-        })?;
-        let words = format!("{kroner} kr are paid into account {account}");
-        let words = match done {
-            Ok(_) => {
-                self.reckoning.move_central(account, amount.ore());
-                words
-            }
-            Err(refusal @ (Refusal::AccountBlocked | Refusal::AccountClosed)) => {
-                format!("{words}: refused, {refusal}")
-            }
-            Err(refusal) => return Err(broken("paying in", &refusal)),
-        };
-        self.check_hub()?;
-        Ok(words)
-    }
-
-    fn correct(&mut self, account: u8, kroner: i32, force: bool) -> Result<String, Violation> {
-        let account = self.account_at(account);
-        let amount = Money::from_kroner(kroner);
-        let correction = Correction {
-            amount,
-            reason: "prøve".to_owned(),
-            force,
-        };
-        let key = self.request_key();
-        let now = self.now();
-        let World { hub, tally, .. } = self;
-        let done = hub.insist(tally, "correcting", |ledger| {
-            ledger.correct(account, &correction, &key, now)
-        })?;
-        let words = format!("account {account} is corrected by {kroner} kr");
-        let words = match done {
-            Ok(_) => {
-                self.reckoning.move_central(account, amount.ore());
-                if force {
-                    self.reckoning.force(account, -amount.ore());
-                    format!("{words}, by force")
-                } else {
-                    words
-                }
-            }
-            Err(refusal) => format!("{words}: refused, {refusal}"),
-        };
-        self.check_hub()?;
-        Ok(words)
-    }
-
-    /// A debit that waits for the tills is given back, or goes on all the same.
-    fn end_debit(&mut self, which: u8, force: bool) -> Result<String, Violation> {
-        let waiting = self.waiting_debits()?;
-        if waiting.is_empty() {
-            return Ok("no debit waits".to_owned());
-        }
-        let debit = &waiting[usize::from(which) % waiting.len()];
-        let (id, account, ore) = (debit.id, debit.account, debit.amount.ore());
-        let now = self.now();
-        let World { hub, tally, .. } = self;
-        let done = hub.insist(tally, "ending a debit", |ledger| {
-            if force {
-                ledger.force_debit(id, now)
-            } else {
-                ledger.cancel_debit(id, now)
-            }
-        })?;
-        // A refusal is the second answer after a lost one: it waits no more.
-        drop(done);
-        if force {
-            self.reckoning.force(account, ore);
-        } else {
-            self.reckoning.move_central(account, ore);
-        }
-        self.check_hub()?;
-        let words = if force {
-            "goes on by force"
-        } else {
-            "is given back"
-        };
-        Ok(format!("a debit of {ore} øre on account {account} {words}"))
-    }
-
     /// What the hub's worker does with the first thing that is due.
-    fn work_on_top_up(&mut self, card: Card, way: Way) -> Result<String, Violation> {
+    pub(crate) fn work_on_top_up(&mut self, card: Card, way: Way) -> Result<String, Violation> {
         let now = self.now();
         let World { hub, tally, .. } = self;
         if hub
@@ -528,174 +423,6 @@ impl World {
             None => format!("{words}, and its power fails"),
         })
     }
-
-    /// Lets everything come to an end on clear lines, and checks what must be true then.
-    pub(crate) fn settle(&mut self) -> Result<(), Violation> {
-        self.lose_letters();
-        self.hub.cut = None;
-        for till in &mut self.tills {
-            till.cut = None;
-            till.line_is_up = true;
-        }
-        for _ in 0..ROUNDS_MAX {
-            let mut is_quiet = true;
-            for till in 0..self.tills.len() {
-                self.pass(self.now_ms + 31_000)?;
-                let running = self.tills[till].running(self.now_ms);
-                self.tills[till].upload.handle_line_up();
-                self.tills[till].upload.handle_urgent(running);
-                // What a till sends, the tills before it have yet to hear of.
-                let has_sent = self.tills[till].store()?.progress().waiting() > 0;
-                self.push(till, 0, Way::CLEAR)?;
-                let before = self.tills[till].sheet.feed;
-                self.fetch(till, Way::CLEAR)?;
-                let progress = self.tills[till].store()?.progress();
-                let is_settled =
-                    !has_sent && progress.waiting() == 0 && self.tills[till].sheet.feed == before;
-                is_quiet &= is_settled;
-                // An acknowledgement changes nothing but the ceilings.
-                if !is_settled {
-                    self.ack_feed(till)?;
-                }
-            }
-            is_quiet &= self.finish_top_ups()?;
-            if is_quiet {
-                return self.check_settled();
-            }
-        }
-        Err(Violation::of(Invariant::Works, self.still_under_way()?))
-    }
-
-    /// What keeps a world from its end, in words.
-    fn still_under_way(&self) -> Result<String, Violation> {
-        let mut words = "after a long time on clear lines something is still under way".to_owned();
-        for (till, machine) in self.tills.iter().zip(1..) {
-            let waiting = till.store()?.progress().waiting();
-            if waiting > 0 {
-                let name = &till.id;
-                words.push_str(&format!(
-                    "; machine {machine} ({name}) has {waiting} entries to send"
-                ));
-            }
-        }
-        Ok(words)
-    }
-
-    /// Works until nothing is under way about top-ups but what a person must look at.
-    fn finish_top_ups(&mut self) -> Result<bool, Violation> {
-        for _ in 0..TOP_UP_STEPS_MAX {
-            let next = self
-                .hub
-                .read("looking ahead", |ledger| ledger.next_top_up_moment())?;
-            let Some(next) = next else { return Ok(true) };
-            if next.as_millisecond() > self.now_ms + 6 * 3600 * 1000 {
-                return Ok(true);
-            }
-            self.pass(next.as_millisecond() + 1)?;
-            self.work_on_top_up(Card::Pays, Way::CLEAR)?;
-            self.check_hub()?;
-            let rows = self.hub.read("listing top-ups", |ledger| {
-                ledger.list_top_ups(Reach::Everything, None, u32::MAX)
-            })?;
-            let is_over = |stage| match stage {
-                TopUpStage::Settled
-                | TopUpStage::Failed
-                | TopUpStage::Cancelled
-                | TopUpStage::Refunded
-                | TopUpStage::Stuck => true,
-                TopUpStage::Intent
-                | TopUpStage::Requested
-                | TopUpStage::Unknown
-                | TopUpStage::Refunding => false,
-            };
-            if rows.iter().all(|row| is_over(row.stage)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn check_settled(&mut self) -> Result<(), Violation> {
-        self.check_hub()?;
-        self.check_charged()?;
-        self.check_days()?;
-        self.tally.check(Invariant::Once);
-        if let Some(own) = self.unbooked().next() {
-            let what = format!("in the end the hub does not have {own:?}");
-            return Err(Violation::of(Invariant::Once, what));
-        }
-        for account in self.accounts.clone() {
-            self.tally.check(Invariant::Once);
-            let row = self
-                .hub
-                .read("reading an account", |ledger| ledger.account(account))?;
-            let (found, wanted) = (row.balance.ore(), self.true_balance(account));
-            if found != wanted {
-                let what = format!(
-                    "in the end account {account} holds {found} øre at the hub, not {wanted}"
-                );
-                return Err(Violation::of(Invariant::Once, what));
-            }
-            for till in self.tills.iter().filter(|till| !till.is_forked) {
-                self.tally.check(Invariant::View);
-                let day = BusinessDay::of(self.now());
-                let shown = till.sheet.shown(account, day).map(|shown| shown.balance);
-                if shown != Some(found) {
-                    let what = format!(
-                        "in the end {} shows {shown:?} of account {account}, not {found}",
-                        till.id
-                    );
-                    return Err(Violation::of(Invariant::View, what));
-                }
-            }
-        }
-        let World { tills, tally, .. } = self;
-        for till in tills.iter() {
-            till.verify(tally)?;
-        }
-        self.check_bookings()
-    }
-
-    /// INV-12: what a till says of its days is what the hub has of them.
-    fn check_days(&mut self) -> Result<(), Violation> {
-        let reports = self.hub.read("listing Z reports", |ledger| {
-            ledger.list_z_reports(Reach::Everything, i64::MAX, u32::MAX)
-        })?;
-        for row in reports {
-            let Some(books) = row.books else { continue };
-            self.tally.check(Invariant::Completeness);
-            if !books.agree_with(&row.report) {
-                let what = format!("{} says {:?}, the hub has {books:?}", row.till, row.report);
-                return Err(Violation::of(Invariant::Completeness, what));
-            }
-        }
-        Ok(())
-    }
-
-    /// Every sale and every void stands on a statement, and nothing else.
-    fn check_bookings(&mut self) -> Result<(), Violation> {
-        use hub_ledger::BookingKind;
-        let counted = self.counted_bookings();
-        let days = BusinessDay::from_date(jiff::civil::Date::MIN)
-            ..=BusinessDay::from_date(jiff::civil::Date::MAX);
-        let mut booked = 0;
-        for account in self.accounts.clone() {
-            let days = days.clone();
-            let rows = self.hub.read("reading a statement", |ledger| {
-                ledger.statement(account, days)
-            })?;
-            let of_tills = rows
-                .iter()
-                .filter(|row| matches!(row.kind, BookingKind::Sale | BookingKind::Void));
-            booked += of_tills.count();
-        }
-        self.tally.check(Invariant::Once);
-        if booked != counted {
-            let what = format!("{booked} sales and voids stand on statements, not {counted}");
-            return Err(Violation::of(Invariant::Once, what));
-        }
-        Ok(())
-    }
 }
 
 /// When something turns next in Copenhagen.
@@ -732,6 +459,3 @@ fn word(answer: &ChargeAnswer) -> &'static str {
         ChargeAnswer::Unknown => "nobody knows",
     }
 }
-
-const ROUNDS_MAX: usize = 40;
-const TOP_UP_STEPS_MAX: usize = 60;
