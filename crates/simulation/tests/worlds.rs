@@ -80,6 +80,11 @@ fn ceilings_net_of_voids_are_found() {
 }
 
 #[test]
+fn a_restored_hub_that_waits_for_no_till_is_found() {
+    check_found(Mistake::Unfrozen);
+}
+
+#[test]
 fn a_seed_goes_the_same_way_every_time() {
     let runs = runs(None);
     let steps = [7, 7].map(|seed| runs.tell(&Run::of(seed)).steps);

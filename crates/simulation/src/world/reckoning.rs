@@ -232,7 +232,12 @@ impl World {
             self.reckoning.is_early |= own.is_ahead || own.at_ms > self.now_ms;
             self.reckoning.take_in(&own);
         }
-        self.reckoning.taken.push(Rc::new(batch.clone()));
+        let taken = &mut self.reckoning.taken;
+        let is_known =
+            |known: &Rc<Batch>| known.first_seq == batch.first_seq && known.head == batch.head;
+        if !taken.iter().any(is_known) {
+            taken.push(Rc::new(batch.clone()));
+        }
         Ok(())
     }
 
