@@ -103,6 +103,11 @@ fn seed_1946_a_copy_whose_batch_ends_before_the_ledgers_part_does_not_send_it_fo
     check_seed(1946);
 }
 
+#[test]
+fn seed_7131_a_copy_that_sends_while_the_hubs_power_fails_is_told_of_the_fork_later() {
+    check_seed(7131);
+}
+
 /// Plays a story that a seed has found once.
 #[track_caller]
 fn check_story(balances: &[i32], begins: &str, actions: &[Action]) {

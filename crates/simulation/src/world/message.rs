@@ -236,7 +236,10 @@ impl World {
         let Some(answer) = answer else {
             // All of it or nothing of it; which, only the hub knows.
             let found = self.watermark(&batch.till)?;
-            if found == after && fits {
+            if is_doubtful {
+                // Another machine's entries may stand under the same numbers.
+                self.adopt_if_booked(batch, found)?;
+            } else if found == after && fits {
                 self.accept(batch, after)?;
             }
             return Ok(None);
