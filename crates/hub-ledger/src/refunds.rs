@@ -283,7 +283,7 @@ impl Sold {
 
 #[cfg(test)]
 mod tests {
-    use sync_proto::{EntryBody, Sale, Void};
+    use sync_proto::{EntryBody, FeedPosition, Record, Sale, Void};
     use uuid::Uuid;
 
     use super::*;
@@ -414,6 +414,22 @@ mod tests {
         };
         assert!(bed.ledger.refund(lost, &refund, &key, NOW).is_err());
         bed.check_books();
+    }
+
+    #[test]
+    fn a_void_that_gives_nothing_back_is_told_to_the_till_that_counts_it() {
+        let (mut bed, (account, _), mut till, of, sale) = sold();
+        assert_eq!(refund(&mut bed, sale, None, &[]), Ok(kr(37)));
+        let (hub_epoch, cursor) = bed.ledger.hub_position().unwrap();
+        bed.send(&mut till, [void(account, of, 1, kr(37))]);
+        let from = FeedPosition { hub_epoch, cursor };
+        let page = bed.ledger.feed(&till.access, from, None, NOW);
+        let records: Vec<_> = page.unwrap().unwrap().changes;
+        let told = records.iter().find_map(|change| match &change.record {
+            Record::Account(record) => Some((record.position, record.incl_seq)),
+            _ => None,
+        });
+        assert_eq!(told, Some((kr(100), till.last_seq())));
     }
 
     #[test]

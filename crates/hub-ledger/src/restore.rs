@@ -193,6 +193,23 @@ pub(crate) fn note_other_life(
     Ok(())
 }
 
+/// A till whose first words in this life are no report has heard of no earlier one: it was enrolled
+/// before the backup, and has held no ceiling yet that it could report.
+pub(crate) fn note_first_life(
+    db: &Connection,
+    till: &TillId,
+    epoch: Epoch,
+) -> Result<(), LedgerError> {
+    db.prepare_cached(
+        "UPDATE till_epoch SET reported = (SELECT hub_epoch FROM hub)
+         WHERE till = ?1 AND epoch = ?2 AND reported IS NOT (SELECT hub_epoch FROM hub)
+           AND NOT EXISTS (SELECT 1 FROM report_part p, hub
+             WHERE p.till = ?1 AND p.epoch = ?2 AND p.hub_epoch = hub.hub_epoch)",
+    )?
+    .execute((till.as_str(), epoch.0.cast_signed()))?;
+    Ok(())
+}
+
 /// Takes over what a till says that it may sell, in place of what the backup knew.
 pub(crate) fn take_report(
     db: &Connection,

@@ -108,6 +108,11 @@ fn seed_7131_a_copy_that_sends_while_the_hubs_power_fails_is_told_of_the_fork_la
     check_seed(7131);
 }
 
+#[test]
+fn seed_2773_a_sale_that_two_copies_take_back_is_shown_once() {
+    check_seed(2773);
+}
+
 /// Plays a story that a seed has found once.
 #[track_caller]
 fn check_story(balances: &[i32], begins: &str, actions: &[Action]) {

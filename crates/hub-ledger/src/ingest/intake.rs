@@ -19,7 +19,9 @@ use crate::error::LedgerError;
 use crate::feed::touch_account;
 use crate::flags::{Origin, raise_flag};
 use crate::replay::replay;
-use crate::restore::{is_frozen, note_other_life, take_report, thaw_when_all_reported};
+use crate::restore::{
+    is_frozen, note_first_life, note_other_life, take_report, thaw_when_all_reported,
+};
 use crate::statuses::acknowledge_statuses;
 use crate::store::{hub_position, millis};
 use crate::tills::TillAccess;
@@ -204,10 +206,16 @@ impl<'a> Intake<'a> {
         Ok(Fate::Noted)
     }
 
-    fn note_life(&self, header: &EntryHeader) -> Result<(), LedgerError> {
-        let other = header.fc.hub_epoch != 0 && header.fc.hub_epoch != self.hub_epoch;
-        if other && self.frozen && self.line == Line::Main {
+    fn note_life(&self, header: &EntryHeader, body: &EntryBody) -> Result<(), LedgerError> {
+        let told_in = header.fc.hub_epoch;
+        if !self.frozen || self.line != Line::Main || told_in == 0 {
+            return Ok(());
+        }
+        let is_report = matches!(body, EntryBody::StateReport(_));
+        if told_in != self.hub_epoch {
             note_other_life(self.db, &self.access.till, self.epoch)?;
+        } else if !is_report {
+            note_first_life(self.db, &self.access.till, self.epoch)?;
         }
         Ok(())
     }
@@ -267,7 +275,7 @@ impl<'a> Intake<'a> {
             Ok(read) => read,
             Err(error) => return Ok(unreadable(&error)),
         };
-        self.note_life(&header)?;
+        self.note_life(&header, &body)?;
         let fate = match body {
             EntryBody::Sale(sale) => self.take_sale(seq, &header, &sale),
             EntryBody::Void(void) => self.take_void(&header, &void),

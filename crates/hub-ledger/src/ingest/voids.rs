@@ -24,6 +24,7 @@ impl Intake<'_> {
                 detail: error.to_string(),
             });
         }
+        self.tell_counted_on(void.account)?;
         let sale = self.sold(void)?;
         let most = match &sale {
             Some(sale) => sale.returnable(self.db, &void.lines)?,
@@ -69,6 +70,16 @@ impl Intake<'_> {
             account,
             flags,
         })
+    }
+
+    /// The till counts the void on the account that it sold to, whoever bears it here: its next
+    /// record has to say that the void is in, or the till shows the money for ever.
+    fn tell_counted_on(&mut self, account: AccountId) -> Result<(), LedgerError> {
+        let known = find_account(self.db, account)?;
+        if known.is_some_and(|known| known.canteen == self.access.canteen) {
+            self.touched.insert(account.0, ());
+        }
+        Ok(())
     }
 
     fn move_back(

@@ -288,6 +288,35 @@ fn a_till_that_enrols_after_the_restore_is_not_waited_for_unless_its_ledger_is_o
 }
 
 #[test]
+fn a_till_that_had_no_data_yet_is_waited_for_until_it_has_some() {
+    let mut bed = Bed::new();
+    bed.account(kr(100));
+    let [mut one] = sellers(&mut bed);
+    // Enrolled, and switched off before its first snapshot.
+    let mut fresh = Seller {
+        till: bed.till("kasse-2"),
+        ..one.clone()
+    };
+    fresh.ceilings.clear();
+    let backup = bed.back_up();
+    bed.restore(backup);
+    fresh.till.write(EntryBody::Start(Start {
+        version: "1".to_owned(),
+    }));
+    fresh.push_all(&mut bed);
+    let both = Some(vec!["kasse-1".into(), "kasse-2".into()]);
+    assert_eq!(missing(&bed), both, "it may have been told something");
+    fresh.fetch_snapshot(&mut bed);
+    fresh.write_feed_ack();
+    fresh.push_all(&mut bed);
+    assert_eq!(missing(&bed), Some(vec!["kasse-1".into()]));
+    // A till that holds ceilings of an earlier life reports them before it says anything else.
+    follow(&mut one, &mut bed);
+    one.push_all(&mut bed);
+    assert_eq!(missing(&bed), None);
+}
+
+#[test]
 fn a_hub_that_has_less_than_it_acknowledged_says_so() {
     let mut bed = Bed::new();
     let payer = bed.account(kr(100));
