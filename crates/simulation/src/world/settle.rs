@@ -30,8 +30,12 @@ impl World {
                 let before = self.tills[till].sheet.feed;
                 self.fetch(till, Way::CLEAR)?;
                 let progress = self.tills[till].store()?.progress();
-                let is_settled =
-                    !has_sent && progress.waiting() == 0 && self.tills[till].sheet.feed == before;
+                let at_till = &self.tills[till];
+                let owes_snapshot = at_till.wants_snapshot && !at_till.is_forked;
+                let is_settled = !has_sent
+                    && progress.waiting() == 0
+                    && at_till.sheet.feed == before
+                    && !owes_snapshot;
                 is_quiet &= is_settled;
                 // An acknowledgement changes nothing but the ceilings.
                 if !is_settled {
