@@ -196,3 +196,24 @@ fn a_till_that_is_asked_to_stop_keeps_what_it_sold_and_leaves_no_socket() {
 
 const KILLS: u32 = 45;
 const FIRST_STARTS: u32 = 12;
+
+/// The reader's service may have been in the middle of something with the chip for the till.
+#[test]
+fn a_chip_that_lay_there_when_the_till_died_pays_after_its_start() {
+    let mut dice = Dice::new();
+    let mut site = Site::open();
+    let laid = site.lay(ORDINARY);
+    for _ in 0..KILLS_BESIDE_A_CHIP {
+        let socket = request_sale(&site, &fresh_id(), "1x Fest 999,00");
+        thread::sleep(dice.below(Duration::from_millis(20)));
+        site.kill_till();
+        drop(socket);
+        site.start_till();
+        thread::sleep(dice.below(Duration::from_millis(50)));
+        let sale = heard(request_sale(&site, &fresh_id(), "1x Fest 999,00")).unwrap();
+        assert_eq!(sale.outcome.decision, "insufficient_funds", "{sale:?}");
+    }
+    laid.remove();
+}
+
+const KILLS_BESIDE_A_CHIP: usize = 10;
