@@ -133,6 +133,8 @@ pub enum Phase {
     Waiting {
         /// The sale.
         sale: SaleId,
+        /// Since when.
+        since: Moment,
         /// Until when.
         until: Moment,
         /// Something that cannot be read was tapped.
@@ -142,6 +144,8 @@ pub enum Phase {
     Confirming {
         /// The sale.
         sale: SaleId,
+        /// Since when the sale waits.
+        since: Moment,
         /// Until when a chip may come.
         until: Moment,
         /// Until when the reader may answer.
@@ -262,6 +266,12 @@ impl Checkout {
         });
         match self.phase {
             Phase::Open => Some(Action::ShowChip { identity }),
+            // It was read for whoever stood there before: somebody else's chip may lie there by now.
+            Phase::Waiting {
+                sale, since, until, ..
+            } if seen < since && now.since(seen) <= TAP_FRESH => {
+                Some(self.confirm(sale, since, until, presence, now))
+            }
             Phase::Waiting { sale, .. } => self.pay_with(sale, identity, seen, now),
             Phase::Confirming { .. } | Phase::Deciding { .. } => None,
         }
@@ -274,18 +284,21 @@ impl Checkout {
         seen: Moment,
         now: Moment,
     ) -> Option<Action> {
-        let Phase::Confirming { sale, until, .. } = self.phase else {
+        let Phase::Confirming {
+            sale, since, until, ..
+        } = self.phase
+        else {
             return None;
         };
         let Some(identity) = identity else {
             self.on_reader = None;
-            return Some(self.ask_for_chip(sale, until));
+            return Some(self.ask_for_chip(sale, since, until));
         };
         if let Some(on_reader) = &mut self.on_reader {
             on_reader.identity = identity;
         }
         self.pay_with(sale, identity, seen, now)
-            .or_else(|| Some(self.ask_for_chip(sale, until)))
+            .or_else(|| Some(self.ask_for_chip(sale, since, until)))
     }
 
     /// Something was tapped that cannot be read.
@@ -345,6 +358,7 @@ impl Checkout {
                 sale,
                 until,
                 unreadable,
+                ..
             } if now >= until => {
                 let ending = if unreadable {
                     Ending::Unreadable
@@ -355,11 +369,14 @@ impl Checkout {
             }
             Phase::Confirming {
                 sale,
+                since,
                 until,
                 answer_by,
             } if now >= answer_by => {
+                // It may still lie there, and is told again only when it is laid again.
+                let asked = self.ask_for_chip(sale, since, until);
                 self.on_reader = None;
-                Some(self.ask_for_chip(sale, until))
+                Some(asked)
             }
             Phase::Open
             | Phase::Waiting { .. }
@@ -390,23 +407,33 @@ impl Checkout {
         let until = now.plus(wait);
         match self.on_reader {
             Some(on_reader) if !on_reader.has_paid || origin == Origin::Control => {
-                let answer_by = now.plus(READ_AGAIN_WAIT);
-                self.phase = Phase::Confirming {
-                    sale,
-                    until,
-                    answer_by,
-                };
-                Action::ReadAgain {
-                    presence: on_reader.presence,
-                }
+                self.confirm(sale, now, until, on_reader.presence, now)
             }
-            Some(_) | None => self.ask_for_chip(sale, until),
+            Some(_) | None => self.ask_for_chip(sale, now, until),
         }
     }
 
-    fn ask_for_chip(&mut self, sale: SaleId, until: Moment) -> Action {
+    fn confirm(
+        &mut self,
+        sale: SaleId,
+        since: Moment,
+        until: Moment,
+        presence: PresenceId,
+        now: Moment,
+    ) -> Action {
+        self.phase = Phase::Confirming {
+            sale,
+            since,
+            until,
+            answer_by: now.plus(READ_AGAIN_WAIT),
+        };
+        Action::ReadAgain { presence }
+    }
+
+    fn ask_for_chip(&mut self, sale: SaleId, since: Moment, until: Moment) -> Action {
         self.phase = Phase::Waiting {
             sale,
+            since,
             until,
             unreadable: false,
         };
@@ -538,7 +565,7 @@ mod tests {
         assert_eq!(checkout.handle_time(at(1999)), None);
         assert_eq!(
             checkout.handle_time(at(2000)),
-            Some(Action::AskForChip { lift_first: false })
+            Some(Action::AskForChip { lift_first: true })
         );
     }
 
@@ -552,7 +579,38 @@ mod tests {
         );
         assert!(matches!(checkout.phase(), Phase::Waiting { .. }));
         pays(
-            checkout.handle_chip(PresenceId(2), chip(2), at(4000), at(5000)),
+            checkout.handle_chip(PresenceId(2), chip(2), at(5000), at(6000)),
+            chip(2),
+        );
+    }
+
+    #[test]
+    fn a_chip_that_was_seen_before_the_sale_began_is_read_again() {
+        let mut checkout = rung_up();
+        checkout.handle_pay(SaleId(1), WAIT, at(5000)).unwrap();
+        // What was read is told late: the next customer's chip may have taken its place.
+        assert_eq!(
+            checkout.handle_chip(PresenceId(1), chip(1), at(4990), at(5001)),
+            Some(Action::ReadAgain {
+                presence: PresenceId(1)
+            })
+        );
+        pays(
+            checkout.handle_read_again(Some(chip(2)), at(5003), at(5004)),
+            chip(2),
+        );
+    }
+
+    #[test]
+    fn a_chip_that_was_seen_before_the_sale_and_has_left_does_not_pay() {
+        let mut checkout = rung_up();
+        checkout.handle_pay(SaleId(1), WAIT, at(5000)).unwrap();
+        checkout.handle_chip(PresenceId(1), chip(1), at(4990), at(5001));
+        checkout.handle_left(PresenceId(1));
+        let action = checkout.handle_read_again(None, at(5003), at(5003));
+        assert_eq!(action, Some(Action::AskForChip { lift_first: false }));
+        pays(
+            checkout.handle_chip(PresenceId(2), chip(2), at(5010), at(5012)),
             chip(2),
         );
     }
