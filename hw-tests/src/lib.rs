@@ -11,6 +11,7 @@ pub mod dice;
 pub mod hands;
 pub mod idle;
 pub mod pcscd;
+pub mod proof_cost;
 pub mod pty_reader;
 pub mod rig;
 pub mod stations;

@@ -2,8 +2,9 @@
 //!
 //! `bench --write-table` runs the virtual ones and writes what they showed into the README;
 //! `bench --day TAPS` serves so many customers at four readers at once; `bench --speed [FILE]`
-//! takes the time from tap to event at each driver, `bench --idle TILLD [FILE]` how much of the
-//! processor a till takes with four readers, and both write their figures into FILE as JSON.
+//! takes the time from tap to event at each driver and what a chip's proof costs, `bench --idle
+//! TILLD [FILE]` how much of the processor a till takes with four readers, and both write their
+//! figures into FILE as JSON.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use anyhow::{Context, ensure};
 use hw_tests::behaviour::{BEHAVIOURS, Bench};
 use hw_tests::hands::{Able, Hands, Person, VirtualPcscHands, VirtualSerialHands};
 use hw_tests::idle;
+use hw_tests::proof_cost;
 use hw_tests::rig::{Rig, RigReader};
 use hw_tests::stations::{self, Station};
 use hw_tests::table;
@@ -150,6 +152,13 @@ fn speed(socket: &Path, file: Option<&str>) -> anyhow::Result<()> {
             figures.push((format!("reader_{}_tap_ms", seen.name), whole));
         }
     }
+    let cost = proof_cost::measure()?;
+    println!(
+        "a proof costs the till {}.{:03} times the cipher work in it",
+        cost / 1000,
+        cost % 1000
+    );
+    figures.push(("proof_cost_ratio".to_owned(), cost));
     write_figures(file, &figures)
 }
 
