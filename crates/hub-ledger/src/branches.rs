@@ -242,6 +242,25 @@ fn branch_of(
         .optional()?)
 }
 
+/// The chain that a branch left, and the last entry that they share.
+pub(crate) fn stem_of(
+    db: &Connection,
+    till: &TillId,
+    epoch: Epoch,
+    branch: i64,
+) -> Result<(Line, Head), LedgerError> {
+    let head = db
+        .prepare_cached("SELECT from_seq, from_hash FROM branch WHERE id = ?1")?
+        .query_row([branch], |row| {
+            Ok(Head {
+                seq: row.get::<_, i64>(0)?.cast_unsigned(),
+                hash: EntryHash(row.get(1)?),
+            })
+        })?;
+    let stem = branch_of(db, till, epoch, &head)?;
+    Ok((stem.map_or(Line::Main, Line::Branch), head))
+}
+
 fn end_of(db: &Connection, branch: i64) -> Result<u64, LedgerError> {
     let seq: i64 = db
         .prepare_cached("SELECT seq FROM branch WHERE id = ?1")?

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use sync_proto::{Epoch, TillId, Totals, ZReport};
 
-use crate::branches::Line;
+use crate::branches::{Line, entry_by_id, has_branches, id_of, stem_of};
 use crate::error::LedgerError;
 use crate::flags::{Origin, raise_flag};
 use crate::store::{HubReader, millis, moment};
@@ -27,8 +27,8 @@ pub struct ZReportRow {
     pub at: Timestamp,
     /// What the till says.
     pub report: ZReport,
-    /// What the hub had of the same entries; none when the report stands in a branch of the till's
-    /// ledger.
+    /// What the hub had of the same entries; none of reports in branches that came to programs which
+    /// did not compare those.
     pub books: Option<DayBooks>,
 }
 
@@ -99,11 +99,7 @@ pub(crate) fn hold_against_books(
     let (Some(till), Some(epoch)) = (origin.till, origin.epoch) else {
         return Ok(());
     };
-    let books = match line {
-        Line::Main => Some(day_books(db, till, epoch, report)?),
-        // The fork is an alarm already, and the two machines share a day.
-        Line::Branch(_) => None,
-    };
+    let books = day_books(db, till, epoch, line, report)?;
     let unwritable = |_| LedgerError::Unreadable { what: "Z report" };
     db.execute(
         "INSERT INTO z_report (tenant, till, epoch, seq, at, report, books)
@@ -115,18 +111,14 @@ pub(crate) fn hold_against_books(
             origin.seq.map(u64::cast_signed),
             millis(now),
             serde_json::to_string(report).map_err(unwritable)?,
-            books
-                .map(|books| serde_json::to_string(&books).map_err(unwritable))
-                .transpose()?,
+            serde_json::to_string(&books).map_err(unwritable)?,
         ),
     )?;
-    match books {
-        Some(books) if !books.agree_with(report) => {
-            let detail = difference(report, &books);
-            raise_flag(db, "z_differs", origin, None, None, &detail, now)
-        }
-        Some(_) | None => Ok(()),
+    if books.agree_with(report) {
+        return Ok(());
     }
+    let detail = difference(report, &books);
+    raise_flag(db, "z_differs", origin, None, None, &detail, now)
 }
 
 fn difference(report: &ZReport, books: &DayBooks) -> String {
@@ -147,61 +139,100 @@ fn difference(report: &ZReport, books: &DayBooks) -> String {
     )
 }
 
-/// What the hub has of a day, of the entries that the report contains. Days never go back along the
-/// chain, so it is read from its end.
+/// What the hub has of a day, of the entries that the report contains: those of its own branch, and
+/// before that those of the chain which the branch left.
 fn day_books(
     db: &Connection,
     till: &str,
     epoch: Epoch,
+    line: Line,
     report: &ZReport,
 ) -> Result<DayBooks, LedgerError> {
-    let through = i64::try_from(report.through_seq).unwrap_or(i64::MAX);
-    let mut batches = db.prepare_cached(
-        "SELECT first_seq, entries, first_id FROM batch
-         WHERE till = ?1 AND epoch = ?2 AND first_seq <= ?3 ORDER BY first_seq DESC",
-    )?;
-    let mut batches = batches.query((till, epoch.0.cast_signed(), through))?;
-    let mut entries = db.prepare_cached(
-        "SELECT j.header, j.body, coalesce(j.booking, q.booking) IS NOT NULL,
-           q.id IS NOT NULL AND q.booking IS NULL
-         FROM journal j LEFT JOIN quarantine q ON q.journal = j.id
-         WHERE j.id BETWEEN ?1 AND ?2 ORDER BY j.id DESC",
-    )?;
+    let till = till_from(till)?;
     let mut books = DayBooks::default();
-    while let Some(batch) = batches.next()? {
-        let (first_seq, count, first_id): (i64, i64, i64) =
-            (batch.get(0)?, batch.get(1)?, batch.get(2)?);
-        let last = count.min(through - first_seq + 1) - 1;
-        let mut rows = entries.query((first_id, first_id + last))?;
-        while let Some(row) = rows.next()? {
-            let (header, body): (String, String) = (row.get(0)?, row.get(1)?);
-            let Some(entry) = Glance::at(&header, &body) else {
-                continue;
-            };
-            if entry.day < report.day {
-                return Ok(books);
+    let mut part = (line, report.through_seq);
+    loop {
+        let (line, through) = part;
+        let is_done = books.add_part(db, &till, epoch, line, through, report.day)?;
+        match line {
+            Line::Branch(branch) if !is_done => {
+                let (stem, head) = stem_of(db, &till, epoch, branch)?;
+                part = (stem, head.seq.min(through));
             }
-            if entry.day == report.day {
-                books.count(&entry, row.get(2)?, row.get(3)?)?;
-            }
+            Line::Main | Line::Branch(_) => return Ok(books),
         }
     }
-    Ok(books)
+}
+
+/// What the hub has made of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Booking,
+    QuarantineRow,
+    Nothing,
 }
 
 impl DayBooks {
-    fn count(
+    /// Counts the entries of a day that stand on a chain up to a number. Days never go back along a
+    /// chain, so it is read from its end; whether its entries of earlier days were reached.
+    fn add_part(
         &mut self,
-        entry: &Glance,
-        booked: bool,
-        quarantined: bool,
-    ) -> Result<(), LedgerError> {
-        let totals = match entry.kind.as_str() {
-            "sale" if booked => &mut self.sales,
-            "sale" if quarantined => &mut self.quarantined_sales,
-            "void" if booked => &mut self.voids,
-            "void" if quarantined => &mut self.quarantined_voids,
-            "decline" => {
+        db: &Connection,
+        till: &TillId,
+        epoch: Epoch,
+        line: Line,
+        through: u64,
+        day: BusinessDay,
+    ) -> Result<bool, LedgerError> {
+        let through = i64::try_from(through).unwrap_or(i64::MAX);
+        let (mut of_main, mut of_branch);
+        let mut batches = match line {
+            Line::Main => {
+                of_main = db.prepare_cached(
+                    "SELECT first_seq, entries, first_id FROM batch
+                     WHERE till = ?1 AND epoch = ?2 AND first_seq <= ?3 ORDER BY first_seq DESC",
+                )?;
+                of_main.query((till.as_str(), epoch.0.cast_signed(), through))?
+            }
+            Line::Branch(branch) => {
+                of_branch = db.prepare_cached(
+                    "SELECT first_seq, entries, first_id FROM branch_batch
+                     WHERE branch = ?1 AND first_seq <= ?2 ORDER BY first_seq DESC",
+                )?;
+                of_branch.query((branch, through))?
+            }
+        };
+        let mut entries = db.prepare_cached(
+            "SELECT id, header, body FROM journal WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC",
+        )?;
+        while let Some(batch) = batches.next()? {
+            let (first_seq, count, first_id): (i64, i64, i64) =
+                (batch.get(0)?, batch.get(1)?, batch.get(2)?);
+            let last = count.min(through - first_seq + 1) - 1;
+            let mut rows = entries.query((first_id, first_id + last))?;
+            while let Some(row) = rows.next()? {
+                let (header, body): (String, String) = (row.get(1)?, row.get(2)?);
+                let Some(entry) = Glance::at(&header, &body) else {
+                    continue;
+                };
+                if entry.day < day {
+                    return Ok(true);
+                }
+                if entry.day == day {
+                    self.count(&entry, made_of(db, till, row.get(0)?, &header)?)?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn count(&mut self, entry: &Glance, made: Made) -> Result<(), LedgerError> {
+        let totals = match (entry.kind.as_str(), made) {
+            ("sale", Made::Booking) => &mut self.sales,
+            ("sale", Made::QuarantineRow) => &mut self.quarantined_sales,
+            ("void", Made::Booking) => &mut self.voids,
+            ("void", Made::QuarantineRow) => &mut self.quarantined_voids,
+            ("decline", _) => {
                 self.declines += 1;
                 return Ok(());
             }
@@ -214,6 +245,41 @@ impl DayBooks {
             .ok_or(LedgerError::Unreadable { what: "amount" })?;
         Ok(())
     }
+}
+
+/// What the hub has made of an entry of the journal; of one that had come before in another chain,
+/// what it made of that.
+fn made_of(
+    db: &Connection,
+    till: &TillId,
+    journal: i64,
+    header: &str,
+) -> Result<Made, LedgerError> {
+    let made = made_of_row(db, journal)?;
+    if made != Made::Nothing || !has_branches(db, till)? {
+        return Ok(made);
+    }
+    let Some(id) = id_of(header) else {
+        return Ok(made);
+    };
+    match entry_by_id(db, till, id)? {
+        Some(first) => made_of_row(db, first),
+        None => Ok(made),
+    }
+}
+
+fn made_of_row(db: &Connection, journal: i64) -> Result<Made, LedgerError> {
+    let (booked, quarantined) = db
+        .prepare_cached(
+            "SELECT coalesce(j.booking, q.booking) IS NOT NULL, q.id IS NOT NULL
+             FROM journal j LEFT JOIN quarantine q ON q.journal = j.id WHERE j.id = ?1",
+        )?
+        .query_row([journal], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(match (booked, quarantined) {
+        (true, _) => Made::Booking,
+        (false, true) => Made::QuarantineRow,
+        (false, false) => Made::Nothing,
+    })
 }
 
 /// What can be read of an entry, also when this program cannot read all of it.
@@ -333,5 +399,49 @@ mod tests {
         bed.send(&mut till, [sale(account, chip, kr(1)), report]);
         assert_eq!(bed.flags(), [""; 0]);
         assert_eq!(bed.balance(account), kr(69));
+    }
+
+    /// A till with sales of 30 kr is copied; the till sells for 1 kr, the copy for 2 kr, and a copy
+    /// of the copy for 4 kr. Each closes its day.
+    #[track_caller]
+    fn check_copies(of_copy: (u64, i32), of_its_copy: (u64, i32), differ: usize) {
+        let mut bed = Bed::new();
+        let (account, chip) = bed.account(kr(100));
+        let mut till = bed.till("kasse-1");
+        let yesterday = NOW - jiff::SignedDuration::from_hours(24);
+        till.write_at(sale(account, chip, kr(50)), yesterday);
+        till.write(sale(account, chip, kr(30)));
+        let mut copy = till.clone();
+        copy.become_a_copy();
+        copy.write(sale(account, chip, kr(2)));
+        let mut its_copy = copy.clone();
+        its_copy.become_a_copy();
+        its_copy.write(sale(account, chip, kr(4)));
+        till.write(sale(account, chip, kr(1)));
+        till.write(z(&till, (2, 31), (0, 0), 0));
+        copy.write(z(&copy, of_copy, (0, 0), 0));
+        its_copy.write(z(&its_copy, of_its_copy, (0, 0), 0));
+        for machine in [&till, &copy, &its_copy] {
+            let batch = machine.batch(1..=machine.last_seq());
+            bed.ledger.ingest_branch(&batch, NOW).unwrap().unwrap();
+        }
+        let listed = bed.ledger.list_z_reports(Reach::Everything, i64::MAX, 9);
+        let listed = listed.unwrap();
+        let sales: Vec<_> = listed
+            .iter()
+            .map(|row| row.books.unwrap().sales.amount)
+            .collect();
+        assert_eq!(sales, [kr(36), kr(32), kr(31)]);
+        let flags = bed.flags();
+        let found = flags.iter().filter(|code| *code == "z_differs").count();
+        assert_eq!(found, differ, "{flags:?}");
+        assert_eq!(bed.balance(account), kr(100 - 50 - 30 - 1 - 2 - 4));
+    }
+
+    #[test]
+    fn a_report_in_a_branch_is_held_against_its_own_entries_and_those_before_the_fork() {
+        check_copies((2, 32), (3, 36), 0);
+        check_copies((2, 33), (3, 36), 1);
+        check_copies((2, 32), (4, 37), 1);
     }
 }

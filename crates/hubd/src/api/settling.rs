@@ -80,7 +80,7 @@ pub(crate) struct ZReportJson {
     at: String,
     /// What the till says.
     told: DayTotalsJson,
-    /// What was booked; absent when the report stands in a branch of the till's ledger.
+    /// What was booked; absent of reports of copied tills from before those were compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     booked: Option<DayTotalsJson>,
     /// What was in quarantine.
