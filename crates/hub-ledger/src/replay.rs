@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use canteen::{AccountId, BusinessDay, Limits, Money, Spent};
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
+use sync_proto::Epoch;
 
 use crate::accounts::AccountRow;
 use crate::bookings::BookingId;
@@ -259,14 +260,50 @@ fn raise(
     let till: Option<String> = db
         .prepare_cached("SELECT till FROM booking WHERE id = ?1")?
         .query_row([booking.0], |row| row.get(0))?;
+    let entry = match &till {
+        Some(till) => entry_of(db, till, booking)?,
+        None => None,
+    };
     let origin = Origin {
         tenant: account.tenant,
         till: till.as_deref(),
-        epoch: None,
-        seq: None,
+        epoch: entry.map(|(epoch, _)| epoch),
+        seq: entry.map(|(_, seq)| seq),
     };
     let (account, booking) = (Some(account.id), Some(booking));
     raise_flag(db, code, &origin, account, booking, detail, now)
+}
+
+/// The life and number of the entry that a till's booking came from, also out of quarantine.
+fn entry_of(
+    db: &Connection,
+    till: &str,
+    booking: BookingId,
+) -> Result<Option<(Epoch, u64)>, LedgerError> {
+    let entry = db
+        .prepare_cached(
+            "SELECT id, seq FROM journal WHERE booking = ?1
+             UNION ALL
+             SELECT journal, seq FROM quarantine WHERE booking = ?1",
+        )?
+        .query_row([booking.0], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        })
+        .optional()?;
+    let Some((journal, seq)) = entry else {
+        return Ok(None);
+    };
+    let epoch: Option<i64> = db
+        .prepare_cached(
+            "SELECT epoch FROM batch
+             WHERE till = ?1 AND first_id <= ?2 AND ?2 < first_id + entries
+             UNION ALL
+             SELECT r.epoch FROM branch r JOIN branch_batch b ON b.branch = r.id
+             WHERE r.till = ?1 AND b.first_id <= ?2 AND ?2 < b.first_id + b.entries",
+        )?
+        .query_row((till, journal), |row| row.get(0))
+        .optional()?;
+    Ok(epoch.map(|epoch| (Epoch(epoch.cast_unsigned()), seq.cast_unsigned())))
 }
 
 #[cfg(test)]
@@ -289,7 +326,8 @@ mod tests {
             .map(|flag| {
                 let till = flag.till.unwrap_or_default();
                 let account = flag.account.map_or(0, |account| account.0);
-                format!("{} {till} {account} {}", flag.code, flag.detail)
+                let seq = flag.seq.unwrap_or_default();
+                format!("{} {till} {seq} {account} {}", flag.code, flag.detail)
             })
             .collect();
         flags.sort();
@@ -330,8 +368,8 @@ mod tests {
                 panic!("{found:?}");
             };
             assert_eq!(
-                (flag.code.as_str(), flag.till.as_deref()),
-                (LIMIT_EXCEEDED, Some("kasse-2"))
+                (flag.code.as_str(), flag.till.as_deref(), flag.seq),
+                (LIMIT_EXCEEDED, Some("kasse-2"), Some(1))
             );
         }
     }
