@@ -378,3 +378,82 @@ async fn many_tills_at_once_lose_nothing() {
         .unwrap();
     assert_eq!(sum, canteen::Money::ZERO);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sy_03_the_same_batch_at_once_is_booked_by_one_of_the_requests() {
+    let site = Site::open().await;
+    let mut till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    let payer = site.chip("72BF9961").await;
+    let rounds = 20;
+    for round in 0..rounds {
+        till.sell(payer, &[(1, "Ostehaps", 1)]);
+        till.sell(payer, &[(1, "Yoghurt", 2)]);
+        let first = round * 2 + 1;
+        let push = || till.push(&site, first);
+        let (one, two, three, four) = tokio::join!(push(), push(), push(), push());
+        let answers = [one, two, three, four];
+        for place in 0..2 {
+            let fates = answers.iter().map(|answer| &answer.results[place].fate);
+            let booked = fates.clone().filter(|fate| **fate == EntryFate::Booked);
+            assert_eq!(booked.count(), 1, "{answers:?}");
+            let known = fates.filter(|fate| **fate == EntryFate::Duplicate);
+            assert_eq!(known.count(), 3, "{answers:?}");
+        }
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.accepted.seq == first + 1)
+        );
+    }
+    let sold = i64::try_from(rounds).unwrap() * 3;
+    assert_eq!(site.balance(payer.0).await, 149_50 - sold);
+}
+
+/// What is gone is told for ever, so no cursor is too old; one that is no cursor of this hub's leads
+/// nowhere.
+#[tokio::test]
+async fn sy_15_a_cursor_that_leads_nowhere_is_answered_with_the_need_for_a_snapshot() {
+    let site = Site::open().await;
+    let till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    let path = "/v1/tills/kasse-1/snapshot";
+    let before = site.send(Method::GET, path, &till.token, &[], None).await;
+    let before = before.text().await.unwrap();
+    let header: SnapshotHeader = serde_json::from_str(before.lines().next().unwrap()).unwrap();
+    let products = site.get("/v1/canteens/1/products").await;
+    let product = products["products"][0]["id"].as_i64().unwrap();
+    let taken = site
+        .send(
+            Method::DELETE,
+            &format!("/v1/products/{product}"),
+            TOKEN,
+            &[],
+            None,
+        )
+        .await;
+    assert_eq!(taken.status(), StatusCode::NO_CONTENT);
+
+    let is_gone = |change: &Change| change.record == Record::ProductGone { id: product };
+    let at = |hub_epoch, cursor| FeedPosition { hub_epoch, cursor };
+    let page = till
+        .feed(&site, at(header.hub_epoch, header.as_of), 0)
+        .await;
+    assert!(page.changes.iter().any(is_gone), "{page:?}");
+    let page = till.feed(&site, at(header.hub_epoch, 0), 0).await;
+    assert!(page.changes.iter().any(is_gone), "{page:?}");
+
+    for (hub_epoch, cursor) in [
+        (header.hub_epoch, page.to + 1),
+        (header.hub_epoch + 1, header.as_of),
+        (0, 0),
+    ] {
+        let path = format!("/v1/tills/kasse-1/feed?hub_epoch={hub_epoch}&cursor={cursor}&wait=0");
+        let refused = site.send(Method::GET, &path, &till.token, &[], None).await;
+        assert_eq!(refused.status(), StatusCode::GONE, "{path}");
+        let problem: Value = refused.json().await.unwrap();
+        assert_eq!(problem["code"], "snapshot_required", "{path}");
+    }
+    let after = site.send(Method::GET, path, &till.token, &[], None).await;
+    let after = after.text().await.unwrap();
+    assert_eq!(after.lines().count(), before.lines().count() - 1);
+    assert!(!after.contains("product_gone"), "{after}");
+}
