@@ -34,6 +34,8 @@ pub(crate) enum Alarm {
     ForeignWatermark,
     /// A new life of the ledger could not begin.
     NotRenewed,
+    /// The hub knows less than it has told.
+    HubBehind,
 }
 
 /// How many siblings are heard while the hub is away.

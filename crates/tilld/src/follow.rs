@@ -10,6 +10,7 @@ use till_ledger::{ClockRequest, ClockState, Moment};
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::contact::Alarm;
 use crate::hub::HubError;
 use crate::standing::Standing;
 use crate::sync::{Sync, back_off, local};
@@ -55,6 +56,10 @@ impl Sync {
             match self.follow(&mut rhythm).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
+                    if let HubError::Behind { .. } = error {
+                        self.contact
+                            .alarm(Alarm::HubBehind, Some(error.to_string()));
+                    }
                     self.note(&error).await;
                     failures += 1;
                     let wait = match error {
@@ -241,6 +246,7 @@ impl Sync {
             self.stand(Standing::Good).await;
         }
         self.contact.heard(Timestamp::now());
+        self.contact.alarm(Alarm::HubBehind, None);
         self.look_at_clock().await;
         if !was_online {
             info!("The hub answers");
@@ -267,6 +273,15 @@ impl Sync {
             .hub
             .snapshot(self.ledger.position().map_err(local)?)
             .await?;
+        let feed = self.ledger.progress().feed;
+        let (hub_epoch, as_of) = (snapshot.header.hub_epoch, snapshot.header.as_of);
+        if hub_epoch == feed.hub_epoch && as_of < feed.cursor {
+            // What it has forgotten it may give away a second time: nothing of it is taken.
+            return Err(HubError::Behind {
+                cursor: feed.cursor,
+                as_of,
+            });
+        }
         let count = snapshot.changes.len() as u64;
         self.ledger
             .apply_snapshot(snapshot.header, snapshot.changes, Moment::now())

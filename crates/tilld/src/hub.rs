@@ -72,6 +72,18 @@ pub(crate) enum HubError {
     /// The hub refused a page.
     #[error("the hub gives no changes: {}", feed_words(.0))]
     Feed(FeedRefusal),
+    /// The hub has told this till more than it knows itself, in the same life of its database.
+    #[error(
+        "the hub knows less than it has told this till (change {as_of}, and {cursor} before): an older \
+         copy of its database was put in place without `hubd restore`; sales go on (runbook page \
+         hub-restored.md)"
+    )]
+    Behind {
+        /// The last change that the till has from it.
+        cursor: u64,
+        /// The last change that it knows.
+        as_of: u64,
+    },
     /// The hub's certificate does not count at the time that the till goes by.
     #[error(
         "the hub's certificate does not count now ({0}); set this till's clock if it is wrong (runbook \
@@ -115,6 +127,7 @@ impl HubError {
             | HubError::EnrolmentRefused(_)
             | HubError::Batch(_)
             | HubError::Feed(_)
+            | HubError::Behind { .. }
             | HubError::Certificate(_)
             | HubError::NotSigned
             | HubError::Garbled(_)
@@ -135,6 +148,7 @@ impl HubError {
             | HubError::EnrolmentRefused(_)
             | HubError::Batch(_)
             | HubError::Feed(_)
+            | HubError::Behind { .. }
             | HubError::NotKept(_) => true,
         }
     }

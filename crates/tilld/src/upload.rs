@@ -205,6 +205,7 @@ impl Sync {
             | HubError::EnrolmentRefused(_)
             | HubError::Batch(_)
             | HubError::Feed(_)
+            | HubError::Behind { .. }
             | HubError::NotKept(_) => UploadFailure::Refused,
         }
     }
