@@ -81,7 +81,8 @@ pub enum MarkerError {
 fn advice(database: &Path) -> String {
     format!(
         "if {} was restored from a backup, run `hubd restore` (it explains itself and changes nothing \
-         without --yes); otherwise put the right database back. Nothing was changed",
+         without --yes); otherwise put the right database back (runbook page hub-restored.md). \
+         Nothing was changed",
         database.display()
     )
 }

@@ -18,7 +18,9 @@ async fn sy_25_operators_see_what_a_restored_hub_waits_for_and_tills_end_it() {
     let mut till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
     site.till("kasse-2", "DEMO-KASSE-2", 2).await;
     let payer = site.chip("A10A8925").await;
-    assert_eq!(site.get("/v1/restore").await["frozen"], json!([]));
+    let nothing = site.get("/v1/restore").await;
+    assert_eq!(nothing["frozen"], json!([]));
+    assert_eq!(nothing["to_do"], Value::Null, "{nothing}");
     let life = site
         .books
         .write(|books| books.begin_new_life(99, Timestamp::now()))
@@ -31,6 +33,12 @@ async fn sy_25_operators_see_what_a_restored_hub_waits_for_and_tills_end_it() {
     assert_eq!(frozen["missing"][0]["till"], "kasse-1");
     assert_eq!(frozen["missing"][1]["till"], "kasse-2");
     assert!(frozen["at_risk"].as_i64().unwrap() > 0, "{frozen}");
+    let to_do = restore["to_do"].as_array().unwrap();
+    assert_eq!(to_do.len(), 2, "{restore}");
+    let all_name_it = to_do
+        .iter()
+        .all(|step| step.to_string().contains("hub-restored.md"));
+    assert!(all_name_it, "{restore}");
     let other = site
         .send(Method::GET, "/v1/restore", OTHER_TENANT, &[], None)
         .await;

@@ -24,6 +24,9 @@ pub(crate) struct RestoreJson {
     top_ups_paused_at: Option<String>,
     /// Canteens whose ceilings wait for the reports of their tills.
     frozen: Vec<FrozenJson>,
+    /// What is to be done next; absent when nothing is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    to_do: Vec<String>,
     #[schema(inline)]
     currency: Currency,
 }
@@ -118,10 +121,32 @@ pub(crate) async fn show(
     let restore = hub.books.read(move |books| books.restore(reach)).await?;
     Ok(Json(RestoreJson {
         hub_epoch: restore.hub_epoch,
+        to_do: to_do(
+            !restore.frozen.is_empty(),
+            restore.top_ups_paused_at.is_some(),
+        ),
         top_ups_paused_at: restore.top_ups_paused_at.map(|at| at.to_string()),
         frozen: restore.frozen.into_iter().map(FrozenJson::from).collect(),
         currency: Currency::Dkk,
     }))
+}
+
+/// The steps of the runbook that are left.
+fn to_do(is_frozen: bool, is_paused: bool) -> Vec<String> {
+    let steps = [
+        (
+            is_frozen,
+            "switch on the tills that are missing, or retire those that are gone for good; until all \
+             have reported nobody gets more to spend (runbook page hub-restored.md, steps 4 to 6)",
+        ),
+        (
+            is_paused,
+            "send the gateway's charges since the backup to POST /v1/top-ups/import, then POST \
+             /v1/top-ups/resume; until then no card is charged (runbook page hub-restored.md, step 7)",
+        ),
+    ];
+    let left = steps.into_iter().filter(|(is_left, _)| *is_left);
+    left.map(|(_, step)| step.to_owned()).collect()
 }
 
 /// Ends the freeze of a canteen before all its tills have reported.

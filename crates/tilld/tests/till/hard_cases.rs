@@ -3,13 +3,14 @@
 use std::fs;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use serde_json::json;
 
 use crate::rig::sale::Outcome;
 use crate::rig::{MEAL, Site, WEEKLY, copy_files, eventually};
 
 /// Sells one piece of fruit at a price of its own, in øre.
-fn sell_at(site: &Site, ore: i64) -> bool {
+pub(crate) fn sell_at(site: &Site, ore: i64) -> bool {
     let line = format!("1x Frugt {},{:02}", ore / 100, ore % 100);
     let sale = site.sell(WEEKLY, &[&line]);
     match sale.outcome.decision.as_str() {
@@ -20,7 +21,7 @@ fn sell_at(site: &Site, ore: i64) -> bool {
 }
 
 /// The sales on the statement, however they came.
-fn booked(site: &Site) -> Vec<i64> {
+pub(crate) fn booked(site: &Site) -> Vec<i64> {
     let account = site.hub_account(WEEKLY)["id"].clone();
     let statement = site
         .hub()
@@ -33,7 +34,7 @@ fn booked(site: &Site) -> Vec<i64> {
 }
 
 #[track_caller]
-fn wait_until_booked(site: &Site, mut sold: Vec<i64>) {
+pub(crate) fn wait_until_booked(site: &Site, mut sold: Vec<i64>) {
     sold.sort_unstable();
     let mut last = Vec::new();
     let is_so = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -46,7 +47,7 @@ fn wait_until_booked(site: &Site, mut sold: Vec<i64>) {
 }
 
 /// Money enough that only ceilings are in the way.
-fn make_rich(site: &Site) {
+pub(crate) fn make_rich(site: &Site) {
     let account = site.hub_account(WEEKLY)["id"].clone();
     let change = json!({ "limits": { "week": null } }).to_string();
     let changed = site
@@ -293,4 +294,64 @@ fn a_code_that_the_hub_refuses_changes_nothing() {
     assert!(sell_at(&site, 1_02));
     site.wait_until_agreed();
     wait_until_booked(&site, vec![1_01, 1_02]);
+}
+
+/// Changes what a till that is switched off knows of its place in the hub's feed.
+fn move_cursor(site: &Site, change: &str) {
+    let ledger = Connection::open(site.path("till/ledger.db")).unwrap();
+    let moved = ledger.execute(&format!("UPDATE progress SET {change}"), []);
+    assert_eq!(moved.unwrap(), 1);
+}
+
+#[test]
+fn sy_15_a_till_whose_cursor_leads_nowhere_takes_a_snapshot_and_forgets_what_is_gone() {
+    let mut site = Site::open();
+    assert!(sell_at(&site, 1_01));
+    site.wait_until_agreed();
+    site.stop_till();
+    // The cursor is one of an earlier life of the hub's database.
+    move_cursor(&site, "hub_epoch = hub_epoch + 1");
+    let products = "/v1/canteens/1/products";
+    let product = site.hub().json(products)["products"][0].clone();
+    let path = format!("/v1/products/{}", product["id"]);
+    assert_eq!(site.hub().ask("DELETE", &path, None).status, 204);
+    site.start_till();
+    site.wait_for_line("online");
+    site.wait_for_readers(true);
+    let name = product["name"].as_str().unwrap();
+    site.wait_for_shown("the product to be gone", |shown| {
+        let shown = shown["products"].as_array().unwrap();
+        !shown.is_empty() && shown.iter().all(|it| it["name"] != name)
+    });
+    assert!(sell_at(&site, 1_02));
+    site.wait_until_agreed();
+    wait_until_booked(&site, vec![1_01, 1_02]);
+}
+
+/// As when the hub's whole machine is put back to an earlier state, so that it cannot know.
+#[test]
+fn a_hub_that_knows_less_than_it_has_told_is_named_and_its_data_is_not_taken() {
+    let mut site = Site::open();
+    assert!(sell_at(&site, 1_01));
+    site.wait_until_agreed();
+    site.stop_till();
+    move_cursor(&site, "cursor = cursor + 1000000");
+    site.start_till();
+    site.wait_for_readers(true);
+    eventually("the till to say that the hub knows less", || {
+        let alarms = site.try_status()?["alarms"].to_string();
+        let is_named = alarms.contains("hubd restore") && alarms.contains("hub-restored.md");
+        is_named.then_some(())
+    });
+    site.wait_for_shown("the alarm on the page", |shown| {
+        shown["notices"]
+            .to_string()
+            .contains("Till and hub do not agree")
+    });
+    assert!(sell_at(&site, 1_02));
+    site.wait_until_sent();
+    wait_until_booked(&site, vec![1_01, 1_02]);
+    // It asks now and then, and does not press the hub.
+    let asked = site.till_log().matches("The hub refuses").count();
+    assert!(asked < 60, "asked {asked} times");
 }

@@ -15,6 +15,7 @@ mod load;
 mod lunch;
 mod proof;
 mod readers;
+mod restored_hub;
 mod rig;
 mod runbook;
 mod siblings;

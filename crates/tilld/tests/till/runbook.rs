@@ -53,6 +53,7 @@ fn every_page_of_the_runbook_that_a_message_names_is_there() {
         "till-page",
         "till-readers",
         "tillctl",
+        "hubd",
     ] {
         sources(
             &Path::new(ROOT).join("crates").join(part).join("src"),
@@ -75,6 +76,7 @@ fn every_page_of_the_runbook_that_a_message_names_is_there() {
         "cloned-till.md",
         "clock.md",
         "full-disk.md",
+        "hub-restored.md",
         "rolled-back-disk.md",
     ] {
         assert!(seen.contains(page), "{page} is in no message: {seen:?}");

@@ -10,7 +10,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -273,6 +273,14 @@ impl Site {
     pub(crate) fn stop_hub(&mut self) {
         let status = self.hub.take().unwrap().stop();
         assert!(status.success(), "hubd ended with {status}");
+    }
+
+    /// Runs the hub's program beside the hub, and to its end.
+    #[allow(dead_code, reason = "not every program of tests restores a hub")]
+    pub(crate) fn run_hubd(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(&programs().hubd);
+        command.arg("--config").arg(self.path("hub.toml"));
+        command.args(words).output().unwrap()
     }
 
     /// Ends the hub as a crash does.
