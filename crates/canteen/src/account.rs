@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::calendar::{BusinessDay, Month, Week};
 use crate::money::Money;
+use crate::strict_limits::{LimitMode, StrictLimits};
 use crate::top_up::TopUp;
 
 /// The number of an account; carries nothing personal.
@@ -54,6 +55,8 @@ pub struct Limits {
     pub week: Option<Money>,
     /// In a calendar month.
     pub month: Option<Money>,
+    /// How they hold over several tills.
+    pub mode: LimitMode,
 }
 
 /// What has been spent in the day, week and month of one business day.
@@ -163,6 +166,8 @@ pub struct Account {
     pub limits: Limits,
     /// What counts against the limits.
     pub spent: Spent,
+    /// What this till may sell of the limits when they are strict; `None` when they are lenient.
+    pub strict: Option<StrictLimits>,
     /// The highest sum of sales that the hub lets this till make on the account, if it set one,
     /// less the sales made: what may still be sold without contact.
     pub allowance: Option<Money>,

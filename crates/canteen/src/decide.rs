@@ -119,6 +119,11 @@ pub enum DeclineReason {
         /// What the account holds.
         balance: Money,
     },
+    /// The limits are strict, and of what is left of them this till has no share that allows it.
+    LimitNotHere {
+        /// What it may still sell of them.
+        left: Money,
+    },
     /// The balance covers it, but without contact to the hub the till may not sell that much.
     OfflineAllowance {
         /// What it may still sell on the account in one purchase.
@@ -151,6 +156,7 @@ impl DeclineReason {
             DeclineReason::LimitWeek(_) => "limit_week",
             DeclineReason::LimitMonth(_) => "limit_month",
             DeclineReason::InsufficientFunds { .. } => "insufficient_funds",
+            DeclineReason::LimitNotHere { .. } => "limit_not_here",
             DeclineReason::OfflineAllowance { .. } => "offline_allowance",
         }
     }
@@ -168,7 +174,25 @@ impl DeclineReason {
             | DeclineReason::AccountBlocked
             | DeclineReason::StaleData { .. }
             | DeclineReason::InsufficientFunds { .. }
+            | DeclineReason::LimitNotHere { .. }
             | DeclineReason::OfflineAllowance { .. } => None,
+        }
+    }
+
+    /// Whether only the hub's leave is missing: a till that reaches the hub asks it for more.
+    pub fn can_be_raised(&self) -> bool {
+        match self {
+            DeclineReason::LimitNotHere { .. } | DeclineReason::OfflineAllowance { .. } => true,
+            DeclineReason::JournalUnavailable
+            | DeclineReason::UnknownChip
+            | DeclineReason::ChipAuthFailed
+            | DeclineReason::ChipBlocked
+            | DeclineReason::AccountBlocked
+            | DeclineReason::StaleData { .. }
+            | DeclineReason::LimitDay(_)
+            | DeclineReason::LimitWeek(_)
+            | DeclineReason::LimitMonth(_)
+            | DeclineReason::InsufficientFunds { .. } => false,
         }
     }
 }
@@ -238,6 +262,7 @@ fn first_obstacle(
     fresh_enough(purchase, rules)?;
     let spent_after = within_limits(account, purchase)?;
     let balance_after = covered(account, purchase)?;
+    within_share(account, purchase)?;
     allowed_offline(account, purchase, rules)?;
     Ok((balance_after, spent_after))
 }
@@ -281,7 +306,9 @@ fn fresh_enough(purchase: &Purchase, rules: &OfflineRules) -> Result<(), Decline
 }
 
 fn within_limits(account: &Account, purchase: &Purchase) -> Result<Spent, DeclineReason> {
-    let Limits { day, week, month } = account.limits;
+    let Limits {
+        day, week, month, ..
+    } = account.limits;
     let spent = account.spent.as_of(purchase.on);
     let amount = purchase.amount.money();
     within(day, spent.day(), amount).map_err(DeclineReason::LimitDay)?;
@@ -307,6 +334,15 @@ fn within(limit: Option<Money>, spent: Money, amount: Money) -> Result<(), Limit
         Err(LimitFacts { limit, spent, left })
     } else {
         Ok(())
+    }
+}
+
+fn within_share(account: &Account, purchase: &Purchase) -> Result<(), DeclineReason> {
+    let strict = account.strict.as_ref();
+    let left = strict.and_then(|strict| strict.left(&account.limits, purchase.on));
+    match left {
+        Some(left) if purchase.amount.money() > left => Err(DeclineReason::LimitNotHere { left }),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -359,6 +395,7 @@ mod tests {
     use crate::account::AccountId;
     use crate::chip::ChipId;
     use crate::proof::KeyVersion;
+    use crate::strict_limits::{LimitMode, LimitShare, LimitShares, StrictLimits};
     use crate::top_up::{TopUp, TopUpState};
 
     fn kr(kroner: i32) -> Money {
@@ -380,6 +417,7 @@ mod tests {
                 credit: Money::ZERO,
                 limits: Limits::default(),
                 spent: Spent::nothing(today()),
+                strict: None,
                 allowance: None,
                 top_up: None,
             },
@@ -628,15 +666,16 @@ mod tests {
     fn the_first_rule_in_the_way_is_the_reason() {
         // Every rule is broken; they are mended one by one in the order of precedence.
         type Mend = fn(&mut ChipHolding, &mut Purchase);
-        let mends: [(&str, Mend); 10] = [
+        let mends: [(&str, Mend); 11] = [
             ("chip_auth_failed", |h, _| h.must_prove = false),
             ("chip_blocked", |h, _| h.chip_status = Status::Active),
             ("account_blocked", |h, _| h.account.status = Status::Active),
             ("stale_data", |_, p| p.contact.age = Duration::ZERO),
             ("limit_day", |h, _| h.account.limits.day = None),
             ("limit_week", |h, _| h.account.limits.week = None),
-            ("limit_month", |h, _| h.account.limits.month = None),
+            ("limit_month", |h, _| h.account.limits.month = Some(kr(300))),
             ("insufficient_funds", |h, _| h.account.balance = kr(1000)),
+            ("limit_not_here", |h, _| h.account.strict = None),
             ("offline_allowance", |h, _| h.account.allowance = None),
             ("offline_allowance", |_, p| p.contact.online = true),
         ];
@@ -649,7 +688,13 @@ mod tests {
             day: Some(kr(1)),
             week: Some(kr(1)),
             month: Some(kr(1)),
+            mode: LimitMode::Strict,
         };
+        broken.account.strict = Some(StrictLimits {
+            shares: None,
+            gross: Money::ZERO,
+            sold: Spent::nothing(today()),
+        });
         broken.account.allowance = Some(kr(1));
         let mut purchase = purchase(kr(300));
         purchase.contact = Contact {
@@ -667,6 +712,42 @@ mod tests {
         }
         let decision = decide(Some(&broken), identity, &purchase, &OfflineRules::default());
         assert!(matches!(decision, Decision::Approve { .. }));
+    }
+
+    /// The daily limit is 50 kr, of which this till has a share of 30 and has sold 10.
+    fn strict(h: &mut ChipHolding) {
+        h.account.limits.day = Some(kr(50));
+        h.account.limits.mode = LimitMode::Strict;
+        let day = LimitShare {
+            ceiling: kr(30),
+            ahead: kr(50),
+        };
+        h.account.strict = Some(StrictLimits {
+            shares: Some(LimitShares {
+                on: today(),
+                day: Some(day),
+                week: None,
+                month: None,
+            }),
+            gross: kr(10),
+            sold: Spent::new(today(), kr(10), kr(10), kr(10)),
+        });
+    }
+
+    #[test]
+    fn of_a_strict_limit_a_till_sells_its_own_share() {
+        check(
+            |h, _| strict(h),
+            kr(20),
+            "approve, 480,00 left, top-up none",
+        );
+        check(|h, _| strict(h), kr(21), "limit_not_here, top-up none");
+        // What the till knows of the limit itself comes first.
+        check(
+            |h, _| strict(h),
+            kr(51),
+            "limit_day of 50,00, 0,00 spent, 50,00 left, top-up none",
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod decide;
 mod money;
 mod number_shape;
 mod proof;
+mod strict_limits;
 mod top_up;
 
 pub use account::{Account, AccountId, Limits, Spent, Status};
@@ -30,6 +31,7 @@ pub use decide::{
 pub use money::{Money, MoneyError, PurchaseAmount, PurchaseAmountError};
 pub use number_shape::{NumberShape, NumberShapeError};
 pub use proof::{ChipIdentity, KeyVersion};
+pub use strict_limits::{LimitMode, LimitShare, LimitShares, StrictLimits};
 pub use top_up::{
     TOP_UP_ARMED_FROM, TOP_UP_THRESHOLD, TopUp, TopUpOutcome, TopUpState, is_armed, top_up_due,
 };

@@ -34,6 +34,12 @@ struct Case {
 
 enum Trial {
     Play(fn(&mut Scene) -> Playing<'_>),
+    /// Played when the hub's data has what it takes; else the reason is told.
+    PlayIf(
+        fn(&Scene) -> bool,
+        &'static str,
+        fn(&mut Scene) -> Playing<'_>,
+    ),
     NotHere(&'static str),
 }
 
@@ -162,6 +168,15 @@ const CASES: &[Case] = &[
         "a request for more is answered with records or nothing",
         data::a_raise_is_answered
     ),
+    Case {
+        id: "LIM-05",
+        claim: "of strict limits a till is given a share, and nothing when it keeps none",
+        trial: Trial::PlayIf(
+            data::has_strict_limits,
+            "no account of the till has strict limits",
+            |scene| Box::pin(data::strict_limits_come_as_shares(scene)),
+        ),
+    },
     case!(
         "DENY-01",
         "the statuses can be asked for alone",
@@ -206,7 +221,8 @@ pub(crate) async fn run_all(
     for case in CASES {
         let verdict = match &case.trial {
             Trial::NotHere(why) => Verdict::NotTried(why),
-            Trial::Play(play) => match play(&mut scene).await {
+            Trial::PlayIf(is_there, why, _) if !is_there(&scene) => Verdict::NotTried(why),
+            Trial::Play(play) | Trial::PlayIf(_, _, play) => match play(&mut scene).await {
                 Ok(()) => Verdict::Holds,
                 Err(error) => Verdict::Violated(format!("{error:#}")),
             },

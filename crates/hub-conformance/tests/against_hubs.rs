@@ -70,9 +70,11 @@ async fn reports(url: &str) -> BTreeMap<&'static str, Report> {
 #[tokio::test]
 async fn the_own_hub_keeps_to_the_protocol() {
     let hub = own_hub().await;
-    for report in reports(&hub.url).await.values() {
+    let reports = reports(&hub.url).await;
+    for report in reports.values() {
         assert!(!matches!(report.verdict, Verdict::Violated(_)), "{report}");
     }
+    assert_eq!(reports["LIM-05"].verdict, Verdict::Holds);
 }
 
 /// A way to lie: sees the request's path and the hub's answer, and may give another.
@@ -162,6 +164,21 @@ async fn a_hub_that_gives_a_copied_till_data_is_found() {
         (status, told)
     }
     check_found(lie, &["SY-23"]).await;
+}
+
+#[tokio::test]
+async fn a_hub_that_lets_tills_sell_strict_limits_without_a_share_is_found() {
+    fn lie(path: &str, status: StatusCode, mut told: Value) -> (StatusCode, Value) {
+        if path.contains("/feed") {
+            for change in told["changes"].as_array_mut().into_iter().flatten() {
+                if change["d"]["limits"]["strict"] == true {
+                    change["d"]["ceiling"] = 50_00.into();
+                }
+            }
+        }
+        (status, told)
+    }
+    check_found(lie, &["LIM-05"]).await;
 }
 
 #[tokio::test]

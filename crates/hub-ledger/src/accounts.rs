@@ -1,6 +1,6 @@
 //! Accounts and the persons behind them.
 
-use canteen::{AccountId, BusinessDay, Limits, Money, Spent, Status};
+use canteen::{AccountId, BusinessDay, LimitMode, Limits, Money, Spent, Status};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 use sync_proto::StatusOf;
@@ -8,6 +8,7 @@ use sync_proto::StatusOf;
 use crate::closings::forget_closing;
 use crate::error::{LedgerError, Refusal};
 use crate::feed::{RecordKind, touch, touch_account};
+use crate::limit_shares::{forget_shares, reach_day};
 use crate::replay::note_terms;
 use crate::statuses::note_status_change;
 use crate::store::{HubLedger, HubReader, millis, moment};
@@ -86,6 +87,9 @@ pub struct LimitsChange {
     pub week: Option<Option<Money>>,
     /// In a calendar month.
     pub month: Option<Option<Money>>,
+    /// How they hold over several tills; `None` leaves that as it is, so that a program which does
+    /// not know of it changes nothing.
+    pub mode: Option<LimitMode>,
 }
 
 impl HubLedger {
@@ -99,6 +103,7 @@ impl HubLedger {
         check_limits(&new.limits)?;
         not_negative("the credit line", new.credit)?;
         let db = self.change()?;
+        reach_day(&db, now)?;
         let tenant = tenant_of(&db, new.canteen)?;
         let id: i64 = db.query_row(
             "SELECT max(coalesce(max(id), 0), ?1) + 1 FROM account",
@@ -107,8 +112,8 @@ impl HubLedger {
         )?;
         db.execute(
             "INSERT INTO account (id, tenant, canteen, kind, credit, limit_day, limit_week,
-               limit_month, spent_on, created_at)
-             VALUES (?1, ?2, ?3, 'holder', ?4, ?5, ?6, ?7, ?8, ?9)",
+               limit_month, spent_on, created_at, limit_mode)
+             VALUES (?1, ?2, ?3, 'holder', ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             (
                 id,
                 tenant.0,
@@ -119,6 +124,7 @@ impl HubLedger {
                 new.limits.month.map(Money::ore),
                 BusinessDay::of(now).to_string(),
                 millis(now),
+                new.limits.mode.code(),
             ),
         )?;
         write_holder(&db, AccountId(id), &new.holder)?;
@@ -136,22 +142,27 @@ impl HubLedger {
         now: Timestamp,
     ) -> Result<(), LedgerError> {
         let db = self.change()?;
+        reach_day(&db, now)?;
         let account = read_account(&db, id)?;
         let limits = Limits {
             day: change.day.unwrap_or(account.limits.day),
             week: change.week.unwrap_or(account.limits.week),
             month: change.month.unwrap_or(account.limits.month),
+            mode: change.mode.unwrap_or(account.limits.mode),
         };
         check_limits(&limits)?;
         db.execute(
-            "UPDATE account SET limit_day = ?2, limit_week = ?3, limit_month = ?4 WHERE id = ?1",
+            "UPDATE account SET limit_day = ?2, limit_week = ?3, limit_month = ?4, limit_mode = ?5
+             WHERE id = ?1",
             (
                 id.0,
                 limits.day.map(Money::ore),
                 limits.week.map(Money::ore),
                 limits.month.map(Money::ore),
+                limits.mode.code(),
             ),
         )?;
+        forget_shares(&db, id, &limits)?;
         note_terms(&db, &account, &read_account(&db, id)?, now)?;
         touch_account(&db, account.canteen, id)?;
         Ok(db.commit()?)
@@ -382,8 +393,10 @@ fn account_from(row: &Row<'_>) -> Result<AccountRow, LedgerError> {
     let on = on
         .parse()
         .map_err(|_| LedgerError::Unreadable { what: "day" })?;
-    let name: Option<String> = row.get(17)?;
-    let (school, class, photo) = (row.get(18)?, row.get(19)?, row.get(20)?);
+    let mode: String = row.get(17)?;
+    let mode = LimitMode::from_code(&mode).ok_or(LedgerError::Unreadable { what: "limit mode" })?;
+    let name: Option<String> = row.get(18)?;
+    let (school, class, photo) = (row.get(19)?, row.get(20)?, row.get(21)?);
     Ok(AccountRow {
         id: AccountId(row.get(0)?),
         tenant: TenantId(row.get(1)?),
@@ -398,6 +411,7 @@ fn account_from(row: &Row<'_>) -> Result<AccountRow, LedgerError> {
             day: optional_money(8)?,
             week: optional_money(9)?,
             month: optional_money(10)?,
+            mode,
         },
         spent: Spent::new(on, money(12)?, money(13)?, money(14)?),
         created_at: moment(row.get(15)?)?,
@@ -458,7 +472,7 @@ macro_rules! account_columns {
     () => {
         "SELECT a.id, a.tenant, a.canteen, a.status, a.blocked_at, a.balance, a.paid_in, a.credit,
            a.limit_day, a.limit_week, a.limit_month, a.spent_on, a.spent_day, a.spent_week,
-           a.spent_month, a.created_at, a.status_rv"
+           a.spent_month, a.created_at, a.status_rv, a.limit_mode"
     };
 }
 const SELECT_ACCOUNT: &str = concat!(

@@ -31,6 +31,7 @@ use crate::debits::go_on;
 use crate::error::{LedgerError, Refusal};
 use crate::feed::{touch_account, touch_issued};
 use crate::flags::{Origin, raise_flag};
+use crate::limit_shares::{acknowledge_shares, move_shares, reissue_shares};
 use crate::restore::{thaw_when_all_reported, unknown_right};
 use crate::store::{HubLedger, HubReader, millis};
 use crate::tenancy::{CanteenId, Reach, tenant_of};
@@ -156,6 +157,8 @@ pub(crate) struct Terms {
     till_max: i64,
     /// Whether ceilings are kept as they are, since the hub does not know what it gave away.
     frozen: bool,
+    /// Whether there are limits that only tills may sell under whose program keeps them strictly.
+    strict: bool,
 }
 
 impl Terms {
@@ -164,7 +167,9 @@ impl Terms {
             "SELECT a.canteen, a.status, a.balance, a.credit, c.overspend_max, c.till_max,
                (SELECT coalesce(sum(q.amount), 0) FROM quarantine q
                 WHERE q.account = a.id AND q.resolved_at IS NULL),
-               c.frozen_at IS NOT NULL
+               c.frozen_at IS NOT NULL,
+               a.limit_mode = 'strict'
+                 AND coalesce(a.limit_day, a.limit_week, a.limit_month) IS NOT NULL
              FROM account a JOIN canteen c ON c.id = a.canteen
              WHERE a.id = ?1 AND a.kind = 'holder'",
         )?;
@@ -183,12 +188,15 @@ impl Terms {
             overspend_max: row.get(4)?,
             till_max: row.get(5)?,
             frozen: row.get(7)?,
+            strict: row.get(8)?,
         }))
     }
 
     /// What a till may sell on top of what is booked, given what the others can still sell.
-    fn grant(&self, others: i64) -> i64 {
+    fn grant(&self, right: &Right, others: i64) -> i64 {
         match self.status {
+            // It would drop the share and sell by the limits alone.
+            Status::Active if self.strict && !right.keeps_strict_limits => 0,
             Status::Active => self
                 .till_max
                 .min(self.spendable)
@@ -211,6 +219,7 @@ struct Right {
     epoch: i64,
     /// Whether the till can be told of another ceiling.
     live: bool,
+    keeps_strict_limits: bool,
     gross: i64,
     ceiling: Option<i64>,
     highest: i64,
@@ -237,17 +246,19 @@ pub(crate) fn reissue(
     if terms.frozen {
         return Ok(false);
     }
+    // Before the ceilings of money: what a till may sell without having heard of its share is what
+    // it was given before. A new epoch keeps no share until it has said that it can.
+    let mut changed = only.is_none() && reissue_shares(db, account)?;
     let mut rights = read_rights(db, account, terms.canteen)?;
     let mut all = rights
         .iter()
         .fold(0_i64, |sum, right| sum.saturating_add(right.outstanding()));
-    let mut changed = false;
     for right in &mut rights {
         if !right.live || only.is_some_and(|only| only.0.cast_signed() != right.epoch) {
             continue;
         }
         let before = right.outstanding();
-        let grant = terms.grant(all.saturating_sub(before));
+        let grant = terms.grant(right, all.saturating_sub(before));
         let ceiling = right.gross.saturating_add(grant);
         if right.ceiling == Some(ceiling) {
             continue;
@@ -297,7 +308,7 @@ pub(crate) fn touch_all_accounts(db: &Connection, canteen: CanteenId) -> Result<
 pub(crate) fn move_issues(db: &Connection, account: AccountId, rv: i64) -> Result<(), LedgerError> {
     db.prepare_cached("UPDATE ceiling SET rv = ?2 WHERE account = ?1 AND highest > ceiling")?
         .execute((account.0, rv))?;
-    Ok(())
+    move_shares(db, account, rv)
 }
 
 /// Counts a sale that is not booked, or no longer counts one.
@@ -362,7 +373,8 @@ pub(crate) fn acknowledge(
     if counts == 0 {
         return Ok(Vec::new());
     }
-    let freed = db
+    let mut freed = acknowledge_shares(db, till, epoch, cursor)?;
+    let by_ceilings = db
         .prepare_cached(
             "UPDATE ceiling SET highest = ceiling
              WHERE till = ?1 AND epoch = ?2 AND rv <= ?3 AND highest > ceiling
@@ -371,7 +383,10 @@ pub(crate) fn acknowledge(
         .query_map((till.as_str(), epoch.0.cast_signed(), cursor), |row| {
             row.get(0).map(AccountId)
         })?
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
+    freed.extend(by_ceilings);
+    freed.sort_unstable();
+    freed.dedup();
     Ok(freed)
 }
 
@@ -433,7 +448,7 @@ fn read_rights(
 ) -> Result<Vec<Right>, LedgerError> {
     let mut statement = db.prepare_cached(
         "SELECT t.id, e.epoch, t.epoch IS e.epoch AND t.revoked_at IS NULL AS live,
-           coalesce(c.gross, 0), c.ceiling, coalesce(c.highest, 0)
+           coalesce(c.gross, 0), c.ceiling, coalesce(c.highest, 0), e.strict_limits
          FROM till t JOIN till_epoch e ON e.till = t.id
          LEFT JOIN ceiling c ON c.account = ?1 AND c.till = e.till AND c.epoch = e.epoch
          WHERE t.canteen = ?2 AND e.retired_at IS NULL AND (live OR c.highest > c.gross)
@@ -444,6 +459,7 @@ fn read_rights(
             till: row.get(0)?,
             epoch: row.get(1)?,
             live: row.get(2)?,
+            keeps_strict_limits: row.get(6)?,
             gross: row.get(3)?,
             ceiling: row.get(4)?,
             highest: row.get(5)?,

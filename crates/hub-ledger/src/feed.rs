@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 use sync_proto::{
     AccountRecord, Change, ChipRecord, Epoch, FEED_PAGE_MAX, FeedPage, FeedPosition, FeedRefusal,
-    HolderRecord, ProductRecord, Record, SnapshotHeader, SnapshotTrailer, TillPosition,
+    HolderRecord, LimitSharesRecord, ProductRecord, Record, SnapshotHeader, SnapshotTrailer,
+    TillPosition,
 };
 
 use crate::accounts::{AccountRow, find_account, find_holder};
@@ -19,6 +20,7 @@ use crate::agreements::top_up_record;
 use crate::ceilings::{ceiling_of, move_issues, reissue};
 use crate::chips::chip_by_uid;
 use crate::error::LedgerError;
+use crate::limit_shares::shares_of;
 use crate::positions::{Ceilings, ceilings_for};
 use crate::products::find_product;
 use crate::siblings::{resend_wanted, siblings_of};
@@ -340,6 +342,7 @@ impl<'a> Pages<'a> {
             limits: account.limits.into(),
             spent: account.spent.into(),
             ceiling: self.ceiling(id)?,
+            shares: self.shares(&account)?,
             top_up,
         }))
     }
@@ -350,6 +353,13 @@ impl<'a> Pages<'a> {
         };
         let issued = ceiling_of(self.db, &self.till.till, epoch, account)?;
         Ok(issued.map(|(ceiling, _)| ceiling))
+    }
+
+    fn shares(&self, account: &AccountRow) -> Result<Option<LimitSharesRecord>, LedgerError> {
+        match self.ceilings {
+            Ceilings::Given(epoch) => shares_of(self.db, &self.till.till, epoch, account),
+            Ceilings::Withheld | Ceilings::None => Ok(None),
+        }
     }
 
     fn chip(&self, uid: &str) -> Result<Record, LedgerError> {

@@ -14,6 +14,7 @@ use sync_proto::{
 use crate::branches::{Line, Place, begin_branch, move_branch, place};
 use crate::error::LedgerError;
 use crate::flags::{Origin, raise_flag};
+use crate::limit_shares::reach_day;
 use crate::siblings::note_resent;
 use crate::store::{HubLedger, hub_position};
 use crate::tills::{
@@ -181,6 +182,7 @@ impl Delivery<'_> {
             fate: EntryFate::Duplicate,
         });
         let mut results: Vec<EntryResult> = duplicates.collect();
+        reach_day(db, now)?;
         let mut intake = Intake::begin(db, self.access, batch.epoch, line, now)?;
         intake.reading = self.reading;
         intake.holes = &batch.holes;

@@ -32,6 +32,7 @@ mod feed;
 mod flags;
 mod ingest;
 mod key_sets;
+mod limit_shares;
 mod notices;
 mod orders;
 mod positions;

@@ -2,7 +2,7 @@
 
 use canteen::{
     Account, AccountId, BusinessDay, Decision, DeclineReason, Money, PurchaseAmount, TopUp,
-    decide_order,
+    TopUpOutcome, decide_order,
 };
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -15,6 +15,7 @@ use crate::debits::{Debit, take_out};
 use crate::deposits::{Receipt, RequestKey, receipt_of_before, remember};
 use crate::error::{LedgerError, Refusal};
 use crate::feed::touch_account;
+use crate::limit_shares::{keep_for_order, left_for_order, reach_day};
 use crate::store::HubLedger;
 use crate::top_ups::{Purchases, ask_for_top_up};
 
@@ -40,6 +41,7 @@ impl HubLedger {
         let rules = self.top_up_rules.clone();
         let amount = sum_of(lines)?;
         let db = self.change()?;
+        reach_day(&db, now)?;
         let account = read_account(&db, account)?;
         if let Some(receipt) = receipt_of_before(&db, account.tenant, key)? {
             return Ok(OrderAnswer::Paid(receipt));
@@ -50,7 +52,8 @@ impl HubLedger {
             newest: BusinessDay::of(now),
         };
         let day = BusinessDay::of(now).max(account.spent.on());
-        let answer = match decide_order(&account_of(&db, &account, now)?, amount, day) {
+        let decision = decide_order(&account_of(&db, &account, now)?, amount, day);
+        let answer = match within_shares(&db, &account, decision, amount, day)? {
             Decision::Decline { reason, .. } => {
                 if let DeclineReason::InsufficientFunds { .. } = reason {
                     ask_for_top_up(&db, &account, &purchases, &rules, now)?;
@@ -81,6 +84,30 @@ impl HubLedger {
     }
 }
 
+/// The decision, unless tills may be selling what is left of strict limits at this moment: then so
+/// much is taken back from them, and the order can be made when they have acknowledged that.
+fn within_shares(
+    db: &Connection,
+    account: &AccountRow,
+    decision: Decision,
+    amount: PurchaseAmount,
+    day: BusinessDay,
+) -> Result<Decision, LedgerError> {
+    let Decision::Approve { .. } = decision else {
+        return Ok(decision);
+    };
+    let left = left_for_order(db, account, day)?;
+    let Some(left) = left.filter(|left| *left < amount.money()) else {
+        keep_for_order(db, account.id, Money::ZERO)?;
+        return Ok(decision);
+    };
+    keep_for_order(db, account.id, amount.money())?;
+    Ok(Decision::Decline {
+        reason: DeclineReason::LimitNotHere { left },
+        top_up: TopUpOutcome::None,
+    })
+}
+
 fn sum_of(lines: &[SaleLine]) -> Result<PurchaseAmount, Refusal> {
     let whole = lines.iter().all(|line| {
         line.quantity > 0
@@ -106,6 +133,7 @@ fn account_of(
         credit: account.credit,
         limits: account.limits,
         spent: account.spent,
+        strict: None,
         allowance: None,
         top_up: top_up.map(|top_up| TopUp {
             amount: top_up.amount,

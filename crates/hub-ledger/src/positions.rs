@@ -10,6 +10,7 @@
 //! it stands (an answer was lost, or it sold while it asked), its pages end before the first record
 //! of an account; it gets the rest when it has sent its entries.
 
+use canteen::LimitMode;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 use sync_proto::{
@@ -23,6 +24,7 @@ use crate::error::LedgerError;
 use crate::feed::{account_change, account_version, touch_account};
 use crate::flags::{Origin, raise_flag};
 use crate::ingest::stored_hash;
+use crate::limit_shares::{prefer, reach_day, shares_allow};
 use crate::restore::is_frozen;
 use crate::store::{HubLedger, HubReader, hub_position, moment};
 use crate::tills::{TillAccess, watermark};
@@ -138,6 +140,7 @@ impl HubLedger {
         now: Timestamp,
     ) -> Result<Result<Option<FeedRecords>, FeedRefusal>, LedgerError> {
         let db = self.change()?;
+        reach_day(&db, now)?;
         let standing = check_position(&db, till, &request.position, now)?;
         let current = current_epoch(&db, &till.till)?;
         let current = match (standing, current) {
@@ -154,10 +157,21 @@ impl HubLedger {
         let Some(account) = account else {
             return Ok(Ok(None));
         };
+        if account.limits.mode == LimitMode::Strict {
+            prefer(&db, &till.till, current.epoch, account.id)?;
+        }
         let changed = reissue(&db, account.id, None)?;
         let ceiling = ceiling_of(&db, &till.till, current.epoch, account.id)?;
         if ceiling.is_none_or(|(_, left)| left < request.need) {
             // Nothing is written: there is nothing that anybody would be told.
+            return Ok(Ok(None));
+        }
+        if !shares_allow(&db, &till.till, current.epoch, &account, request.need)? {
+            // What other tills hold can be given when they have acknowledged that they have less.
+            if changed {
+                touch_account(&db, account.canteen, account.id)?;
+            }
+            db.commit()?;
             return Ok(Ok(None));
         }
         // A till without unsent sales that still asks has not got the ceiling that it was given.

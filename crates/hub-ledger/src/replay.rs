@@ -65,6 +65,52 @@ pub(crate) fn replay(
         .collect())
 }
 
+/// What is booked against the limits, each entry on the day that it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Booked {
+    /// In the windows of a day.
+    pub(crate) now: Spent,
+    /// The most in any one later window: clocks of tills may be ahead.
+    pub(crate) later: Spent,
+}
+
+pub(crate) fn spent_as_booked(
+    db: &Connection,
+    account: AccountId,
+    on: BusinessDay,
+) -> Result<Booked, LedgerError> {
+    let out_of_range = || LedgerError::Unreadable { what: "amount" };
+    let mut now = Spent::nothing(on);
+    let mut days = BTreeMap::new();
+    let mut weeks = BTreeMap::new();
+    let mut months = BTreeMap::new();
+    for event in events_since(db, account, window_start(on))? {
+        let Some(counted) = event.counted else {
+            continue;
+        };
+        now = now.plus(counted, event.day).ok_or_else(out_of_range)?;
+        for sum in [
+            days.entry(event.day).or_insert(Money::ZERO),
+            weeks.entry(event.day.week()).or_insert(Money::ZERO),
+            months.entry(event.day.month()).or_insert(Money::ZERO),
+        ] {
+            *sum = sum.checked_add(counted).ok_or_else(out_of_range)?;
+        }
+    }
+    let later = Spent::new(
+        on,
+        most_after(&days, on),
+        most_after(&weeks, on.week()),
+        most_after(&months, on.month()),
+    );
+    Ok(Booked { now, later })
+}
+
+fn most_after<W: Ord>(sums: &BTreeMap<W, Money>, window: W) -> Money {
+    let later = sums.iter().filter(|(other, _)| **other > window);
+    later.map(|(_, sum)| *sum).fold(Money::ZERO, Money::max)
+}
+
 type Finding = (&'static str, String);
 
 fn findings(balance: Money, credit: Money, limits: &Limits, spent: &Spent) -> Vec<Finding> {
@@ -167,6 +213,7 @@ impl Terms {
                 day: limit(2)?,
                 week: limit(3)?,
                 month: limit(4)?,
+                mode: account.limits.mode,
             };
             changes.push((row.get(0)?, Money::from_ore(row.get(1)?), limits));
         }

@@ -16,6 +16,7 @@ use crate::ceilings::{accounts_of, touch_all_accounts};
 use crate::debits::go_on;
 use crate::error::{LedgerError, Refusal};
 use crate::flags::{Origin, raise_flag};
+use crate::limit_shares::forget_all_shares;
 use crate::store::{HubLedger, HubReader, hub_position, millis, moment};
 use crate::tenancy::{CanteenId, Reach, TenantId, tenant_of};
 use crate::tills::{TillAccess, till_from};
@@ -129,6 +130,7 @@ impl HubLedger {
         db.execute("UPDATE canteen SET frozen_at = ?1", [millis(now)])?;
         // Nothing that a till applied in the earlier life says anything about this one.
         db.execute("UPDATE till_epoch SET acked = 0, heeds_from = NULL", [])?;
+        forget_all_shares(&db)?;
         let detail = format!(
             "the store was restored: ceilings wait for the tills' reports, and top-ups for the \
              gateway's list (life {hub_epoch} after {before})"

@@ -163,7 +163,7 @@ impl Seller {
     }
 
     pub(crate) fn write_feed_ack(&mut self) {
-        self.till.write(EntryBody::FeedAck(FeedAck {}));
+        self.till.write(EntryBody::FeedAck(FeedAck::default()));
     }
 
     /// Sends entries, or nothing when there are none.

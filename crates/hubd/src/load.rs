@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use canteen::{AccountId, CardNumber, ChipId, ChipNumber, Limits, Money};
+use canteen::{AccountId, CardNumber, ChipId, ChipNumber, LimitMode, Limits, Money};
 use hub_ledger::{
     CanteenId, Fingerprint, Holder, HubLedger, LedgerError, NewAccount, NewChip, NewProduct,
     NewTill, Reach, Refusal, RequestKey, TenantId,
@@ -259,6 +259,7 @@ struct AccountData {
     limit_day: Option<String>,
     limit_week: Option<String>,
     limit_month: Option<String>,
+    limit_mode: Option<String>,
     #[serde(default)]
     chip_blocked: bool,
     #[serde(default)]
@@ -280,6 +281,12 @@ impl AccountData {
             day: limit(&self.limit_day)?,
             week: limit(&self.limit_week)?,
             month: limit(&self.limit_month)?,
+            mode: match self.limit_mode.as_deref() {
+                None => LimitMode::default(),
+                Some(code) => LimitMode::from_code(code).with_context(|| {
+                    format!("limit_mode is {code:?}; allowed are \"lenient\" and \"strict\"")
+                })?,
+            },
         })
     }
 }
@@ -311,6 +318,9 @@ mod tests {
         shown.extend(limit(account.limits.day).map(|limit| format!("day {limit}")));
         shown.extend(limit(account.limits.week).map(|limit| format!("week {limit}")));
         shown.extend(limit(account.limits.month).map(|limit| format!("month {limit}")));
+        if account.limits.mode == LimitMode::Strict {
+            shown.push("strict".to_owned());
+        }
         shown.extend(agreement.map(|agreement| {
             let armed = if agreement.armed { " armed" } else { "" };
             format!(
@@ -354,6 +364,7 @@ mod tests {
         check(&ledger, "55667788", "200,00", "week 50,00");
         check(&ledger, "99AABBCC", "200,00", "month 40,00");
         check(&ledger, "12345678901234", "120,00", "");
+        check(&ledger, "D1E2F3A4", "75,00", "day 50,00, strict");
         assert_eq!(ledger.sum_of_balances().unwrap(), Money::ZERO);
     }
 

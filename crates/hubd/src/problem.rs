@@ -75,6 +75,9 @@ impl Problem {
         if let DeclineReason::InsufficientFunds { balance } = reason {
             facts.insert("balance".to_owned(), balance.ore().into());
         }
+        if let DeclineReason::LimitNotHere { left } = reason {
+            facts.insert("left".to_owned(), left.ore().into());
+        }
         if let Some(limit) = reason.limit() {
             facts.insert("limit".to_owned(), limit.limit.ore().into());
             facts.insert("left".to_owned(), limit.left.ore().into());
@@ -372,7 +375,7 @@ const KINDS: &[Kind] = &[
         "declined",
         409,
         "The account does not pay",
-        "The purchase is declined for the reason in `code`, as at a till: `account_blocked`, `limit_day`, `limit_week`, `limit_month` or `insufficient_funds`.",
+        "The purchase is declined for the reason in `code`, as at a till: `account_blocked`, `limit_day`, `limit_week`, `limit_month`, `insufficient_funds` or, when tills hold what is left of strict limits, `limit_not_here`: they are asked to give it back, so try again in a moment.",
     ),
     kind(
         "debit-amount",

@@ -358,11 +358,18 @@ pub struct VoidLine {
 pub struct Start {
     /// The version of the program.
     pub version: String,
+    /// Whether the program keeps strict limits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict_limits: bool,
 }
 
 /// An acknowledgement; what is acknowledged is the feed position in the entry's header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FeedAck {}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FeedAck {
+    /// Whether the program keeps strict limits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict_limits: bool,
+}
 
 /// The ceilings in force at a till, in one or several parts. Written when the hub shows a new
 /// `hub_epoch`: its database is another one, perhaps a backup, and it may not give anything to

@@ -4,7 +4,8 @@
 //! hub; a till applies a record only when the version is higher than the one it has.
 
 use canteen::{
-    Account, AccountId, BusinessDay, CardNumber, ChipId, Limits, Money, Spent, Status, TopUpState,
+    Account, AccountId, BusinessDay, CardNumber, ChipId, LimitMode, Limits, Money, Spent, Status,
+    TopUpState,
 };
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::entry::{EntryHash, Head};
 use crate::identity::{Epoch, TillId, TillPublicKey};
+use crate::limit_shares::LimitSharesRecord;
 use crate::wire;
 
 /// The most changes in one page.
@@ -280,6 +282,9 @@ pub struct AccountRecord {
         skip_serializing_if = "Option::is_none"
     )]
     pub ceiling: Option<Money>,
+    /// The till's shares of the limits when these are strict; absent: keep those in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<LimitSharesRecord>,
     /// The automatic top-up agreement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_up: Option<TopUpRecord>,
@@ -297,6 +302,10 @@ pub struct LimitsRecord {
     /// In a calendar month.
     #[serde(with = "wire::optional_money", default)]
     pub month: Option<Money>,
+    /// Whether the till may sell only inside its shares of them ([`AccountRecord::shares`]), and
+    /// nothing while it was given none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict: bool,
 }
 
 impl From<LimitsRecord> for Limits {
@@ -305,6 +314,10 @@ impl From<LimitsRecord> for Limits {
             day: record.day,
             week: record.week,
             month: record.month,
+            mode: match record.strict {
+                true => LimitMode::Strict,
+                false => LimitMode::Lenient,
+            },
         }
     }
 }
@@ -315,6 +328,7 @@ impl From<Limits> for LimitsRecord {
             day: limits.day,
             week: limits.week,
             month: limits.month,
+            strict: limits.mode == LimitMode::Strict,
         }
     }
 }
@@ -481,6 +495,7 @@ impl AccountRecord {
             credit: self.credit,
             limits: self.limits.into(),
             spent: self.spent.into(),
+            strict: None,
             allowance: None,
             top_up: self.top_up.map(|top_up| canteen::TopUp {
                 amount: top_up.amount,
@@ -525,6 +540,7 @@ mod tests {
                 },
                 spent: Spent::nothing(on).into(),
                 ceiling: None,
+                shares: None,
                 top_up: Some(TopUpRecord {
                     amount: Money::from_kroner(300),
                     armed: true,

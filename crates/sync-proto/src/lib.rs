@@ -27,6 +27,7 @@ mod enrol;
 mod entry;
 mod feed;
 mod identity;
+mod limit_shares;
 mod sealed;
 mod signed;
 mod upload;
@@ -55,6 +56,7 @@ pub use identity::{
     Epoch, HeadSignature, HubKey, HubPublicKey, HubSignature, IdentityError, TillId, TillKey,
     TillPublicKey,
 };
+pub use limit_shares::{LimitShareRecord, LimitSharesRecord};
 pub use sealed::{SealError, Sealed};
 pub use signed::{
     ANSWER_SIGNATURE, CALLER, CALLER_HUB, CALLER_NONCE, CALLER_SIGNATURE, CALLER_SKEW_MAX,

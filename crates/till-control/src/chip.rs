@@ -62,6 +62,9 @@ pub struct AccountFacts {
     /// What may still be sold on it without contact to the hub; `null` is no such cap.
     #[serde(with = "wire::optional_money", default)]
     pub allowance: Option<Money>,
+    /// What may still be sold at this till of limits that are strict; `null` when they are not.
+    #[serde(with = "wire::optional_money", default)]
+    pub share: Option<Money>,
     /// The holder's limits.
     pub limits: LimitAmounts,
     /// What counts against them.
@@ -125,6 +128,9 @@ impl AccountFacts {
             balance: account.balance,
             credit: account.credit,
             allowance: account.allowance,
+            share: account
+                .strict
+                .and_then(|strict| strict.left(&account.limits, on)),
             limits: LimitAmounts {
                 day: account.limits.day,
                 week: account.limits.week,
@@ -174,6 +180,7 @@ mod tests {
                 Money::from_kroner(14),
                 Money::from_kroner(14),
             ),
+            strict: None,
             allowance: None,
             top_up: None,
         }
@@ -184,7 +191,7 @@ mod tests {
         let facts = AccountFacts::of(&account(), on.parse().unwrap());
         let json = serde_json::to_string(&facts).unwrap();
         let expect = format!(
-            r#"{{"id":7,"status":"active","currency":"DKK","balance":14950,"credit":0,"allowance":null,"limits":{{"day":4000,"week":null,"month":null}},"spent":{spent},"top_up":null}}"#
+            r#"{{"id":7,"status":"active","currency":"DKK","balance":14950,"credit":0,"allowance":null,"share":null,"limits":{{"day":4000,"week":null,"month":null}},"spent":{spent},"top_up":null}}"#
         );
         assert_eq!(json, expect);
         assert_eq!(serde_json::from_str::<AccountFacts>(&json).unwrap(), facts);

@@ -27,8 +27,8 @@ pub struct SellAnswer {
     /// The limit that was in the way, if one was.
     #[serde(with = "wire::optional_money", default)]
     pub limit: Option<Money>,
-    /// What is left of that limit or, for `offline_allowance` and `stale_data`, what may still be
-    /// bought for.
+    /// What is left of that limit or, for `limit_not_here`, `offline_allowance` and `stale_data`,
+    /// what may still be bought for.
     #[serde(with = "wire::optional_money", default)]
     pub left: Option<Money>,
     /// Where it stands in the ledger; `null` when nothing was written (no account is known).
@@ -96,6 +96,8 @@ pub enum SellReason {
     LimitMonth,
     /// The balance does not cover it.
     InsufficientFunds,
+    /// The limits are strict, and this till has no share of them that allows it.
+    LimitNotHere,
     /// Without contact to the hub the till may not sell that much.
     OfflineAllowance,
     /// A chip was there but could not be read.
@@ -108,7 +110,7 @@ pub enum SellReason {
 
 impl SellReason {
     /// All of them, the canteen's in order of precedence.
-    pub const ALL: [SellReason; 14] = [
+    pub const ALL: [SellReason; 15] = [
         SellReason::JournalUnavailable,
         SellReason::UnknownChip,
         SellReason::ChipAuthFailed,
@@ -119,6 +121,7 @@ impl SellReason {
         SellReason::LimitWeek,
         SellReason::LimitMonth,
         SellReason::InsufficientFunds,
+        SellReason::LimitNotHere,
         SellReason::OfflineAllowance,
         SellReason::ChipUnreadable,
         SellReason::TimedOut,
@@ -138,6 +141,7 @@ impl SellReason {
             SellReason::LimitWeek => "limit_week",
             SellReason::LimitMonth => "limit_month",
             SellReason::InsufficientFunds => "insufficient_funds",
+            SellReason::LimitNotHere => "limit_not_here",
             SellReason::OfflineAllowance => "offline_allowance",
             SellReason::ChipUnreadable => "chip_unreadable",
             SellReason::TimedOut => "timed_out",
@@ -166,6 +170,7 @@ impl From<&DeclineReason> for SellReason {
             DeclineReason::LimitWeek(_) => SellReason::LimitWeek,
             DeclineReason::LimitMonth(_) => SellReason::LimitMonth,
             DeclineReason::InsufficientFunds { .. } => SellReason::InsufficientFunds,
+            DeclineReason::LimitNotHere { .. } => SellReason::LimitNotHere,
             DeclineReason::OfflineAllowance { .. } => SellReason::OfflineAllowance,
         }
     }
@@ -271,6 +276,7 @@ mod tests {
         check(&DeclineReason::InsufficientFunds {
             balance: Money::ZERO,
         });
+        check(&DeclineReason::LimitNotHere { left: Money::ZERO });
         check(&DeclineReason::OfflineAllowance { left: Money::ZERO });
     }
 

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use canteen::{
-    Account, AccountId, BusinessDay, ChipId, Limits, Money, Spent, Status, TopUp, TopUpOutcome,
-    TopUpState,
+    Account, AccountId, BusinessDay, ChipId, LimitMode, Limits, Money, Spent, Status, StrictLimits,
+    TopUp, TopUpOutcome, TopUpState,
 };
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
-use sync_proto::{AccountRecord, EntryBody, EntryError, EntryTexts};
+use sync_proto::{AccountRecord, EntryBody, EntryError, EntryTexts, LimitSharesRecord};
 
 use crate::book::read_texts;
 use crate::error::LedgerError;
@@ -28,7 +28,9 @@ pub(crate) struct AccountRow {
     pub(crate) limits: Limits,
     pub(crate) ceiling: Option<Money>,
     pub(crate) top_up: Option<TopUp>,
+    pub(crate) shares: Option<LimitSharesRecord>,
     pub(crate) gross_incl: Money,
+    pub(crate) sold_incl: Spent,
     pub(crate) own: Own,
 }
 
@@ -38,6 +40,8 @@ pub(crate) struct Own {
     pub(crate) balance: Money,
     pub(crate) spent: Spent,
     pub(crate) gross: Money,
+    /// The gross sales by the windows that they fell in; what `spent` is without voids and others.
+    pub(crate) sold: Spent,
     pub(crate) last_seq: u64,
     pub(crate) top_up_seq: u64,
 }
@@ -53,6 +57,8 @@ impl AccountRow {
     ) -> Self {
         let gross = before.map_or(Money::ZERO, |row| row.own.gross);
         let spent: Spent = record.spent.into();
+        let sold = before.map_or(Spent::nothing(spent.on()), |row| row.own.sold);
+        let kept = before.and_then(|row| row.shares);
         let newer = before.filter(|row| !counts_anew && row.status_rv > record.status_rv);
         AccountRow {
             id: record.id,
@@ -67,11 +73,14 @@ impl AccountRow {
             limits: record.limits.into(),
             ceiling: record.ceiling.or(before.and_then(|row| row.ceiling)),
             top_up: record.to_account().top_up,
+            shares: record.shares.or(kept).filter(|_| record.limits.strict),
             gross_incl: gross,
+            sold_incl: sold,
             own: Own {
                 balance: record.position,
                 spent,
                 gross,
+                sold,
                 last_seq: before.map_or(0, |row| row.own.last_seq),
                 top_up_seq: before.map_or(0, |row| row.own.top_up_seq),
             },
@@ -87,8 +96,20 @@ impl AccountRow {
             credit: self.credit,
             limits: self.limits,
             spent: self.own.spent,
+            strict: self.strict(),
             allowance: self.allowance(),
             top_up: self.top_up_now(),
+        }
+    }
+
+    fn strict(&self) -> Option<StrictLimits> {
+        match self.limits.mode {
+            LimitMode::Lenient => None,
+            LimitMode::Strict => Some(StrictLimits {
+                shares: self.shares.map(Into::into),
+                gross: self.own.gross,
+                sold: self.own.sold,
+            }),
         }
     }
 
@@ -135,6 +156,7 @@ impl AccountRow {
             balance: self.position,
             spent: self.hub_spent,
             gross: self.gross_incl,
+            sold: self.sold_incl,
             last_seq: self.own.last_seq.min(self.incl_seq),
             top_up_seq: self.own.top_up_seq.min(self.incl_seq),
         };
@@ -164,6 +186,8 @@ impl Own {
                 own.balance = own.balance.checked_sub(amount)?;
                 own.spent = own.spent.plus(amount, entry.day)?;
                 own.gross = own.gross.checked_add(amount)?;
+                own.sold = own.sold.as_of(own.sold.on().max(entry.day));
+                own.sold = own.sold.plus(amount, entry.day)?;
                 own.last_seq = entry.seq;
             }
             Moved::Void(amount) => {
@@ -336,6 +360,7 @@ pub(crate) fn read_account(row: &Row<'_>) -> rusqlite::Result<AccountRow> {
             day: optional_money(row, 11)?,
             week: optional_money(row, 12)?,
             month: optional_money(row, 13)?,
+            mode: code(row, 28, LimitMode::from_code)?,
         },
         ceiling: optional_money(row, 14)?,
         top_up: amount.map(|amount| TopUp {
@@ -343,11 +368,14 @@ pub(crate) fn read_account(row: &Row<'_>) -> rusqlite::Result<AccountRow> {
             armed,
             state,
         }),
+        shares: shares(row, 29)?,
         gross_incl: money(row, 18)?,
+        sold_incl: spent(row, 34)?,
         own: Own {
             balance: money(row, 19)?,
             spent: spent(row, 20)?,
             gross: money(row, 24)?,
+            sold: spent(row, 30)?,
             last_seq: row.get::<_, i64>(25)?.cast_unsigned(),
             top_up_seq: row.get::<_, i64>(26)?.cast_unsigned(),
         },
@@ -358,6 +386,8 @@ pub(crate) fn read_account(row: &Row<'_>) -> rusqlite::Result<AccountRow> {
 pub(crate) fn put_account(connection: &Connection, row: &AccountRow) -> Result<(), LedgerError> {
     let mut statement = connection.prepare_cached(PUT_ACCOUNT)?;
     let idle = TopUpState::Idle;
+    let shares = row.shares.as_ref().map(serde_json::to_string).transpose();
+    let shares = shares.map_err(EntryError::Body)?;
     statement.execute(named_params! {
         ":id": row.id.0,
         ":known": row.known,
@@ -387,6 +417,16 @@ pub(crate) fn put_account(connection: &Connection, row: &AccountRow) -> Result<(
         ":last_seq": row.own.last_seq.cast_signed(),
         ":top_up_seq": row.own.top_up_seq.cast_signed(),
         ":status_rv": row.status_rv.cast_signed(),
+        ":limit_mode": row.limits.mode.code(),
+        ":shares": shares,
+        ":sold_on": row.own.sold.on().to_string(),
+        ":sold_day": row.own.sold.day().ore(),
+        ":sold_week": row.own.sold.week().ore(),
+        ":sold_month": row.own.sold.month().ore(),
+        ":sold_incl_on": row.sold_incl.on().to_string(),
+        ":sold_incl_day": row.sold_incl.day().ore(),
+        ":sold_incl_week": row.sold_incl.week().ore(),
+        ":sold_incl_month": row.sold_incl.month().ore(),
     })?;
     Ok(())
 }
@@ -408,6 +448,10 @@ pub(crate) fn put_own(
         own.gross.ore(),
         own.last_seq.cast_signed(),
         own.top_up_seq.cast_signed(),
+        own.sold.on().to_string(),
+        own.sold.day().ore(),
+        own.sold.week().ore(),
+        own.sold.month().ore(),
     ))?;
     Ok(())
 }
@@ -441,6 +485,15 @@ fn spent(row: &Row<'_>, index: usize) -> rusqlite::Result<Spent> {
     ))
 }
 
+fn shares(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<LimitSharesRecord>> {
+    let Some(text) = row.get_ref(index)?.as_str_or_null()? else {
+        return Ok(None);
+    };
+    serde_json::from_str(text)
+        .map(Some)
+        .map_err(|_| unreadable(index, text))
+}
+
 fn unreadable(index: usize, text: &str) -> rusqlite::Error {
     let why = format!("{text:?} is not what this column holds");
     rusqlite::Error::FromSqlConversionFailure(index, Type::Text, why.into())
@@ -456,7 +509,9 @@ macro_rules! account_columns {
             a.credit, a.limit_day, a.limit_week, a.limit_month, a.ceiling,
             a.top_up_amount, a.top_up_armed, a.top_up_state, a.gross_incl,
             a.balance, a.spent_on, a.spent_day, a.spent_week, a.spent_month,
-            a.gross, a.last_seq, a.top_up_seq, a.status_rv",
+            a.gross, a.last_seq, a.top_up_seq, a.status_rv, a.limit_mode, a.shares,
+            a.sold_on, a.sold_day, a.sold_week, a.sold_month,
+            a.sold_incl_on, a.sold_incl_day, a.sold_incl_week, a.sold_incl_month",
             $rest
         )
     };
@@ -473,11 +528,12 @@ const SELECT_HOLDING: &str = account_columns!(
     FROM chip c CROSS JOIN account a WHERE c.uid = ?1 AND a.id = c.account AND a.known = 1"
 );
 
-const CHIP_AFTER_ACCOUNT: usize = 28;
+const CHIP_AFTER_ACCOUNT: usize = 38;
 
 const PUT_OWN: &str = "
     UPDATE account SET balance = ?2, spent_on = ?3, spent_day = ?4, spent_week = ?5,
-        spent_month = ?6, gross = ?7, last_seq = ?8, top_up_seq = ?9
+        spent_month = ?6, gross = ?7, last_seq = ?8, top_up_seq = ?9,
+        sold_on = ?10, sold_day = ?11, sold_week = ?12, sold_month = ?13
     WHERE id = ?1";
 
 const PUT_ACCOUNT: &str = "
@@ -487,14 +543,16 @@ const PUT_ACCOUNT: &str = "
         credit, limit_day, limit_week, limit_month, ceiling,
         top_up_amount, top_up_armed, top_up_state, gross_incl,
         balance, spent_on, spent_day, spent_week, spent_month, gross, last_seq, top_up_seq,
-        status_rv
+        status_rv, limit_mode, shares, sold_on, sold_day, sold_week, sold_month,
+        sold_incl_on, sold_incl_day, sold_incl_week, sold_incl_month
     ) VALUES (
         :id, :known, :rv, :status, :position, :incl_seq,
         :hub_spent_on, :hub_spent_day, :hub_spent_week, :hub_spent_month,
         :credit, :limit_day, :limit_week, :limit_month, :ceiling,
         :top_up_amount, :top_up_armed, :top_up_state, :gross_incl,
         :balance, :spent_on, :spent_day, :spent_week, :spent_month, :gross, :last_seq, :top_up_seq,
-        :status_rv
+        :status_rv, :limit_mode, :shares, :sold_on, :sold_day, :sold_week, :sold_month,
+        :sold_incl_on, :sold_incl_day, :sold_incl_week, :sold_incl_month
     )";
 /// The most that a till sells on one account without a ceiling and without being heard.
 const UNHEARD_MAX: Money = Money::from_kroner(200);

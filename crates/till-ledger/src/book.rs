@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use canteen::{BusinessDay, OfflineRules};
+use canteen::{BusinessDay, OfflineRules, Spent};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use sync_proto::{
     EntryHash, EntryHeader, EntryTexts, Epoch, FeedPosition, Head, TillId, TillPublicKey,
@@ -414,12 +414,24 @@ fn stricter(mut anew: AccountRow, stored: &AccountRow) -> AccountRow {
     let (own, kept) = (&mut anew.own, &stored.own);
     own.balance = own.balance.min(kept.balance);
     own.gross = own.gross.max(kept.gross);
+    own.sold = most_sold(own.sold, kept.sold);
     if own.spent.on() == kept.spent.on() && kept.spent.month() >= own.spent.month() {
         own.spent = kept.spent;
     }
     own.last_seq = own.last_seq.max(kept.last_seq);
     own.top_up_seq = own.top_up_seq.max(kept.top_up_seq);
     anew
+}
+
+fn most_sold(one: Spent, other: Spent) -> Spent {
+    let on = one.on().max(other.on());
+    let (one, other) = (one.as_of(on), other.as_of(on));
+    Spent::new(
+        on,
+        one.day().max(other.day()),
+        one.week().max(other.week()),
+        one.month().max(other.month()),
+    )
 }
 
 fn begin(connection: &Connection) -> Result<(), LedgerError> {

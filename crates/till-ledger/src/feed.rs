@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use canteen::{AccountId, ChipId, Money, Status};
+use canteen::{AccountId, ChipId, Status};
 use rusqlite::Connection;
 use sync_proto::{
     AccountRecord, Change, ChipRecord, FeedPage, FeedPosition, FeedRecords, HolderRecord,
-    ProductRecord, Record, Sibling, SnapshotHeader,
+    LimitShareRecord, ProductRecord, Record, Sibling, SnapshotHeader,
 };
 
 use crate::account::{AccountRow, Moved, account_row, chip_by_uid, own_entries_after, put_account};
@@ -292,12 +292,17 @@ impl Replica<'_> {
         let entries = own_entries_after(self.connection, after, &wanted, self.holes)?;
         for row in rows {
             let own = entries.get(&row.id).map_or(&[][..], Vec::as_slice);
-            let sold = own.iter().filter_map(|entry| match entry.what {
-                Moved::Sale(amount) if entry.seq > row.incl_seq => Some(amount),
-                Moved::Sale(_) | Moved::Void(_) | Moved::Nothing => None,
-            });
-            let before = Money::checked_sum(sold).and_then(|sold| row.own.gross.checked_sub(sold));
-            row.gross_incl = before.ok_or(LedgerError::Range { account: row.id })?;
+            let (mut gross, mut sold) = (Some(row.own.gross), Some(row.own.sold));
+            for entry in own.iter().filter(|entry| entry.seq > row.incl_seq) {
+                if let Moved::Sale(amount) = entry.what {
+                    let back = amount.checked_neg();
+                    gross = gross.and_then(|gross| gross.checked_sub(amount));
+                    sold = sold.and_then(|sold| sold.plus(back?, entry.day));
+                }
+            }
+            let range = || LedgerError::Range { account: row.id };
+            row.gross_incl = gross.ok_or_else(range)?;
+            row.sold_incl = sold.ok_or_else(range)?;
             row.fold(own)?;
         }
         Ok(())
@@ -499,5 +504,29 @@ fn is_urgent(before: &AccountRow, after: &AccountRow) -> bool {
         (_, None) => false,
     };
     let closed = |row: &AccountRow| !row.known || row.status != Status::Active;
-    before.status != after.status || closed(before) != closed(after) || lowered
+    before.status != after.status
+        || closed(before) != closed(after)
+        || lowered
+        || has_less_of_limits(before, after)
+}
+
+/// Whether less may be sold of strict limits than before.
+fn has_less_of_limits(before: &AccountRow, after: &AccountRow) -> bool {
+    let Some(after_shares) = &after.shares else {
+        return before.limits.mode != after.limits.mode;
+    };
+    let Some(before_shares) = &before.shares else {
+        return true;
+    };
+    let less =
+        |before: Option<LimitShareRecord>, after: Option<LimitShareRecord>| match (before, after) {
+            (Some(before), Some(after)) => {
+                after.ceiling < before.ceiling || after.ahead < before.ahead
+            }
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+    less(before_shares.day, after_shares.day)
+        || less(before_shares.week, after_shares.week)
+        || less(before_shares.month, after_shares.month)
 }

@@ -184,13 +184,17 @@ impl Page<'_> {
     fn start(&mut self, request: &StartRequest, now: Moment) -> Result<EntryRef, LedgerError> {
         let body = EntryBody::Start(Start {
             version: request.version.clone(),
+            strict_limits: true,
         });
         self.note(request.id, &body, now)
     }
 
     /// What is acknowledged is the feed position that every entry carries.
     pub(crate) fn feed_ack(&mut self, id: Uuid, now: Moment) -> Result<EntryRef, LedgerError> {
-        self.note(id, &EntryBody::FeedAck(FeedAck {}), now)
+        let body = EntryBody::FeedAck(FeedAck {
+            strict_limits: true,
+        });
+        self.note(id, &body, now)
     }
 
     /// Writes an entry that moves no money, once.

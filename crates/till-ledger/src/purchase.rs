@@ -31,7 +31,7 @@ pub struct PurchaseRequest {
     pub online: bool,
     /// How old the till's data about accounts is.
     pub feed_age: Duration,
-    /// When only the till's allowance is in the way: record nothing, so that the hub can be asked
+    /// When only the till's allowance or its share of a limit is in the way: record nothing, so that the hub can be asked
     /// for more first.
     pub ask_first: bool,
 }
@@ -69,11 +69,11 @@ impl Recorded {
     }
 }
 
-fn is_about_allowance(decision: &Decision) -> bool {
-    let Decision::Decline { reason, .. } = decision else {
-        return false;
-    };
-    matches!(reason, DeclineReason::OfflineAllowance { .. })
+fn can_be_raised(decision: &Decision) -> bool {
+    match decision {
+        Decision::Approve { .. } => false,
+        Decision::Decline { reason, .. } => reason.can_be_raised(),
+    }
 }
 
 impl PurchaseRequest {
@@ -132,7 +132,7 @@ impl Page<'_> {
             account: self.overlay.lay_over(row.account()),
         };
         let decision = decide(Some(&holding), identity, &purchase, self.rules);
-        if request.ask_first && is_about_allowance(&decision) {
+        if request.ask_first && can_be_raised(&decision) {
             return Ok(Recorded {
                 decision,
                 entry: None,
@@ -287,7 +287,9 @@ fn figures(reason: &DeclineReason) -> (Option<Money>, Option<Money>) {
         | DeclineReason::LimitWeek(facts)
         | DeclineReason::LimitMonth(facts) => (Some(facts.limit), Some(facts.left)),
         DeclineReason::StaleData { purchase_max, .. } => (None, *purchase_max),
-        DeclineReason::OfflineAllowance { left } => (None, Some(*left)),
+        DeclineReason::LimitNotHere { left } | DeclineReason::OfflineAllowance { left } => {
+            (None, Some(*left))
+        }
         DeclineReason::JournalUnavailable
         | DeclineReason::UnknownChip
         | DeclineReason::ChipAuthFailed
@@ -324,6 +326,9 @@ fn reason(decline: &Decline, rules: &OfflineRules) -> Option<DeclineReason> {
         "insufficient_funds" => Some(DeclineReason::InsufficientFunds {
             balance: decline.balance,
         }),
+        "limit_not_here" => decline
+            .left
+            .map(|left| DeclineReason::LimitNotHere { left }),
         "offline_allowance" => decline
             .left
             .map(|left| DeclineReason::OfflineAllowance { left }),

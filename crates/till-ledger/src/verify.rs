@@ -242,7 +242,7 @@ impl Walk {
                 reckoned: anew.own.balance,
             });
         }
-        if anew.own.spent != row.own.spent {
+        if anew.own.spent != row.own.spent || anew.own.sold != row.own.sold {
             self.findings.push(Finding::Spent { account });
         }
         let gross = self.gross.get(&account).copied().unwrap_or_default();

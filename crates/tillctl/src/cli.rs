@@ -402,9 +402,10 @@ With --json, all amounts being integer øre:
            number              the hub's number of the chip
            status              active, blocked or closed
            holder              the holder's name, or null
-           account             {id, status, currency, balance, credit, allowance, limits, spent,
-                               top_up}
+           account             {id, status, currency, balance, credit, allowance, share, limits,
+                               spent, top_up}
              allowance         what may still be sold on it without the hub; null is no such cap
+             share             what may still be sold here of strict limits; null when lenient
              limits            {day, week, month}; null is no limit
              spent             {on, day, week, month}: in the windows of that day
              top_up            null without an agreement, else {amount, armed, state}; state is
@@ -494,13 +495,13 @@ With --json, all amounts being integer øre:
   decision       \"approved\" or \"declined\"
   reason         null when approved, else one of unknown_chip, chip_auth_failed, chip_blocked,
                  account_blocked, stale_data, limit_day, limit_week, limit_month, insufficient_funds,
-                 offline_allowance, journal_unavailable, chip_unreadable, timed_out, cancelled
+                 limit_not_here, offline_allowance, journal_unavailable, chip_unreadable, timed_out, cancelled
   id             the sale's id
   currency       \"DKK\"
   total          what the lines cost together
   balance_after  what the account holds now; unchanged by a decline; null when no account is known
   limit, left    the limit in the way and what is left of it, else null; left alone is what may
-                 still be bought for (stale_data, offline_allowance)
+                 still be bought for (stale_data, limit_not_here, offline_allowance)
   entry          where it stands in the ledger: {till, epoch, seq, id}; null when nothing was
                  written
   top_up         \"none\", \"requested\", \"pending\" or \"failed\"

@@ -335,6 +335,7 @@ fn chip_facts() -> ChipFacts {
             ..Limits::default()
         },
         spent: Spent::new(on, kroner(14), kroner(14), kroner(30)),
+        strict: None,
         allowance: None,
         top_up: None,
     };
@@ -482,7 +483,7 @@ Top-up   no agreement
             "uid": "72BF9961", "decimal": 1_925_159_265, "card": null, "number": 9,
             "status": "active", "must_prove": false, "holder": "Demo Elev",
             "account": {"id": 7, "status": "blocked", "currency": "DKK", "balance": 149_50,
-                "credit": 0, "allowance": null, "top_up": null,
+                "credit": 0, "allowance": null, "share": null, "top_up": null,
                 "limits": {"day": 40_00, "week": null, "month": null},
                 "spent": {"on": "2026-11-20", "day": 14_00, "week": 14_00, "month": 30_00}}}}),
     );

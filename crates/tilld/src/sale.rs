@@ -150,7 +150,9 @@ fn left(reason: &DeclineReason) -> Option<Money> {
         DeclineReason::LimitDay(facts)
         | DeclineReason::LimitWeek(facts)
         | DeclineReason::LimitMonth(facts) => Some(facts.left),
-        DeclineReason::OfflineAllowance { left } => Some(*left),
+        DeclineReason::LimitNotHere { left } | DeclineReason::OfflineAllowance { left } => {
+            Some(*left)
+        }
         DeclineReason::StaleData { purchase_max, .. } => *purchase_max,
         DeclineReason::JournalUnavailable
         | DeclineReason::UnknownChip

@@ -12,6 +12,7 @@ pub(super) async fn a_push_is_booked(scene: &mut Scene) -> anyhow::Result<()> {
     let before = scene.balance().await?;
     scene.till.write(&EntryBody::Start(Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        strict_limits: false,
     }))?;
     scene.till.sell(scene.buyer, 125)?;
     let answer = scene.till.push_all().await?;
@@ -197,6 +198,7 @@ pub(super) async fn many_entries_are_taken(scene: &mut Scene) -> anyhow::Result<
     for _ in 0..2_000 {
         scene.till.write(&EntryBody::Start(Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            strict_limits: false,
         }))?;
     }
     while scene.till.acked < scene.till.last() {

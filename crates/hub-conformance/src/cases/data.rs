@@ -2,7 +2,9 @@
 
 use anyhow::{Context, bail, ensure};
 use canteen::Money;
-use sync_proto::{AuthoriseRequest, Denylist, FeedPosition, FeedRecords, Record};
+use sync_proto::{
+    AccountRecord, AuthoriseRequest, Denylist, EntryBody, FeedPosition, FeedRecords, Record, Start,
+};
 use uuid::Uuid;
 
 use super::Scene;
@@ -104,6 +106,62 @@ pub(super) async fn a_raise_is_answered(scene: &mut Scene) -> anyhow::Result<()>
         }
         Err(problem) => bail!("it is refused: {}", problem.facts),
     }
+}
+
+pub(super) fn has_strict_limits(scene: &Scene) -> bool {
+    strict_account(scene).is_some()
+}
+
+/// An account with a daily limit that is strict.
+fn strict_account(scene: &Scene) -> Option<&AccountRecord> {
+    let mut accounts = scene.till.accounts.values();
+    accounts.find(|account| account.limits.strict && account.limits.day.is_some())
+}
+
+/// The till says first that its program keeps no strict limits, then that it does.
+pub(super) async fn strict_limits_come_as_shares(scene: &mut Scene) -> anyhow::Result<()> {
+    let account = account_after_start(scene, false).await?;
+    let ceiling = account.ceiling.context("its record has no ceiling")?;
+    ensure!(
+        ceiling == Money::ZERO,
+        "a till whose program keeps no strict limits may sell for {ceiling}"
+    );
+    let account = account_after_start(scene, true).await?;
+    let shares = account.shares.context("its record has no shares")?;
+    let share = shares.day.context("there is no share of its daily limit")?;
+    let limit = account.limits.day.context("its daily limit is gone")?;
+    ensure!(
+        share.ceiling <= limit && share.ahead <= limit,
+        "of a daily limit of {limit} the till has a share of {} and {} ahead",
+        share.ceiling,
+        share.ahead
+    );
+    ensure!(
+        account.ceiling > Some(Money::ZERO),
+        "a till whose program keeps strict limits may sell nothing"
+    );
+    let account = account_after_start(scene, false).await?;
+    ensure!(
+        account.ceiling == Some(Money::ZERO),
+        "the ceiling stays at {:?} when the program is replaced by one that keeps no strict limits",
+        account.ceiling
+    );
+    Ok(())
+}
+
+/// The account with strict limits, after the till has started a program that keeps them or not.
+async fn account_after_start(
+    scene: &mut Scene,
+    strict_limits: bool,
+) -> anyhow::Result<AccountRecord> {
+    scene.till.write(&EntryBody::Start(Start {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        strict_limits,
+    }))?;
+    scene.till.push_all().await?;
+    scene.till.refresh().await?;
+    let account = strict_account(scene).context("no account has strict limits any more")?;
+    Ok(account.clone())
 }
 
 pub(super) async fn the_denylist_is_served(scene: &mut Scene) -> anyhow::Result<()> {

@@ -57,6 +57,7 @@ pub(super) async fn changed_bytes_are_refused(scene: &mut Scene) -> anyhow::Resu
 pub(super) async fn without_a_token_nothing_is_told(scene: &mut Scene) -> anyhow::Result<()> {
     scene.till.write(&EntryBody::Start(Start {
         version: "1".to_owned(),
+        strict_limits: false,
     }))?;
     let last = scene.till.last();
     let batch = scene.till.batch(last, last);
@@ -72,6 +73,7 @@ pub(super) async fn too_many_entries_are_too_large(scene: &mut Scene) -> anyhow:
     for _ in 0..501 {
         scene.till.write(&EntryBody::Start(Start {
             version: "1".to_owned(),
+            strict_limits: false,
         }))?;
     }
     let batch = scene.till.batch(first, scene.till.last());

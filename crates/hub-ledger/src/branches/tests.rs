@@ -7,6 +7,7 @@ use crate::testbed::{Bed, NOW, TestTill, kr, sale, void};
 fn start() -> EntryBody {
     EntryBody::Start(Start {
         version: "1".to_owned(),
+        strict_limits: false,
     })
 }
 

@@ -255,7 +255,7 @@ fn a_till_that_tells_no_position_is_given_no_ceilings_and_acknowledges_none() {
         hub_epoch,
         cursor: page.to,
     };
-    old.write(EntryBody::FeedAck(FeedAck {}));
+    old.write(EntryBody::FeedAck(FeedAck::default()));
     bed.send(&mut old, []);
     assert_eq!(outstanding(&bed, account), kr(100));
     // With a newer program it tells its position, and all accounts come once more.

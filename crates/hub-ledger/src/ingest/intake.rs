@@ -6,8 +6,8 @@ use canteen::{AccountId, BusinessDay};
 use jiff::Timestamp;
 use rusqlite::Connection;
 use sync_proto::{
-    EntryBody, EntryError, EntryFate, EntryHash, EntryHeader, EntryResult, EntryTexts, Epoch, Hole,
-    NumberedEntry, StateReport,
+    EntryBody, EntryError, EntryFate, EntryHash, EntryHeader, EntryResult, EntryTexts, Epoch,
+    FeedAck, Hole, NumberedEntry, Start, StateReport,
 };
 
 use crate::accounts::find_account;
@@ -18,6 +18,7 @@ use crate::debits::go_on;
 use crate::error::LedgerError;
 use crate::feed::touch_account;
 use crate::flags::{Origin, raise_flag};
+use crate::limit_shares::note_strict_limits;
 use crate::replay::replay;
 use crate::restore::{
     is_frozen, note_first_life, note_other_life, take_report, thaw_when_all_reported,
@@ -56,6 +57,8 @@ pub(super) struct Intake<'a> {
     frozen: bool,
     /// The highest cursor of this hub's feed that a booked entry carries.
     pub(super) acknowledged: u64,
+    /// Whether the till's program keeps strict limits, as the last entry that tells of it says.
+    keeps_strict_limits: Option<bool>,
 }
 
 /// How much of the entries is looked at.
@@ -109,6 +112,7 @@ impl<'a> Intake<'a> {
             hub_epoch: hub_position(db)?.0,
             frozen: is_frozen(db, access.canteen)?,
             acknowledged: 0,
+            keeps_strict_limits: None,
         })
     }
 
@@ -285,9 +289,12 @@ impl<'a> Intake<'a> {
                 hold_against_books(self.db, &self.origin(seq), self.line, &report, self.now)?;
                 Ok(Fate::Noted)
             }
-            EntryBody::Start(_) | EntryBody::FeedAck(_) | EntryBody::ClockEvent(_) => {
+            EntryBody::Start(Start { strict_limits, .. })
+            | EntryBody::FeedAck(FeedAck { strict_limits }) => {
+                self.keeps_strict_limits = Some(strict_limits);
                 Ok(Fate::Noted)
             }
+            EntryBody::ClockEvent(_) => Ok(Fate::Noted),
         }?;
         match &fate {
             Fate::Noted | Fate::Booked { .. }
@@ -413,6 +420,10 @@ impl<'a> Intake<'a> {
         rules: &TopUpRules,
     ) -> Result<BTreeMap<u64, Vec<&'static str>>, LedgerError> {
         let flagged = self.replay()?;
+        if let Some(keeps) = self.keeps_strict_limits.filter(|_| self.line == Line::Main) {
+            let till = self.access;
+            note_strict_limits(self.db, till.canteen, &till.till, self.epoch, keeps)?;
+        }
         let freed = acknowledge(self.db, &self.access.till, self.epoch, self.acknowledged)?;
         acknowledge_statuses(self.db, &self.access.till, self.epoch, self.acknowledged)?;
         for (account, purchases) in &self.purchases {

@@ -8,6 +8,7 @@ use crate::testbed::{Bed, NOW, TestTill, kr, ore, sale, void};
 fn start() -> EntryBody {
     EntryBody::Start(Start {
         version: "1".to_owned(),
+        strict_limits: false,
     })
 }
 

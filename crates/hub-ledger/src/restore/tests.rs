@@ -276,6 +276,7 @@ fn a_till_that_enrols_after_the_restore_is_not_waited_for_unless_its_ledger_is_o
     two.feed = old.till.feed;
     two.write(EntryBody::Start(Start {
         version: "1".to_owned(),
+        strict_limits: false,
     }));
     assert!(bed.ingest(&two, &two.batch(1..=1)).is_ok());
     assert_eq!(
@@ -302,6 +303,7 @@ fn a_till_that_had_no_data_yet_is_waited_for_until_it_has_some() {
     bed.restore(backup);
     fresh.till.write(EntryBody::Start(Start {
         version: "1".to_owned(),
+        strict_limits: false,
     }));
     fresh.push_all(&mut bed);
     let both = Some(vec!["kasse-1".into(), "kasse-2".into()]);

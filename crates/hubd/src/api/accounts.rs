@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use canteen::{AccountId, Limits, Money};
+use canteen::{AccountId, LimitMode, Limits, Money};
 use hub_ledger::{
     AccountRow, Agreement, CanteenId, Closing, Holder, LedgerError, LimitsChange, NewAccount,
     Reach, Rest,
@@ -63,6 +63,23 @@ pub(crate) struct LimitsJson {
     week: Option<i64>,
     /// In a calendar month.
     month: Option<i64>,
+    /// How they hold over several tills; lenient where it is left out.
+    mode: Option<LimitModeJson>,
+}
+
+/// How limits hold over several tills.
+///
+/// `lenient`: each till refuses what exceeds a limit as far as it knows; tills that are cut off may
+/// exceed it together, which is flagged. `strict`: each till sells inside its own share of what is
+/// left, and a limit is never exceeded; a till that is cut off without a share refuses, although
+/// something is left. Strict limits are in force when every till of the canteen has heard of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LimitModeJson {
+    /// Each till by itself.
+    Lenient,
+    /// Never exceeded.
+    Strict,
 }
 
 /// What has been spent, in øre.
@@ -163,6 +180,8 @@ pub(crate) struct LimitsPatch {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<i64>)]
     month: Option<Option<i64>>,
+    /// How they hold over several tills; a program that leaves it out changes nothing about it.
+    mode: Option<LimitModeJson>,
 }
 
 /// Tells null from nothing.
@@ -266,6 +285,7 @@ pub(crate) async fn change(
         day: change.limits.day.map(|limit| limit.map(Money::from_ore)),
         week: change.limits.week.map(|limit| limit.map(Money::from_ore)),
         month: change.limits.month.map(|limit| limit.map(Money::from_ore)),
+        mode: change.limits.mode.map(LimitMode::from),
     };
     hub.books
         .write(move |books| {
@@ -419,6 +439,7 @@ impl AccountJson {
                 day: row.limits.day.map(Money::ore),
                 week: row.limits.week.map(Money::ore),
                 month: row.limits.month.map(Money::ore),
+                mode: Some(row.limits.mode.into()),
             },
             spent: SpentJson {
                 on: row.spent.on().to_string(),
@@ -441,6 +462,25 @@ impl From<LimitsJson> for Limits {
             day: limits.day.map(Money::from_ore),
             week: limits.week.map(Money::from_ore),
             month: limits.month.map(Money::from_ore),
+            mode: limits.mode.map(LimitMode::from).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<LimitModeJson> for LimitMode {
+    fn from(mode: LimitModeJson) -> LimitMode {
+        match mode {
+            LimitModeJson::Lenient => LimitMode::Lenient,
+            LimitModeJson::Strict => LimitMode::Strict,
+        }
+    }
+}
+
+impl From<LimitMode> for LimitModeJson {
+    fn from(mode: LimitMode) -> LimitModeJson {
+        match mode {
+            LimitMode::Lenient => LimitModeJson::Lenient,
+            LimitMode::Strict => LimitModeJson::Strict,
         }
     }
 }

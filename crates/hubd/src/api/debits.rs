@@ -195,7 +195,8 @@ pub(crate) async fn transfer(
 ///
 /// It counts against the limits and may fire the automatic top-up, also when it is declined for too
 /// little money. Answered with 202 when tills may be spending the money at this moment: hand
-/// nothing out before `/v1/debits` says `posted`.
+/// nothing out before `/v1/debits` says `posted`. Of strict limits an order takes what no till can be
+/// selling: declined with `limit_not_here`, it can be tried again in a moment.
 #[utoipa::path(post, path = "/v1/accounts/{id}/orders", tag = "money", request_body = OrderJson,
     params(("id" = i64, Path, description = "The account's number"),
         ("Idempotency-Key" = String, Header, description = "Your name for this request")),

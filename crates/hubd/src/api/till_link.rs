@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use sync_proto::{
     AuthoriseRequest, Batch, BatchAnswer, EnrolAnswer, EnrolRequest, EntryHash, FeedPage,
-    FeedPosition, IdentityError, TillPosition,
+    FeedPosition, FeedRecords, FeedRefusal, IdentityError, TillPosition,
 };
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -252,11 +252,9 @@ pub(crate) async fn authorise(
 ) -> Result<Response, Problem> {
     let till = access.till.clone();
     let (account, entry) = (request.account, request.entry_id);
-    let answer = hub
-        .books
-        .write(move |books| books.authorise(&access, &request, Timestamp::now()));
     // A raise that comes too late for the purchase reaches the till by its feed.
-    let Ok(answer) = tokio::time::timeout(AUTHORISE_WAIT, answer).await else {
+    let answer = tokio::time::timeout(AUTHORISE_WAIT, raise(&hub, &access, &request));
+    let Ok(answer) = answer.await else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     match answer? {
@@ -268,6 +266,36 @@ pub(crate) async fn authorise(
         Err(refusal) => {
             warn!(till = %till, refusal = ?refusal, "Refused a till that asked for a ceiling");
             Err(refusal.into())
+        }
+    }
+}
+
+/// Raises a ceiling, if need be after another till has given back what it held of a strict limit.
+async fn raise(
+    hub: &Hub,
+    access: &TillAccess,
+    request: &AuthoriseRequest,
+) -> Result<Result<Option<FeedRecords>, FeedRefusal>, Problem> {
+    let mut changes = hub.books.changes();
+    loop {
+        changes.borrow_and_update();
+        let (till, asked) = (access.clone(), request.clone());
+        let answer = hub
+            .books
+            .write(move |books| books.authorise(&till, &asked, Timestamp::now()))
+            .await?;
+        let account = request.account;
+        let given = !matches!(answer, Ok(None));
+        if given
+            || !hub
+                .books
+                .read(move |books| books.awaits_shares(account))
+                .await?
+        {
+            return Ok(answer);
+        }
+        if changes.changed().await.is_err() {
+            return Ok(answer);
         }
     }
 }

@@ -145,6 +145,7 @@ impl Till {
                 credit: Money::ZERO,
                 limits: Limits::default(),
                 spent: Spent::nothing(DAY),
+                strict: None,
                 allowance: self.ceiling.map(|ceiling| kroner(ceiling - sold)),
                 top_up: None,
             },

@@ -9,5 +9,6 @@ mod model;
 mod offline_balance;
 mod record;
 mod siblings;
+mod strict_limits;
 mod sync;
 mod world;

@@ -89,6 +89,7 @@ pub(crate) fn account(id: AccountId, position: Money, incl_seq: u64) -> AccountR
         limits: LimitsRecord::default(),
         spent: Spent::nothing(day("2026-11-20")).into(),
         ceiling: None,
+        shares: None,
         top_up: None,
     }
 }

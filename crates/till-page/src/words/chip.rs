@@ -78,6 +78,7 @@ mod tests {
                 credit: Money::ZERO,
                 limits: Limits::default(),
                 spent: Spent::nothing(today),
+                strict: None,
                 top_up: None,
                 allowance: None,
             },

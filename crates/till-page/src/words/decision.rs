@@ -108,6 +108,10 @@ pub fn decline_words(
         DeclineReason::InsufficientFunds { balance } => {
             funds_words(*balance, purchase, account, now)
         }
+        DeclineReason::LimitNotHere { .. } => Text::new(
+            "Grænsen kan ikke bruges ved denne kasse lige nu",
+            "The limit is not available at this till right now",
+        ),
         DeclineReason::OfflineAllowance { left } => Text::new(
             format!("Kassen må højst sælge for {left} på kontoen, før den igen har forbindelse"),
             format!("The till may sell for at most {left} on the account until it is back online"),
@@ -143,7 +147,10 @@ pub fn decline_figure(
             Text::new("Mangler", "Missing"),
             missing(*balance, purchase, account)?,
         ),
-        DeclineReason::OfflineAllowance { left } => (at_most(), *left),
+        DeclineReason::LimitNotHere { left } if *left == Money::ZERO => return None,
+        DeclineReason::LimitNotHere { left } | DeclineReason::OfflineAllowance { left } => {
+            (at_most(), *left)
+        }
     };
     Some(Figure {
         label,
@@ -169,6 +176,7 @@ pub fn decline_title(code: &str) -> Text {
         "limit_week" => Text::new("Ugegrænse", "Weekly limit"),
         "limit_month" => Text::new("Månedsgrænse", "Monthly limit"),
         "insufficient_funds" => Text::new("For lav saldo", "Balance too low"),
+        "limit_not_here" => Text::new("Grænse ikke her", "Limit not here"),
         "offline_allowance" => Text::new("For meget offline", "Too much offline"),
         // A ledger written by a newer program may know more reasons.
         _ => Text::new("Afvist", "Declined"),
@@ -341,6 +349,7 @@ mod tests {
                 armed: true,
                 state: TopUpState::Idle,
             }),
+            strict: None,
             allowance: None,
         }
     }
@@ -371,6 +380,9 @@ mod tests {
                 Some(DeclineReason::InsufficientFunds { balance: kr(7) })
             }
             DeclineReason::InsufficientFunds { .. } => {
+                Some(DeclineReason::LimitNotHere { left: kr(0) })
+            }
+            DeclineReason::LimitNotHere { .. } => {
                 Some(DeclineReason::OfflineAllowance { left: kr(20) })
             }
             DeclineReason::OfflineAllowance { .. } => None,
@@ -438,6 +450,11 @@ mod tests {
                 Some("Mangler 15,00 kr."),
             ),
             (
+                "Grænsen kan ikke bruges ved denne kasse lige nu",
+                "The limit is not available at this till right now",
+                None,
+            ),
+            (
                 "Kassen må højst sælge for 20,00 kr. på kontoen, før den igen har forbindelse",
                 "The till may sell for at most 20,00 kr. on the account until it is back online",
                 Some("Højst 20,00 kr."),
@@ -447,6 +464,13 @@ mod tests {
         for (reason, (da, en, figure)) in reasons().into_iter().zip(rows) {
             check(reason, true, da, en, figure);
         }
+        check(
+            R::LimitNotHere { left: kr(12) },
+            false,
+            "Grænsen kan ikke bruges ved denne kasse lige nu",
+            "The limit is not available at this till right now",
+            Some("Højst 12,00 kr."),
+        );
         check(
             R::StaleData {
                 age: Duration::from_secs(73 * 3600),

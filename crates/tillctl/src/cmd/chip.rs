@@ -79,6 +79,12 @@ fn add_account(facts: &mut Facts, account: &AccountFacts, screen: Screen) {
             format!("may buy for {allowance} without the hub"),
         );
     }
+    if let Some(share) = account.share {
+        facts.add(
+            "Limits",
+            format!("strict, {share} may be bought for at this till"),
+        );
+    }
     let (limits, spent) = (account.limits, account.spent);
     facts
         .add("Day", window(spent.day, limits.day))

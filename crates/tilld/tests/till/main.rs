@@ -20,6 +20,7 @@ mod rig;
 mod runbook;
 mod siblings;
 mod signed;
+mod strict_limits;
 mod technician;
 mod tls_door;
 mod top_up;
