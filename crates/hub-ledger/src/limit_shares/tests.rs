@@ -560,7 +560,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     /// INV-5: a strict limit is never exceeded, whatever tills are cut off from, whatever their
     /// clocks show, and in whatever order things arrive.

@@ -7,9 +7,9 @@ use clap::Parser;
 use simulation::check::{Row, Told};
 use simulation::rows::Scale;
 use simulation::walk::Walk;
-use simulation::{ceilings, top_up};
+use simulation::{ceilings, strict_limits, top_up};
 
-/// Check the models of the offline protocol and of the top-up.
+/// Check the models of the offline protocol, of strict limits and of the top-up.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Search the larger scopes, too (minutes, and some gigabytes of memory).
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Scale::Quick
     };
     let mut all_well = arguments.check_rows("The offline protocol", ceilings::rows(scale));
+    all_well &= arguments.check_rows("Strict limits", strict_limits::rows(scale));
     all_well &= arguments.check_rows("The top-up", top_up::rows(scale));
     all_well &= arguments.walk(ceilings::walks());
     all_well &= arguments.walk(top_up::walks());
