@@ -47,6 +47,7 @@ pub const BEHAVIOURS: &[Behaviour] = &[
         Bench::occupied,
     ),
     behaviour("a frozen service is told and comes back", Bench::frozen),
+    behaviour("no other program hears the reader", Bench::overheard),
     behaviour("an approval is shown", Bench::signal),
     behaviour(
         "a working day of eight hours loses, doubles and swaps no tap",
@@ -154,6 +155,12 @@ impl Bench {
         );
         let laid = self.hands.lay(&UID_4)?;
         let (_, chip) = self.expect_chip(laid)?;
+        let able = self.hands.can_be_asked();
+        if able != Able::Yes {
+            self.hands.lift()?;
+            self.expect("left", left)?;
+            return Ok(able);
+        }
         for _ in 0..3 {
             ensure!(self.ask_again()? == Ok(chip), "another chip than was told");
         }
@@ -286,7 +293,9 @@ impl Bench {
             for uid in [&UID_4[..], &UID_7] {
                 let laid = self.hands.lay(uid)?;
                 let (_, chip) = self.expect_chip(laid)?;
-                ensure!(self.ask_again()? == Ok(chip), "another chip than was told");
+                if self.hands.can_be_asked() == Able::Yes {
+                    ensure!(self.ask_again()? == Ok(chip), "another chip than was told");
+                }
                 self.hands.lift()?;
                 self.expect("left", left)?;
             }
@@ -437,6 +446,21 @@ impl Bench {
         Ok(able)
     }
 
+    fn overheard(&mut self) -> anyhow::Result<Able> {
+        let able = self.hands.listen_in()?;
+        let laid = self.hands.lay(&UID_4)?;
+        self.expect_chip(laid)?;
+        self.hands.lift()?;
+        self.expect("left", left)?;
+        if able == Able::Yes {
+            ensure!(
+                !self.hands.has_overheard()?,
+                "another program heard the chip"
+            );
+        }
+        Ok(able)
+    }
+
     fn signal(&mut self) -> anyhow::Result<Able> {
         if let Able::No(reason) = self.hands.can_show() {
             return Ok(Able::No(reason));
@@ -567,12 +591,18 @@ impl Bench {
         }
     }
 
-    /// Nothing in this time may be a chip or look like one; the reader may well be told faulty.
+    /// Nothing in this time may be a chip or look like one; the reader may well be told faulty, or
+    /// to have typed what is none.
     fn expect_no_chip(&mut self, time: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + time;
         while let Some(event) = self.next(deadline.saturating_duration_since(Instant::now())) {
             match event {
-                ReaderEvent::Ready { .. } | ReaderEvent::Faulty { .. } => {}
+                ReaderEvent::Ready { .. }
+                | ReaderEvent::Faulty { .. }
+                | ReaderEvent::Unreadable {
+                    fault: ChipFault::Typed,
+                    ..
+                } => {}
                 other => bail!("unexpected: {other:?}"),
             }
         }

@@ -1,13 +1,14 @@
 //! Who lays chips on the reader of a rig: a program, or a person.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use canteen::ChipId;
 use firmware_proto::device::Field;
 
@@ -26,6 +27,10 @@ pub trait Hands {
     fn lift(&mut self) -> anyhow::Result<()>;
     /// How long to wait for what should happen.
     fn patience(&self) -> Duration;
+    /// Whether the reader can be asked which chip lies there.
+    fn can_be_asked(&self) -> Able {
+        Able::Yes
+    }
     /// Pulls a chip away in the middle of its being read.
     fn tear(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
         Ok(Able::No("a person is not fast enough"))
@@ -101,6 +106,14 @@ pub trait Hands {
     /// Undoes [`Hands::occupy`].
     fn vacate(&mut self) -> anyhow::Result<()> {
         Ok(())
+    }
+    /// Has another program try to hear what the reader says.
+    fn listen_in(&mut self) -> anyhow::Result<Able> {
+        Ok(Able::No("PC/SC readers are there for several programs"))
+    }
+    /// Whether that program has heard anything; it stops listening.
+    fn has_overheard(&mut self) -> anyhow::Result<bool> {
+        Ok(false)
     }
     /// Stops the service in its tracks, without ending it.
     fn freeze(&mut self) -> anyhow::Result<Able> {
@@ -482,6 +495,13 @@ impl Hands for VirtualSerialHands {
     fn speak_again(&mut self) -> anyhow::Result<()> {
         self.reader.set_dead(false);
         Ok(())
+    }
+
+    /// Who opens a serial line takes its lock, or is told that it is taken.
+    fn listen_in(&mut self) -> anyhow::Result<Able> {
+        let line = File::open(self.reader.link())?;
+        ensure!(line.try_lock().is_err(), "two programs have the line");
+        Ok(Able::Yes)
     }
 
     fn can_show(&self) -> Able {

@@ -68,6 +68,11 @@ impl SimulatedReader {
         Ok(reader)
     }
 
+    /// The name of its line.
+    pub fn link(&self) -> &Path {
+        &self.link
+    }
+
     /// Lays a chip into the field.
     pub fn lay(&self, uid: &[u8]) {
         self.set(field_of(uid));

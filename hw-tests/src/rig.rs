@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Deserialize;
-use till_readers::ReaderConfig;
+use till_readers::{NumberFormat, ReaderConfig};
 
 use crate::device::DeviceKind;
 
@@ -33,6 +33,8 @@ pub enum RigReader {
         /// Which kind of reader.
         device: DeviceKind,
     },
+    /// A reader that types, in a virtual machine.
+    VirtualKeyboard {},
     /// A reader that the machine's pcscd serves.
     Pcsc {
         /// A part of its name, as in the till's configuration.
@@ -47,6 +49,13 @@ pub enum RigReader {
         /// Which kind of reader; by default one that speaks the own protocol.
         #[serde(default)]
         device: DeviceKind,
+    },
+    /// A reader that types.
+    Keyboard {
+        /// The keyboard.
+        path: PathBuf,
+        /// Whether it types in hex, instead of decimals.
+        is_hex: bool,
     },
 }
 
@@ -70,20 +79,24 @@ impl Rig {
     /// Whether it runs everywhere.
     pub fn is_virtual(&self) -> bool {
         match self.reader {
-            RigReader::VirtualPcsc { .. } | RigReader::VirtualSerial { .. } => true,
-            RigReader::Pcsc { .. } | RigReader::Serial { .. } => false,
+            RigReader::VirtualPcsc { .. }
+            | RigReader::VirtualSerial { .. }
+            | RigReader::VirtualKeyboard {} => true,
+            RigReader::Pcsc { .. } | RigReader::Serial { .. } | RigReader::Keyboard { .. } => false,
         }
     }
 
     /// Why it cannot run now, if it cannot.
     pub fn missing(&self) -> Option<String> {
         match &self.reader {
-            RigReader::VirtualPcsc { .. } | RigReader::VirtualSerial { .. } => None,
+            RigReader::VirtualPcsc { .. }
+            | RigReader::VirtualSerial { .. }
+            | RigReader::VirtualKeyboard {} => None,
             RigReader::Pcsc { usb, .. } => {
                 let is_there = usb_ids(Path::new("/sys")).contains(usb);
                 (!is_there).then(|| format!("no USB device {usb} is connected"))
             }
-            RigReader::Serial { path, .. } => {
+            RigReader::Serial { path, .. } | RigReader::Keyboard { path, .. } => {
                 (!path.exists()).then(|| format!("there is no {}", path.display()))
             }
         }
@@ -92,11 +105,20 @@ impl Rig {
     /// How the till opens a real rig.
     pub fn config(&self) -> Option<ReaderConfig> {
         match &self.reader {
-            RigReader::VirtualPcsc { .. } | RigReader::VirtualSerial { .. } => None,
+            RigReader::VirtualPcsc { .. }
+            | RigReader::VirtualSerial { .. }
+            | RigReader::VirtualKeyboard {} => None,
             RigReader::Pcsc { only, .. } => Some(ReaderConfig::Pcsc {
                 only: Some(only.clone()),
             }),
             RigReader::Serial { path, device } => Some(device.config(path.clone())),
+            RigReader::Keyboard { path, is_hex } => Some(ReaderConfig::Keyboard {
+                path: path.clone(),
+                format: NumberFormat {
+                    is_hex: *is_hex,
+                    ..NumberFormat::DECIMAL
+                },
+            }),
         }
     }
 }

@@ -51,8 +51,9 @@ fn check(name: &str, impossible: usize) {
 
 #[test]
 fn the_virtual_pcsc_rig_shows_every_behaviour() {
-    // PC/SC cannot count chips, and has no line that could be disturbed in four ways.
-    check("virtual-pcsc", 5);
+    // PC/SC cannot count chips, is there for several programs, and has no line that could be
+    // disturbed in four ways.
+    check("virtual-pcsc", 6);
 }
 
 #[test]
@@ -82,6 +83,12 @@ fn the_virtual_twn4_rig_shows_every_behaviour() {
 fn the_virtual_twn4_rig_without_checksums_shows_every_behaviour() {
     // Without a checksum nothing tells what is damaged.
     check("virtual-twn4-plain", 4);
+}
+
+#[test]
+fn the_virtual_keyboard_rig_shows_every_behaviour() {
+    // It types each number once, without a checksum, and can be asked and shown nothing.
+    check("virtual-keyboard", 9);
 }
 
 #[test]

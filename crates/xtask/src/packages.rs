@@ -1,6 +1,8 @@
 //! The Debian packages that are needed, installed by name when they are missing.
 
+use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, bail, ensure};
@@ -25,6 +27,7 @@ pub(crate) const FOR_TEST: &[&str] = &[
     "pcscd",
     "pkgconf",
     "python3-pycryptodome",
+    "qemu-system-x86",
     "systemd",
     "util-linux",
 ];
@@ -48,6 +51,65 @@ pub(crate) fn require(packages: &[&str], no_install: bool) -> anyhow::Result<()>
     }
     println!("Installing Debian packages: {names}");
     install(&missing).with_context(|| format!("failed to install {names}"))
+}
+
+/// Puts a kernel with its modules into the directory, for the virtual machine in which readers that
+/// type are tried. It is only unpacked: a kernel that is installed would change how this machine
+/// starts.
+pub(crate) fn fetch_kernel(directory: &Path, no_install: bool) -> anyhow::Result<()> {
+    let Some(installed) = installed(&[KERNEL])? else {
+        return Ok(());
+    };
+    if directory.join("boot").is_dir() || missing(&[KERNEL], &installed).is_empty() {
+        return Ok(());
+    }
+    ensure!(
+        !no_install,
+        "there is no kernel in {}; run cargo xtask test once without --no-install",
+        directory.display()
+    );
+    if newest_kernel()?.is_none() {
+        apt_get(&["update", "--quiet"])?;
+    }
+    let package = newest_kernel()?.with_context(|| format!("no package {KERNEL} is to be had"))?;
+    println!("Fetching the Debian package {package}");
+    // Beside it until it is whole.
+    let unfinished = directory.with_extension("unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    fs::create_dir_all(&unfinished)?;
+    let mut download = Command::new("apt-get");
+    download.args(["download", "--quiet", &package]);
+    let status = download.current_dir(&unfinished).status();
+    let status = status.context("failed to run apt-get")?;
+    ensure!(status.success(), "apt-get ended with {status}");
+    let files: Vec<_> = fs::read_dir(&unfinished)?.collect::<Result<_, _>>()?;
+    for file in files {
+        let mut extract = Command::new("dpkg-deb");
+        extract.arg("--extract").arg(file.path()).arg(&unfinished);
+        let status = extract.status().context("failed to run dpkg-deb")?;
+        ensure!(status.success(), "dpkg-deb ended with {status}");
+    }
+    fs::rename(&unfinished, directory)?;
+    Ok(())
+}
+
+/// The kernel that the package of all such kernels depends on now.
+fn newest_kernel() -> anyhow::Result<Option<String>> {
+    let said = Command::new("apt-cache")
+        .args(["depends", KERNEL])
+        .stderr(Stdio::null())
+        .output()
+        .context("failed to run apt-cache")?;
+    Ok(dependency(&String::from_utf8_lossy(&said.stdout)))
+}
+
+fn dependency(said: &str) -> Option<String> {
+    let name = said
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Depends: "))?;
+    name.starts_with("linux-image-").then(|| name.to_owned())
 }
 
 /// What dpkg says of them; `None` where there is no dpkg.
@@ -105,6 +167,9 @@ pub(crate) fn is_root() -> anyhow::Result<bool> {
     Ok(id.stdout.trim_ascii() == b"0")
 }
 
+/// A kernel for virtual machines: small, and with virtual input devices.
+const KERNEL: &str = "linux-image-cloud-amd64";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +189,27 @@ mod tests {
             "these packages are missing: no-such-package-of-this-name\n\
              install them: apt-get install no-such-package-of-this-name"
         );
+    }
+
+    #[test]
+    fn the_kernel_is_the_one_that_the_package_of_kernels_names() {
+        let said = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n";
+        let name = Some("linux-image-6.1.0-56-cloud-amd64".to_owned());
+        assert_eq!(dependency(said), name);
+        assert_eq!(dependency(""), None);
+    }
+
+    #[test]
+    fn a_kernel_that_was_fetched_is_not_fetched_again() {
+        let directory = std::env::temp_dir().join(format!("kernel-{}", std::process::id()));
+        fs::create_dir_all(directory.join("boot")).unwrap();
+        let fetched = fetch_kernel(&directory, true);
+        let missing = fetch_kernel(&directory.join("elsewhere"), true);
+        fs::remove_dir_all(&directory).unwrap();
+        fetched.unwrap();
+        let installed = installed(&[KERNEL]).unwrap();
+        let is_there = installed.is_none_or(|said| super::missing(&[KERNEL], &said).is_empty());
+        assert_eq!(missing.is_ok(), is_there);
     }
 
     #[test]

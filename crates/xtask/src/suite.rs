@@ -16,6 +16,10 @@ use crate::workspace;
 /// Runs all steps, whatever the outcome of those before, and says how many passed.
 pub(crate) fn run(options: &Test) -> anyhow::Result<()> {
     packages::require(packages::FOR_TEST, options.no_install)?;
+    packages::fetch_kernel(
+        &workspace::target()?.join("cloud-kernel"),
+        options.no_install,
+    )?;
     let mut suite = Suite::default();
     suite.step("format", format);
     suite.step("add the targets of readers without an OS", add_target);

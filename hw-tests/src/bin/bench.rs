@@ -14,6 +14,8 @@ use anyhow::{Context, ensure};
 use hw_tests::behaviour::{BEHAVIOURS, Bench};
 use hw_tests::hands::{Able, Hands, Person, VirtualPcscHands, VirtualSerialHands};
 use hw_tests::idle;
+use hw_tests::keyboard::KeyboardHands;
+use hw_tests::machine::{self, Machine};
 use hw_tests::proof_cost;
 use hw_tests::rig::{Rig, RigReader};
 use hw_tests::stations::{self, Station};
@@ -21,6 +23,10 @@ use hw_tests::table;
 use till_readers::ReaderConfig;
 
 fn main() -> anyhow::Result<ExitCode> {
+    if machine::is_inside() {
+        machine::run_inside(inside)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut files: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let words: Vec<&str> = files.iter().filter_map(|file| file.to_str()).collect();
     match words[..] {
@@ -73,7 +79,13 @@ fn run(file: &Path, rig: &Rig, has_hands: bool) -> anyhow::Result<bool> {
             let hands = VirtualSerialHands::start(&path, *device)?;
             Ok(run_all(rig, device.config(path), Box::new(hands)))
         }
-        RigReader::Pcsc { .. } | RigReader::Serial { .. } => {
+        RigReader::VirtualKeyboard {} => {
+            let program = std::env::current_exe()?;
+            let printed = Machine::find()?.run(&program, &[(RIG_INSIDE, file)])?;
+            print!("{printed}");
+            Ok(printed.lines().any(|line| line == machine::WELL))
+        }
+        RigReader::Pcsc { .. } | RigReader::Serial { .. } | RigReader::Keyboard { .. } => {
             let config = rig.config().context("a real rig has a configuration")?;
             if has_hands {
                 return Ok(run_all(rig, config, Box::new(Person)));
@@ -109,6 +121,15 @@ fn report(rig: &Rig, sentence: &str, outcome: anyhow::Result<Able>) -> bool {
         }
     }
     true
+}
+
+/// Runs the rig of a virtual machine, as its only program.
+fn inside() -> anyhow::Result<()> {
+    let rig = Rig::load(&Path::new("/").join(RIG_INSIDE))?;
+    let hands = KeyboardHands::start()?;
+    let config = hands.config();
+    ensure!(run_all(&rig, config, Box::new(hands)), "a behaviour failed");
+    Ok(())
 }
 
 /// Runs every virtual rig and writes the README's table.
@@ -218,4 +239,6 @@ fn run_with_own_socket(file: &Path) -> anyhow::Result<bool> {
 }
 
 const SOCKET: &str = "PCSCLITE_CSOCK_NAME";
+/// Where the rig lies in a virtual machine.
+const RIG_INSIDE: &str = "rig.toml";
 const SPEED_TAPS: usize = 50;
