@@ -335,4 +335,11 @@ mod tests {
         }
         assert_eq!(Trouble::of(Error::NoSmartcard).next, Next::Stop);
     }
+
+    #[test]
+    fn an_exchange_that_failed_is_tried_again_on_a_chip_without_power() {
+        let next = |error| Trouble::of(error).next;
+        assert_eq!(next(Error::NotTransacted), Next::RetryUnpowered);
+        assert_eq!(next(Error::RemovedCard), Next::Retry);
+    }
 }
