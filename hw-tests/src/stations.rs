@@ -275,6 +275,7 @@ fn prefix(config: &ReaderConfig) -> String {
         ReaderConfig::Serial { path } => format!("serial:{}", path.display()),
         ReaderConfig::Pn532 { path } => format!("pn532:{}", path.display()),
         ReaderConfig::Rdm6300 { path } => format!("rdm6300:{}", path.display()),
+        ReaderConfig::Auto { .. } => String::new(),
         ReaderConfig::Twn4 { path, .. } => format!("twn4:{}", path.display()),
         ReaderConfig::Keyboard { path, .. } => format!("keyboard:{}", path.display()),
     }

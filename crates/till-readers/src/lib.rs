@@ -5,6 +5,7 @@
 //! border waits for a reader, so all of them may be made from an async runtime.
 
 pub mod auth;
+mod auto;
 mod fault;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -183,6 +184,14 @@ pub enum ReaderConfig {
         /// The line, as above.
         path: PathBuf,
         /// Whether EM4100 chips at 125 kHz are read, too; anybody can copy those.
+        em4100: bool,
+    },
+    /// Readers on serial lines that nobody has named: those that answer to a greeting (not
+    /// [`ReaderConfig::Rdm6300`], which hears none).
+    Auto {
+        /// Where the lines have lasting names in `by-id` and `by-path`: `/dev/serial`.
+        lines: PathBuf,
+        /// As for [`ReaderConfig::Twn4`].
         em4100: bool,
     },
     /// A reader that types a chip's number as a keyboard does, and Enter behind it.

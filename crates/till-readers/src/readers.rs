@@ -1,5 +1,6 @@
 //! All readers of a till under one roof.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -7,6 +8,7 @@ use std::time::Instant;
 use chip_keys::SiteKeys;
 
 use crate::auth::{ChipTask, Keyring, Reply};
+use crate::auto::Search;
 use crate::pcsc::{self, PcscService};
 use crate::serial::{self, Protocol};
 use crate::{
@@ -19,6 +21,7 @@ pub struct Readers {
     keyring: Keyring,
     services: Vec<PcscService>,
     lines: Vec<serial::SerialReader>,
+    searches: Vec<Search>,
 }
 
 impl Readers {
@@ -30,12 +33,20 @@ impl Readers {
             keyring: Keyring::default(),
             services: Vec::new(),
             lines: Vec::new(),
+            searches: Vec::new(),
         };
+        let configs: Vec<ReaderConfig> = configs.into_iter().collect();
+        let named: Vec<PathBuf> = configs.iter().filter_map(line).cloned().collect();
         for config in configs {
             let (sink, keyring) = (Arc::clone(&readers.sink), readers.keyring.clone());
             let (protocol, path) = match config {
                 ReaderConfig::Pcsc { only } => {
                     readers.services.push(pcsc::spawn(only, keyring, sink));
+                    continue;
+                }
+                ReaderConfig::Auto { lines, em4100 } => {
+                    let search = Search::start(lines, em4100, named.clone(), keyring, sink);
+                    readers.searches.push(search);
                     continue;
                 }
                 ReaderConfig::Serial { path } => (Protocol::Own, path),
@@ -60,7 +71,8 @@ impl Readers {
     pub fn list(&self) -> Vec<ReaderListing> {
         let services = self.services.iter().flat_map(PcscService::list);
         let lines = self.lines.iter().map(serial::SerialReader::listing);
-        services.chain(lines).collect()
+        let found = self.searches.iter().flat_map(Search::list);
+        services.chain(lines).chain(found).collect()
     }
 
     /// One reader, as long as it is connected.
@@ -71,7 +83,8 @@ impl Readers {
             None => self
                 .services
                 .iter()
-                .find_map(|service| service.reader(name)),
+                .find_map(|service| service.reader(name))
+                .or_else(|| self.searches.iter().find_map(|search| search.reader(name))),
         }
     }
 
@@ -112,5 +125,17 @@ impl Readers {
         if let Some(reader) = self.reader(name) {
             reader.signal(signal);
         }
+    }
+}
+
+/// The line that an entry names.
+fn line(config: &ReaderConfig) -> Option<&PathBuf> {
+    match config {
+        ReaderConfig::Pcsc { .. } | ReaderConfig::Auto { .. } => None,
+        ReaderConfig::Serial { path }
+        | ReaderConfig::Pn532 { path }
+        | ReaderConfig::Rdm6300 { path }
+        | ReaderConfig::Twn4 { path, .. }
+        | ReaderConfig::Keyboard { path, .. } => Some(path),
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod fuzz;
 mod line;
 mod own;
 mod pn532;
+mod probe;
 mod proof;
 mod rdm6300;
 mod twn4;
@@ -29,6 +30,7 @@ pub use conversation::{Conversation, Happening};
 pub(crate) use field::words;
 pub(crate) use field::{Field, Sight};
 use line::Line;
+pub(crate) use probe::answers;
 
 /// What a reader on a line speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -296,7 +296,10 @@ fn serial_fault(path: &Path, error: &serialport::Error) -> ReaderFault {
 }
 
 /// Sends what is due and takes what has come, waiting for it a moment.
-fn exchange(port: &mut (impl Read + Write), conversation: &mut dyn Conversation) -> io::Result<()> {
+pub(super) fn exchange(
+    port: &mut (impl Read + Write),
+    conversation: &mut dyn Conversation,
+) -> io::Result<()> {
     while let Some(bytes) = conversation.poll_transmit(Instant::now()) {
         match port.write_all(&bytes) {
             // The reader takes nothing: what is lost is asked again, and then given up.

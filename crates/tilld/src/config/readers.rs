@@ -14,6 +14,7 @@ use super::{Fault, absolute, checked};
 pub(super) struct ReadersTable {
     pcsc: Option<bool>,
     pcsc_only: Option<String>,
+    auto: Option<bool>,
     #[serde(default)]
     serial: Vec<Spanned<PathBuf>>,
     #[serde(default)]
@@ -58,6 +59,10 @@ impl ReadersTable {
         let em4100 = self.twn4_em4100.unwrap_or(false);
         for path in lines("readers.twn4", self.twn4)? {
             readers.push(ReaderConfig::Twn4 { path, em4100 });
+        }
+        if self.auto.unwrap_or(false) {
+            let lines = SERIAL_LINES.into();
+            readers.push(ReaderConfig::Auto { lines, em4100 });
         }
         let typed = self.keyboard_number.unwrap_or(TypedNumber::Decimal);
         let format = typed.format(self.keyboard_em4100.unwrap_or(false));
@@ -122,6 +127,9 @@ fn keyboards(key: &'static str, paths: Vec<Spanned<PathBuf>>) -> Result<Vec<Path
     };
     paths.into_iter().map(path).collect()
 }
+
+/// Where udev gives serial lines their lasting names.
+const SERIAL_LINES: &str = "/dev/serial";
 
 #[cfg(test)]
 mod tests {
@@ -204,6 +212,17 @@ mod tests {
         let config = Config::parse(&text).map_err(|fault| fault.problem).unwrap();
         let expect = stays.map(|path| ReaderConfig::Serial { path: path.into() });
         assert_eq!(config.readers, expect);
+    }
+
+    #[test]
+    fn serial_lines_are_looked_through_only_when_that_is_wanted() {
+        assert_eq!(readers("auto = false\n"), []);
+        let lines = PathBuf::from("/dev/serial");
+        let em4100 = true;
+        assert_eq!(
+            readers("auto = true\ntwn4_em4100 = true\n"),
+            [ReaderConfig::Auto { lines, em4100 }]
+        );
     }
 
     #[test]
