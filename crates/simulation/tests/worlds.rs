@@ -115,6 +115,11 @@ fn seed_2773_a_sale_that_two_copies_take_back_is_shown_once() {
 }
 
 #[test]
+fn seed_4409_a_copys_batch_that_moves_no_money_in_all_is_not_taken_for_stored() {
+    check_seed(4409);
+}
+
+#[test]
 fn seed_4766_a_void_of_a_sale_that_the_operator_bears_is_not_shown_for_ever() {
     check_seed(4766);
 }

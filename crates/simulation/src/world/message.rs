@@ -236,11 +236,12 @@ impl World {
         let Some(answer) = answer else {
             // All of it or nothing of it; which, only the hub knows.
             let found = self.watermark(&batch.till)?;
-            if is_doubtful {
+            if found == after && fits {
                 // Another machine's entries may stand under the same numbers.
-                self.adopt_if_booked(batch, found)?;
-            } else if found == after && fits {
-                self.accept(batch, after)?;
+                match is_doubtful {
+                    true => self.adopt_if_booked(batch, found)?,
+                    false => self.accept(batch, after)?,
+                }
             }
             return Ok(None);
         };
