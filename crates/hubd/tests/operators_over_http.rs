@@ -262,12 +262,12 @@ async fn an_account_is_made_changed_blocked_and_closed() {
     let (_, changed) = patch(json!({ "limits": { "week": 10000 } })).await;
     assert_eq!(
         changed["limits"],
-        json!({ "day": 2500, "week": 10000, "month": null })
+        json!({ "day": 2500, "week": 10000, "month": null, "mode": "lenient" })
     );
     let (_, changed) = patch(json!({ "limits": { "day": null } })).await;
     assert_eq!(
         changed["limits"],
-        json!({ "day": null, "week": 10000, "month": null })
+        json!({ "day": null, "week": 10000, "month": null, "mode": "lenient" })
     );
     let (status, problem) = patch(json!({ "limits": { "week": -1 } })).await;
     assert_eq!(
