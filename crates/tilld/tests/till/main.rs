@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
+mod backlog;
 mod bad_input;
 mod card;
 mod chip_enrolment;
