@@ -41,7 +41,11 @@ impl Bench {
 
     /// Starts the command; the card may lie there already or come.
     fn begin(&self, more: &[&str]) -> Child {
-        let (account, token) = (self.account.to_string(), self.site.path("token"));
+        self.begin_for(self.account, more)
+    }
+
+    fn begin_for(&self, account: i64, more: &[&str]) -> Child {
+        let (account, token) = (account.to_string(), self.site.path("token"));
         let settings = self.site.path("till.toml");
         let words = [
             "chip",
@@ -60,6 +64,14 @@ impl Bench {
     fn enrol(&self, memory: &Path, more: &[&str]) -> Ctl {
         let card = Card::remembering(&self.site, memory, &[]);
         let told = Ctl::read(self.begin(more).wait_with_output().unwrap());
+        drop(card);
+        told
+    }
+
+    /// What is told to one who enrols the card for an account that is not there; nothing is written.
+    fn enrol_for_nobody(&self, memory: &Path) -> Ctl {
+        let card = Card::remembering(&self.site, memory, &[]);
+        let told = Ctl::read(self.begin_for(999_999, &[]).wait_with_output().unwrap());
         drop(card);
         told
     }
@@ -143,7 +155,7 @@ fn a_card_from_the_factory_is_enrolled_and_buys_lunch() {
         .hub()
         .post("/v1/canteens/1/key-sets/1/revoke", &json!({}));
     eventually("the till to have forgotten the first version", || {
-        let hidden = bench.enrol(&memory, &[]);
+        let hidden = bench.enrol_for_nobody(&memory);
         (hidden.json["error"]["code"] == "hidden_uid").then_some(())
     });
     let told = bench.enrol(&memory, &["--chip", UID]);
