@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use sync_proto::{SaleLine, TillId};
 
 use crate::error::LedgerError;
+use crate::replay::{Since, replay_later_sales};
 use crate::store::{HubReader, millis, moment};
 use crate::tenancy::TenantId;
 
@@ -57,6 +58,21 @@ impl BookingKind {
             BookingKind::Transfer => "transfer",
             BookingKind::Order => "order",
             BookingKind::DepositReversal => "deposit_reversal",
+        }
+    }
+
+    /// Purchases come many at a time; their flags are found when all of them are booked.
+    fn is_replayed_by_its_caller(self) -> bool {
+        match self {
+            BookingKind::Sale | BookingKind::Void | BookingKind::Refund => true,
+            BookingKind::Deposit
+            | BookingKind::TopUp
+            | BookingKind::Correction
+            | BookingKind::Opening
+            | BookingKind::Payout
+            | BookingKind::Transfer
+            | BookingKind::Order
+            | BookingKind::DepositReversal => false,
         }
     }
 
@@ -211,7 +227,12 @@ pub(crate) fn book(
         movement.till.map(TillId::as_str),
         movement.reference,
     ))?;
-    Ok(BookingId(db.last_insert_rowid()))
+    let booking = BookingId(db.last_insert_rowid());
+    if let Some((holder, _)) = holder.filter(|_| !movement.kind.is_replayed_by_its_caller()) {
+        let since = Since::new(movement.day, movement.happened_at);
+        replay_later_sales(db, holder, since, now)?;
+    }
+    Ok(booking)
 }
 
 fn add(db: &Connection, account: AccountId, ore: i64) -> Result<Money, LedgerError> {

@@ -45,6 +45,7 @@ mod reversals;
 mod seller;
 mod settlements;
 mod siblings;
+mod spent_by_day;
 mod statuses;
 mod store;
 mod tenancy;

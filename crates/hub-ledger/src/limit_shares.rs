@@ -30,7 +30,7 @@ use sync_proto::{Epoch, LimitSharesRecord, TillId};
 use crate::accounts::{AccountRow, find_account};
 use crate::error::LedgerError;
 use crate::feed::touch_account;
-use crate::replay::spent_as_booked;
+use crate::spent_by_day::spent_as_booked;
 use crate::store::HubReader;
 use crate::tenancy::CanteenId;
 

@@ -12,7 +12,7 @@ use crate::debits::go_on;
 use crate::deposits::{Receipt, RequestKey, receipt_of_before, remember};
 use crate::error::{LedgerError, Refusal};
 use crate::feed::touch_account;
-use crate::replay::replay;
+use crate::replay::{Since, replay};
 use crate::store::{HubLedger, HubReader};
 use crate::tenancy::{Reach, TenantId, not_empty};
 use crate::top_ups::{Purchases, ask_for_top_up};
@@ -81,7 +81,7 @@ impl HubLedger {
                 uncount(&db, &account, amount, sold.day)?;
             }
             let account = read_account(&db, account.id)?;
-            replay(&db, &account, BusinessDay::of(now), now)?;
+            replay(&db, &account, Since::new(BusinessDay::of(now), now), now)?;
             touch_account(&db, account.canteen, account.id)?;
             go_on(&db, account.id, now)?;
         }
@@ -137,7 +137,7 @@ impl HubLedger {
             newest: sold.day,
         };
         let account = read_account(&db, account.id)?;
-        replay(&db, &account, sold.day, now)?;
+        replay(&db, &account, Since::new(sold.day, now), now)?;
         ask_for_top_up(&db, &account, &purchases, &rules, now)?;
         touch_account(&db, account.canteen, account.id)?;
         go_on(&db, account.id, now)?;

@@ -2,9 +2,10 @@
 //! limits that were passed.
 //!
 //! Tills deliver late and in any order, so what is found when an entry arrives is not the last word.
-//! These flags are found anew from the day of the earliest news on, in the order of the day, the
-//! moment and the till, by the limits that were in force at the moment: the same set of entries
-//! always has the same flags.
+//! These flags are found anew from the earliest news on, in the order of the day, the moment and the
+//! till, by the limits that were in force at the moment: the same set of entries always has the same
+//! flags. What stands before the news is not looked at again; its sums are known by day, so that one
+//! more purchase costs the same on an account with ten and with ten thousand.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +14,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 use sync_proto::Epoch;
 
-use crate::accounts::AccountRow;
+use crate::accounts::{AccountRow, find_account};
 use crate::bookings::BookingId;
 use crate::error::LedgerError;
 use crate::flags::{Origin, raise_flag};
+use crate::spent_by_day::spent_through;
 use crate::store::millis;
 
 /// What can be wrong with a sale in its place in the order.
@@ -24,21 +26,34 @@ pub(crate) const OVERDRAWN: &str = "overdrawn";
 /// A limit was passed, which no till that had known could have done.
 pub(crate) const LIMIT_EXCEEDED: &str = "limit_exceeded_offline";
 
-/// Finds the flags of an account anew from a day on, and gives those of every sale since then.
+/// A place in the order of what happened on an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Since {
+    day: BusinessDay,
+    at: i64,
+}
+
+impl Since {
+    /// The first place of a day and a moment; a till's day need not be the one that its moment falls
+    /// on.
+    pub(crate) fn new(day: BusinessDay, at: Timestamp) -> Since {
+        Since {
+            day,
+            at: millis(at),
+        }
+    }
+}
+
+/// Finds the flags of an account anew from a place on, and gives those of every sale since then.
 pub(crate) fn replay(
     db: &Connection,
     account: &AccountRow,
-    from: BusinessDay,
+    since: Since,
     now: Timestamp,
 ) -> Result<BTreeMap<BookingId, Vec<&'static str>>, LedgerError> {
-    let first = window_start(from);
-    let events = events_since(db, account.id, first)?;
-    let moved = Money::checked_sum(events.iter().map(|event| event.amount));
-    let mut balance = moved
-        .and_then(|moved| account.balance.checked_sub(moved))
-        .ok_or(LedgerError::Unreadable { what: "balance" })?;
+    let events = events_since(db, account.id, since)?;
+    let (mut balance, mut spent) = before(db, account, since, &events)?;
     let terms = Terms::of(db, account)?;
-    let mut spent = Spent::nothing(first);
     let mut found: BTreeMap<BookingId, Vec<Finding>> = BTreeMap::new();
     for event in &events {
         balance = balance
@@ -52,12 +67,12 @@ pub(crate) fn replay(
         {
             spent = after;
         }
-        if event.is_sale && event.day >= from {
+        if event.is_sale {
             let (credit, limits) = terms.at(event.at);
             found.insert(event.id, findings(balance, credit, &limits, &spent));
         }
     }
-    keep(db, account, from, &found, now)?;
+    keep(db, account, since, &found, now)?;
     let codes = |findings: Vec<Finding>| findings.into_iter().map(|(code, _)| code).collect();
     Ok(found
         .into_iter()
@@ -65,50 +80,46 @@ pub(crate) fn replay(
         .collect())
 }
 
-/// What is booked against the limits, each entry on the day that it was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Booked {
-    /// In the windows of a day.
-    pub(crate) now: Spent,
-    /// The most in any one later window: clocks of tills may be ahead.
-    pub(crate) later: Spent,
-}
-
-pub(crate) fn spent_as_booked(
+/// Finds anew what something says of sales that are booked already, though they come later in the
+/// order: tills whose clocks are ahead have written them.
+pub(crate) fn replay_later_sales(
     db: &Connection,
     account: AccountId,
-    on: BusinessDay,
-) -> Result<Booked, LedgerError> {
-    let out_of_range = || LedgerError::Unreadable { what: "amount" };
-    let mut now = Spent::nothing(on);
-    let mut days = BTreeMap::new();
-    let mut weeks = BTreeMap::new();
-    let mut months = BTreeMap::new();
-    for event in events_since(db, account, window_start(on))? {
-        let Some(counted) = event.counted else {
-            continue;
-        };
-        now = now.plus(counted, event.day).ok_or_else(out_of_range)?;
-        for sum in [
-            days.entry(event.day).or_insert(Money::ZERO),
-            weeks.entry(event.day.week()).or_insert(Money::ZERO),
-            months.entry(event.day.month()).or_insert(Money::ZERO),
-        ] {
-            *sum = sum.checked_add(counted).ok_or_else(out_of_range)?;
-        }
+    since: Since,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let is_news = db
+        .prepare_cached(
+            "SELECT 1 FROM booking
+             WHERE holder = ?1 AND (day, happened_at) >= (?2, ?3) AND kind = 'sale'",
+        )?
+        .exists((account.0, since.day.to_string(), since.at))?;
+    if is_news && let Some(account) = find_account(db, account)? {
+        replay(db, &account, since, now)?;
     }
-    let later = Spent::new(
-        on,
-        most_after(&days, on),
-        most_after(&weeks, on.week()),
-        most_after(&months, on.month()),
-    );
-    Ok(Booked { now, later })
+    Ok(())
 }
 
-fn most_after<W: Ord>(sums: &BTreeMap<W, Money>, window: W) -> Money {
-    let later = sums.iter().filter(|(other, _)| **other > window);
-    later.map(|(_, sum)| *sum).fold(Money::ZERO, Money::max)
+/// The balance and what was spent just before a place, after which all these events come.
+fn before(
+    db: &Connection,
+    account: &AccountRow,
+    since: Since,
+    events: &[Event],
+) -> Result<(Money, Spent), LedgerError> {
+    let moved = Money::checked_sum(events.iter().map(|event| event.amount));
+    let balance = moved
+        .and_then(|moved| account.balance.checked_sub(moved))
+        .ok_or(LedgerError::Unreadable { what: "balance" })?;
+    let mut spent = spent_through(db, account.id, since.day)?;
+    let of_day = events.iter().take_while(|event| event.day == since.day);
+    for counted in of_day.filter_map(|event| event.counted) {
+        spent = counted
+            .checked_neg()
+            .and_then(|back| spent.plus(back, since.day))
+            .ok_or(LedgerError::Unreadable { what: "amount" })?;
+    }
+    Ok((balance, spent))
 }
 
 type Finding = (&'static str, String);
@@ -133,16 +144,6 @@ fn findings(balance: Money, credit: Money, limits: &Limits, spent: &Spent) -> Ve
     findings
 }
 
-/// The first day of the windows that a day stands in.
-fn window_start(day: BusinessDay) -> BusinessDay {
-    let date = day.date();
-    let since_monday = i64::from(date.weekday().to_monday_zero_offset());
-    let monday = date
-        .checked_sub(jiff::Span::new().days(since_monday))
-        .unwrap_or(date);
-    BusinessDay::from_date(monday.min(date.first_of_month()))
-}
-
 /// Something that moved an account's money.
 struct Event {
     id: BookingId,
@@ -157,27 +158,20 @@ struct Event {
 fn events_since(
     db: &Connection,
     account: AccountId,
-    first: BusinessDay,
+    since: Since,
 ) -> Result<Vec<Event>, LedgerError> {
     let mut statement = db.prepare_cached(
-        "SELECT b.id, b.day, b.happened_at, b.kind,
-           CASE WHEN b.from_account = b.holder THEN -b.amount ELSE b.amount END,
-           s.day IS b.day
-         FROM booking b LEFT JOIN booking s ON b.kind = 'refund' AND s.id = b.reference
-         WHERE b.holder = ?1 AND b.day >= ?2
-         ORDER BY b.day, b.happened_at, b.till, b.id",
+        "SELECT id, day, happened_at, kind = 'sale', moved, counts
+         FROM booking_of_holder_in_order
+         WHERE holder = ?1 AND (day, happened_at) >= (?2, ?3)
+         ORDER BY day, happened_at, till, id",
     )?;
-    let mut rows = statement.query((account.0, first.to_string()))?;
+    let mut rows = statement.query((account.0, since.day.to_string(), since.at))?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
-        let (day, kind): (String, String) = (row.get(1)?, row.get(3)?);
+        let day: String = row.get(1)?;
         let amount = Money::from_ore(row.get(4)?);
-        let counts = match kind.as_str() {
-            "sale" | "order" | "void" => true,
-            // A refund gives the limits back on the day of the purchase only.
-            "refund" => row.get(5)?,
-            _ => false,
-        };
+        let counts: bool = row.get(5)?;
         events.push(Event {
             id: BookingId(row.get(0)?),
             day: day
@@ -185,7 +179,7 @@ fn events_since(
                 .map_err(|_| LedgerError::Unreadable { what: "day" })?,
             at: row.get(2)?,
             amount,
-            is_sale: kind == "sale",
+            is_sale: row.get(3)?,
             counted: amount.checked_neg().filter(|_| counts),
         });
     }
@@ -232,7 +226,8 @@ impl Terms {
     }
 }
 
-/// Keeps what an account allows before it is changed the first time, and each time after.
+/// Keeps what an account allows before it is changed the first time, and each time after, and holds
+/// against it what is booked already though it happened later, by a clock that is ahead.
 pub(crate) fn note_terms(
     db: &Connection,
     before: &AccountRow,
@@ -257,23 +252,57 @@ pub(crate) fn note_terms(
             ),
         )?;
     }
-    Ok(())
+    match first_place_from(db, after.id, now)? {
+        Some(since) => replay(db, after, since, now).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// The first place in the order of what happened at a moment or later.
+fn first_place_from(
+    db: &Connection,
+    account: AccountId,
+    at: Timestamp,
+) -> Result<Option<Since>, LedgerError> {
+    let found: Option<(String, i64)> = db
+        .prepare_cached(
+            "SELECT day, happened_at FROM booking WHERE holder = ?1 AND happened_at >= ?2
+             ORDER BY day, happened_at LIMIT 1",
+        )?
+        .query_row((account.0, millis(at)), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let Some((day, at)) = found else {
+        return Ok(None);
+    };
+    let day = day
+        .parse()
+        .map_err(|_| LedgerError::Unreadable { what: "day" })?;
+    Ok(Some(Since { day, at }))
 }
 
 /// Brings the flags that are kept in line with those that were found.
 fn keep(
     db: &Connection,
     account: &AccountRow,
-    from: BusinessDay,
+    since: Since,
     found: &BTreeMap<BookingId, Vec<Finding>>,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     let mut kept: BTreeMap<(i64, String), (i64, String)> = BTreeMap::new();
     let mut statement = db.prepare_cached(
-        "SELECT f.id, f.booking, f.code, f.detail FROM flag f JOIN booking b ON b.id = f.booking
-         WHERE f.account = ?1 AND f.code IN (?2, ?3) AND b.day >= ?4",
+        // The bookings lead: an account may have any number of flags.
+        "SELECT f.id, f.booking, f.code, f.detail FROM booking b CROSS JOIN flag f ON f.booking = b.id
+         WHERE b.holder = ?1 AND (b.day, b.happened_at) >= (?2, ?3) AND f.code IN (?4, ?5)",
     )?;
-    let mut rows = statement.query((account.id.0, OVERDRAWN, LIMIT_EXCEEDED, from.to_string()))?;
+    let mut rows = statement.query((
+        account.id.0,
+        since.day.to_string(),
+        since.at,
+        OVERDRAWN,
+        LIMIT_EXCEEDED,
+    ))?;
     while let Some(row) = rows.next()? {
         kept.insert((row.get(1)?, row.get(2)?), (row.get(0)?, row.get(3)?));
     }
@@ -342,11 +371,14 @@ fn entry_of(
     };
     let epoch: Option<i64> = db
         .prepare_cached(
-            "SELECT epoch FROM batch
-             WHERE till = ?1 AND first_id <= ?2 AND ?2 < first_id + entries
+            "SELECT epoch FROM (SELECT till, epoch, first_id + entries AS after FROM batch
+               WHERE first_id <= ?2 ORDER BY first_id DESC LIMIT 1)
+             WHERE till = ?1 AND ?2 < after
              UNION ALL
-             SELECT r.epoch FROM branch r JOIN branch_batch b ON b.branch = r.id
-             WHERE r.till = ?1 AND b.first_id <= ?2 AND ?2 < b.first_id + b.entries",
+             SELECT r.epoch FROM (SELECT branch, first_id + entries AS after FROM branch_batch
+               WHERE first_id <= ?2 ORDER BY first_id DESC LIMIT 1) b
+             JOIN branch r ON r.id = b.branch
+             WHERE r.till = ?1 AND ?2 < b.after",
         )?
         .query_row((till, journal), |row| row.get(0))
         .optional()?;
@@ -354,186 +386,4 @@ fn entry_of(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::testbed::{Bed, NOW, TestTill, kr, ore, sale, void};
-    use crate::{LimitsChange, Reach};
-
-    fn flags(bed: &Bed) -> Vec<String> {
-        let flags = bed
-            .ledger
-            .list_flags(Reach::Everything, None, i64::MAX, 500);
-        let mut flags: Vec<String> = flags
-            .unwrap()
-            .into_iter()
-            .map(|flag| {
-                let till = flag.till.unwrap_or_default();
-                let account = flag.account.map_or(0, |account| account.0);
-                let seq = flag.seq.unwrap_or_default();
-                format!("{} {till} {seq} {account} {}", flag.code, flag.detail)
-            })
-            .collect();
-        flags.sort();
-        flags
-    }
-
-    fn limit_day(bed: &mut Bed, account: AccountId, limit: Option<i32>, now: Timestamp) {
-        let limits = LimitsChange {
-            day: Some(limit.map(kr)),
-            ..LimitsChange::default()
-        };
-        bed.ledger.change_limits(account, limits, now).unwrap();
-    }
-
-    fn minutes(minutes: i64) -> Timestamp {
-        NOW + jiff::SignedDuration::from_mins(minutes)
-    }
-
-    #[test]
-    fn lim_06_the_later_sale_is_flagged_whichever_arrives_first() {
-        for late_first in [false, true] {
-            let mut bed = Bed::new();
-            let (account, chip) = bed.account(kr(1000));
-            limit_day(&mut bed, account, Some(25), minutes(0));
-            let mut one = bed.till("kasse-1");
-            let mut two = bed.till("kasse-2");
-            one.write_at(sale(account, chip, kr(20)), minutes(10));
-            two.write_at(sale(account, chip, kr(20)), minutes(15));
-            let (first, second) = match late_first {
-                true => (&mut two, &mut one),
-                false => (&mut one, &mut two),
-            };
-            bed.send(first, []);
-            bed.send(second, []);
-            let found = bed.ledger.list_flags(Reach::Everything, None, i64::MAX, 9);
-            let found = found.unwrap();
-            let [flag] = found.as_slice() else {
-                panic!("{found:?}");
-            };
-            assert_eq!(
-                (flag.code.as_str(), flag.till.as_deref(), flag.seq),
-                (LIMIT_EXCEEDED, Some("kasse-2"), Some(1))
-            );
-        }
-    }
-
-    #[test]
-    fn a_void_that_arrives_late_takes_the_flag_of_a_later_sale_away() {
-        let mut bed = Bed::new();
-        let (account, chip) = bed.account(kr(1000));
-        limit_day(&mut bed, account, Some(25), minutes(0));
-        let mut one = bed.till("kasse-1");
-        let mut two = bed.till("kasse-2");
-        let of = one.write_at(sale(account, chip, kr(20)), minutes(10));
-        bed.send(&mut one, []);
-        two.write_at(sale(account, chip, kr(20)), minutes(15));
-        bed.send(&mut two, []);
-        assert_eq!(bed.flags(), [LIMIT_EXCEEDED]);
-        one.write_at(void(account, of, 1, kr(20)), minutes(12));
-        bed.send(&mut one, []);
-        assert_eq!(bed.flags(), [""; 0]);
-    }
-
-    #[test]
-    fn a_sale_is_held_against_the_limit_of_its_own_moment() {
-        let mut bed = Bed::new();
-        let (account, chip) = bed.account(kr(1000));
-        let mut till = bed.till("kasse-1");
-        till.write_at(sale(account, chip, kr(40)), minutes(10));
-        limit_day(&mut bed, account, Some(25), minutes(15));
-        till.write_at(sale(account, chip, kr(1)), minutes(20));
-        bed.send(&mut till, []);
-        let found = bed.ledger.list_flags(Reach::Everything, None, i64::MAX, 9);
-        let details: Vec<_> = found.unwrap().into_iter().map(|flag| flag.detail).collect();
-        assert_eq!(details, ["41,00 kr. of the daily limit of 25,00 kr."]);
-    }
-
-    #[test]
-    fn a_deposit_of_the_afternoon_does_not_excuse_the_noon() {
-        let mut bed = Bed::new();
-        let (account, chip) = bed.account(kr(0));
-        let mut till = bed.till("kasse-1");
-        till.write_at(sale(account, chip, kr(10)), NOW + Duration::from_secs(60));
-        let key = bed.key();
-        let later = NOW + Duration::from_secs(3600);
-        bed.ledger.deposit(account, kr(100), &key, later).unwrap();
-        bed.send_at(&mut till, [], later);
-        assert_eq!(bed.flags(), [OVERDRAWN]);
-    }
-
-    /// A sale: till, account, øre, minute, and whether it is taken back.
-    type Step = (usize, usize, i64, i64, bool);
-
-    fn write_all(bed: &Bed, tills: &mut [TestTill], script: &[Step]) {
-        let accounts: Vec<(AccountId, i64)> = bed
-            .ledger
-            .list_accounts(Reach::Everything, None, AccountId(0), 9)
-            .unwrap()
-            .iter()
-            .map(|row| (row.id, bed.ledger.chips_of(row.id).unwrap()[0].number))
-            .collect();
-        for (till, who, amount, minute, voided) in script {
-            let (account, chip) = accounts[*who];
-            let at = minutes(*minute + 1);
-            let till = &mut tills[*till];
-            let of = till.write_at(sale(account, chip, ore(*amount)), at);
-            if *voided {
-                let seq = till.last_seq();
-                till.write_at(void(account, of, seq, ore(*amount)), at);
-            }
-        }
-    }
-
-    /// Delivers every till's entries, cut into pieces, in the order of the picks.
-    fn deliver(script: &[Step], picks: &[(usize, u64)]) -> (Vec<String>, Vec<Money>) {
-        let mut bed = Bed::new();
-        for balance in [30, 200] {
-            let (account, _) = bed.account(kr(balance));
-            limit_day(&mut bed, account, Some(60), minutes(0));
-        }
-        let mut tills: Vec<TestTill> = (1..=3).map(|n| bed.till(&format!("kasse-{n}"))).collect();
-        write_all(&bed, &mut tills, script);
-        let mut sent = [0_u64; 3];
-        let rest = (0..3).map(|till| (till, u64::MAX));
-        for (till, count) in picks.iter().copied().chain(rest) {
-            let last = tills[till].last_seq().min(sent[till].saturating_add(count));
-            if last > sent[till] {
-                let batch = tills[till].batch(sent[till] + 1..=last);
-                let (access, later) = (&tills[till].access, minutes(4 * 24 * 60));
-                bed.ledger.ingest(access, &batch, later).unwrap().unwrap();
-                sent[till] = last;
-            }
-        }
-        bed.check_books();
-        let balances = bed
-            .ledger
-            .list_accounts(Reach::Everything, None, AccountId(0), 9)
-            .unwrap()
-            .into_iter()
-            .map(|row| row.balance)
-            .collect();
-        (flags(&bed), balances)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-
-        /// PT-3: the books and their flags are a function of the set of entries.
-        #[test]
-        fn sy_36_permuted_delivery_gives_the_same_books_and_flags(
-            script in prop::collection::vec(
-                (0usize..3, 0usize..2, 1i64..60_00, 0i64..3 * 24 * 60, any::<bool>()), 1..25),
-            picks in prop::collection::vec((0usize..3, 1u64..6), 0..20),
-        ) {
-            let mut script = script;
-            script.sort_by_key(|(.., minute, _)| *minute);
-            let whole = deliver(&script, &[(2, u64::MAX), (1, u64::MAX)]);
-            let permuted = deliver(&script, &picks);
-            prop_assert_eq!(whole, permuted);
-        }
-    }
-}
+mod tests;

@@ -161,6 +161,8 @@ fn lose(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::seller::{bound, sellers};
     use crate::testbed::{Bed, NOW, kr, sale};
@@ -178,9 +180,10 @@ mod tests {
 
     fn reverse(bed: &mut Bed, account: AccountId, deposit: BookingId) -> Result<Receipt, Refusal> {
         let key = bed.key();
+        let later = NOW + Duration::from_secs(60);
         let reversed = bed
             .ledger
-            .reverse_deposit(account, deposit, "indsigelse", &key, NOW);
+            .reverse_deposit(account, deposit, "indsigelse", &key, later);
         bed.check_books();
         match reversed {
             Ok(receipt) => Ok(receipt),

@@ -19,7 +19,7 @@ use crate::error::LedgerError;
 use crate::feed::touch_account;
 use crate::flags::{Origin, raise_flag};
 use crate::limit_shares::note_strict_limits;
-use crate::replay::replay;
+use crate::replay::{Since, replay};
 use crate::restore::{
     is_frozen, note_first_life, note_other_life, take_report, thaw_when_all_reported,
 };
@@ -46,8 +46,8 @@ pub(super) struct Intake<'a> {
     pub(super) now: Timestamp,
     /// The accounts whose record changed.
     pub(super) touched: BTreeMap<i64, ()>,
-    /// The accounts with news, and the day of the earliest.
-    pub(super) news: BTreeMap<i64, BusinessDay>,
+    /// The accounts with news, and the place of the earliest in their order.
+    pub(super) news: BTreeMap<i64, Since>,
     /// The sales that accounts have paid, by the numbers of their entries.
     pub(super) paid: Vec<(u64, BookingId)>,
     /// The purchases that may fire a top-up, by account.
@@ -392,10 +392,11 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    /// There is news of an account's money on a day.
-    pub(super) fn note_news(&mut self, account: AccountId, day: BusinessDay) {
-        let first = self.news.entry(account.0).or_insert(day);
-        *first = day.min(*first);
+    /// There is news of an account's money.
+    pub(super) fn note_news(&mut self, account: AccountId, header: &EntryHeader) {
+        let since = Since::new(header.day, self.happened_at(header));
+        let first = self.news.entry(account.0).or_insert(since);
+        *first = since.min(*first);
     }
 
     /// Finds the flags that follow from the order of things, and gives those of the entries.

@@ -75,7 +75,7 @@ impl Intake<'_> {
                 }
                 self.touched.insert(account.id.0, ());
                 if from == account.id {
-                    self.note_news(account.id, header.day);
+                    self.note_news(account.id, header);
                     self.paid.push((seq, booking));
                     flags.extend(self.count_sale(header, sale, account)?);
                 }

@@ -143,7 +143,7 @@ impl Intake<'_> {
         if header.day == sale.day {
             uncount(self.db, &account, back, sale.day.min(self.today))?;
         }
-        self.note_news(account.id, header.day);
+        self.note_news(account.id, header);
         self.touched.insert(account.id.0, ());
         Ok(Some(account.id))
     }
