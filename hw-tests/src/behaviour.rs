@@ -211,7 +211,7 @@ impl Bench {
             // It may be told as unreadable, or as the chip that it was, if the reader had it
             // already; never as another, and never as still there.
             let mut is_there = false;
-            while let Some(event) = self.next(Duration::from_millis(700)) {
+            while let Some(event) = self.next(Duration::from_millis(1500)) {
                 match event {
                     ReaderEvent::Unreadable {
                         fault: ChipFault::HoldStill,

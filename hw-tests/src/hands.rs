@@ -13,7 +13,7 @@ use canteen::ChipId;
 use firmware_proto::device::Field;
 
 use crate::device::DeviceKind;
-use crate::pcscd::{self, PrivatePcscd, VirtualReader};
+use crate::pcscd::{self, Driver, PrivatePcscd, VirtualReader};
 use crate::pty_reader::SimulatedReader;
 use crate::vpcd_card::{Answer, ChipScript, VirtualChip};
 use crate::wire::Damage;
@@ -159,6 +159,7 @@ pub enum Able {
 /// Lays virtual chips on a virtual reader behind a pcscd of its own.
 #[derive(Debug)]
 pub struct VirtualPcscHands {
+    driver: Driver,
     pcscd: PrivatePcscd,
     reader: VirtualReader,
     chip: Option<VirtualChip>,
@@ -206,17 +207,19 @@ impl Occupier {
 
 impl VirtualPcscHands {
     /// Starts pcscd, known under `socket`.
-    pub fn start(socket: &Path, friendly_name: &str) -> anyhow::Result<VirtualPcscHands> {
-        let driver = pcscd::build_driver()?;
-        let first_port = pcscd::free_ports()?;
-        let friendly_name = friendly_name.to_owned();
+    pub fn start(
+        socket: &Path,
+        friendly_name: &str,
+        driver: Driver,
+    ) -> anyhow::Result<VirtualPcscHands> {
         let reader = VirtualReader {
-            friendly_name,
-            driver,
-            first_port,
+            friendly_name: friendly_name.to_owned(),
+            driver: driver.library()?,
+            first_port: pcscd::free_ports()?,
         };
         let pcscd = PrivatePcscd::start_at(socket, std::slice::from_ref(&reader))?;
         Ok(VirtualPcscHands {
+            driver,
             pcscd,
             reader,
             chip: None,
@@ -272,9 +275,13 @@ impl Hands for VirtualPcscHands {
     }
 
     fn lay_disturbed(&mut self, uid: &[u8]) -> anyhow::Result<Able> {
-        let nothing = Answer::Say(Vec::new());
         let failed = Answer::Say(vec![0x63, 0x00]);
-        self.insert(ChipScript::new(uid).that_first([nothing, failed]))
+        let first = match self.driver {
+            Driver::Own => Answer::Say(Vec::new()),
+            // It takes an empty answer for the chip's end.
+            Driver::Stock => failed.clone(),
+        };
+        self.insert(ChipScript::new(uid).that_first([first, failed]))
     }
 
     fn lay_interrupted(&mut self, _uid: &[u8]) -> anyhow::Result<Able> {
@@ -308,7 +315,12 @@ impl Hands for VirtualPcscHands {
 
     /// pcscd keeps real time.
     fn workday(&mut self) -> anyhow::Result<Shift> {
-        Ok(Shift::WithoutPauses { taps: 800 })
+        let taps = match self.driver {
+            Driver::Own => 800,
+            // Each waits for two of pcscd's looks.
+            Driver::Stock => 30,
+        };
+        Ok(Shift::WithoutPauses { taps })
     }
 
     fn break_off(&mut self) -> anyhow::Result<Able> {

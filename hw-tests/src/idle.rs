@@ -11,12 +11,13 @@ use anyhow::{Context, ensure};
 
 use crate::device::DeviceKind;
 use crate::hands::VirtualPcscHands;
+use crate::pcscd::Driver;
 use crate::pty_reader::SimulatedReader;
 
 /// Runs this `tilld` for a while; says how much of one core it took, in hundredths of a percent.
 pub fn measure(tilld: &Path, socket: &Path) -> anyhow::Result<u64> {
     let dir = tempfile::tempdir()?;
-    let _pcsc = VirtualPcscHands::start(socket, FRIENDLY_NAME)?;
+    let _pcsc = VirtualPcscHands::start(socket, FRIENDLY_NAME, Driver::Own)?;
     let mut readers = Vec::new();
     for (name, kind) in SERIAL {
         readers.push(SimulatedReader::start(&dir.path().join(name), kind)?);

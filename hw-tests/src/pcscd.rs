@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+use serde::Deserialize;
 use tempfile::TempDir;
 
 /// A running (or stopped) pcscd with virtual readers; dropping it ends the daemon.
@@ -273,6 +274,37 @@ impl VirtualReader {
     }
 }
 
+/// Whose driver the virtual reader has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    /// That of `virtual-pcd/`: on the loopback alone, at once, and never waiting without a limit.
+    #[default]
+    Own,
+    /// Debian's build of the vsmartcard project's. It listens on every interface of the machine,
+    /// and sees a tap at pcscd's next look, 400 ms later at the latest.
+    Stock,
+}
+
+impl Driver {
+    /// The library that pcscd loads; the own one is built.
+    pub fn library(self) -> anyhow::Result<PathBuf> {
+        match self {
+            Driver::Own => build_driver(),
+            Driver::Stock => stock_driver(Path::new(STOCK_DRIVER)),
+        }
+    }
+}
+
+fn stock_driver(library: &Path) -> anyhow::Result<PathBuf> {
+    ensure!(
+        library.is_file(),
+        "there is no {}; install it: apt-get install vsmartcard-vpcd",
+        library.display()
+    );
+    Ok(library.to_owned())
+}
+
 /// Builds the virtual reader's driver with the cargo that runs the tests, and says where it is.
 ///
 /// It has a target directory of its own: in the shared one a test would wait for every other build.
@@ -363,6 +395,8 @@ kill $! 2>/dev/null
 wait
 "#;
 
+/// Where the package `vsmartcard-vpcd` puts it.
+const STOCK_DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
 const START_TIME: Duration = Duration::from_secs(10);
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -402,6 +436,11 @@ mod tests {
 
     #[test]
     fn a_missing_driver_is_named() {
+        let error = stock_driver(Path::new("/nowhere.so")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no /nowhere.so; install it: apt-get install vsmartcard-vpcd"
+        );
         let error = PrivatePcscd::start(Path::new("/nowhere.so"), 40000).unwrap_err();
         assert_eq!(error.to_string(), "no reader driver at /nowhere.so");
     }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use till_readers::{NumberFormat, ReaderConfig};
 
 use crate::device::DeviceKind;
+use crate::pcscd::Driver;
 
 /// One file of `rigs/`.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +28,9 @@ pub enum RigReader {
     VirtualPcsc {
         /// What pcscd calls it.
         friendly_name: String,
+        /// Whose driver it has.
+        #[serde(default)]
+        driver: Driver,
     },
     /// A simulated reader behind a pseudo-terminal.
     VirtualSerial {

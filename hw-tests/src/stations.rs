@@ -14,6 +14,7 @@ use till_readers::{ReaderConfig, ReaderEvent, ReaderName, Readers};
 use crate::device::DeviceKind;
 use crate::dice::Dice;
 use crate::hands::VirtualPcscHands;
+use crate::pcscd::Driver;
 use crate::pty_reader::SimulatedReader;
 
 /// A reader at which customers queue.
@@ -50,7 +51,7 @@ pub fn serve(stations: &[Station], socket: &Path, taps: usize) -> anyhow::Result
         let path = dir.path().join(format!("reader-{number}"));
         let (place, config) = match station {
             Station::Pcsc => (
-                Place::Pcsc(VirtualPcscHands::start(socket, FRIENDLY_NAME)?),
+                Place::Pcsc(VirtualPcscHands::start(socket, FRIENDLY_NAME, Driver::Own)?),
                 ReaderConfig::Pcsc {
                     only: Some(FRIENDLY_NAME.to_owned()),
                 },

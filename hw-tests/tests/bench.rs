@@ -57,6 +57,11 @@ fn the_virtual_pcsc_rig_shows_every_behaviour() {
 }
 
 #[test]
+fn the_virtual_pcsc_rig_with_the_stock_driver_shows_every_behaviour() {
+    check("virtual-pcsc-stock", 6);
+}
+
+#[test]
 fn the_virtual_serial_rig_shows_every_behaviour() {
     // Nobody can come between the till and a line that it holds, and no service is in front of it.
     check("virtual-serial", 3);

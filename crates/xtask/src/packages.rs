@@ -17,7 +17,8 @@ pub(crate) const FOR_DEMO: &[&str] = &[
     "util-linux",
 ];
 
-/// What the checks need on top: a browser for the cashier page, and systemd's own judge of units.
+/// What the checks need on top: a browser for the cashier page, systemd's own judge of units, and the
+/// vsmartcard project's driver of a virtual reader.
 pub(crate) const FOR_TEST: &[&str] = &[
     "chromium",
     "gcc",
@@ -30,6 +31,7 @@ pub(crate) const FOR_TEST: &[&str] = &[
     "qemu-system-x86",
     "systemd",
     "util-linux",
+    "vsmartcard-vpcd",
 ];
 
 /// Installs those that are missing; with `no_install` names them and fails.

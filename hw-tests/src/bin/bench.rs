@@ -63,9 +63,12 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn run(file: &Path, rig: &Rig, has_hands: bool) -> anyhow::Result<bool> {
     match &rig.reader {
-        RigReader::VirtualPcsc { friendly_name } => match std::env::var_os(SOCKET) {
+        RigReader::VirtualPcsc {
+            friendly_name,
+            driver,
+        } => match std::env::var_os(SOCKET) {
             Some(socket) => {
-                let hands = VirtualPcscHands::start(Path::new(&socket), friendly_name)?;
+                let hands = VirtualPcscHands::start(Path::new(&socket), friendly_name, *driver)?;
                 let config = ReaderConfig::Pcsc {
                     only: Some(friendly_name.clone()),
                 };

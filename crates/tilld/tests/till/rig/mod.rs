@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hw_tests::pcscd::{PrivatePcscd, VirtualReader};
+use hw_tests::pcscd::{Driver, PrivatePcscd, VirtualReader};
 use hw_tests::vpcd_card::{ChipScript, VirtualChip};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -56,6 +56,8 @@ pub(crate) struct Wishes {
     pub(crate) disk_mib: Option<u32>,
     /// Readers on serial lines beside the PC/SC one: the key of their list, and the line.
     pub(crate) serial: Vec<(&'static str, PathBuf)>,
+    /// Whose driver the virtual PC/SC reader has.
+    pub(crate) driver: Driver,
     /// The till opens its door to hub and siblings.
     pub(crate) door: bool,
     /// Settings of the hub: section, key, value.
@@ -202,7 +204,7 @@ impl Site {
             &dir.path().join("pcscd.comm"),
             &[VirtualReader {
                 friendly_name: "Virtual PCD".to_owned(),
-                driver: programs().driver.clone(),
+                driver: programs().driver(wishes.driver),
                 first_port: ports.reader,
             }],
         )

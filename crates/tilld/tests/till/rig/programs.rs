@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use hw_tests::pcscd::Driver;
+
 /// Where the built programs are.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -16,8 +18,18 @@ pub(crate) struct Programs {
     pub(crate) hubd: PathBuf,
     /// The card gateway simulator.
     pub(crate) gateway: PathBuf,
+    /// The virtual reader's own driver for pcscd.
+    driver: PathBuf,
+}
+
+impl Programs {
     /// The virtual reader's driver for pcscd.
-    pub(crate) driver: PathBuf,
+    pub(crate) fn driver(&self, driver: Driver) -> PathBuf {
+        match driver {
+            Driver::Own => self.driver.clone(),
+            Driver::Stock => driver.library().unwrap(),
+        }
+    }
 }
 
 /// The programs; the first caller builds them.
@@ -65,7 +77,7 @@ fn build() -> Option<Programs> {
         tillctl: program("tillctl")?,
         hubd: program("hubd")?,
         gateway: program("card-gateway-simulator")?,
-        driver: hw_tests::pcscd::build_driver().ok()?,
+        driver: Driver::Own.library().ok()?,
     })
 }
 
