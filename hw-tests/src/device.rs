@@ -82,14 +82,22 @@ pub fn field_of(uid: &[u8]) -> Field {
     chip.map_or(Field::Unreadable, Field::One)
 }
 
+/// Passes a frame on to the chip in the field; `None` when it does not answer.
+pub type Air<'a> = dyn FnMut(&[u8]) -> Option<Vec<u8>> + 'a;
+
+/// The air to a chip that only says its number.
+pub fn silence(_frame: &[u8]) -> Option<Vec<u8>> {
+    None
+}
+
 /// A reader without a line.
 pub trait SimulatedDevice: Send + fmt::Debug {
     /// Its power comes back: what it was told before is void.
     fn power_up(&mut self);
 
-    /// One turn of its main loop, at so many milliseconds: what lies in its field, what it hears,
-    /// and the frames that it says.
-    fn turn(&mut self, field: Field, heard: &[u8], now: u32) -> Vec<Vec<u8>>;
+    /// One turn of its main loop, at so many milliseconds: what lies in its field and answers over
+    /// the air, what it hears, and the frames that it says.
+    fn turn(&mut self, field: Field, air: &mut Air<'_>, heard: &[u8], now: u32) -> Vec<Vec<u8>>;
 
     /// A frame with one wrong bit or digit, in its right length.
     fn garbled(&self, frame: &[u8]) -> Vec<u8>;

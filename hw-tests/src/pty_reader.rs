@@ -16,6 +16,7 @@ use firmware_proto::device::Field;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
+use crate::card_port::CardPort;
 use crate::device::{DeviceKind, SimulatedDevice, field_of};
 use crate::wire::{Damage, Wire};
 
@@ -32,6 +33,8 @@ struct State {
     line: Option<File>,
     device: Box<dyn SimulatedDevice>,
     field: Field,
+    /// Where chips that are programs are laid.
+    card_port: Option<CardPort>,
     /// It neither hears nor says anything.
     is_dead: bool,
     /// What it has said and not sent yet.
@@ -48,6 +51,7 @@ impl SimulatedReader {
             line: None,
             device: kind.device(),
             field: Field::Empty,
+            card_port: None,
             is_dead: false,
             wire: Wire::new(),
             sent_at: VecDeque::new(),
@@ -81,6 +85,14 @@ impl SimulatedReader {
     /// Fills the field with anything.
     pub fn set(&self, field: Field) {
         self.state().field = field;
+    }
+
+    /// Opens a port on which chips that are programs are laid, and says which.
+    pub fn open_card_port(&self) -> io::Result<u16> {
+        let port = CardPort::open()?;
+        let number = port.number()?;
+        self.state().card_port = Some(port);
+        Ok(number)
     }
 
     /// Pulls the plug.
@@ -201,7 +213,12 @@ impl State {
         if self.is_dead {
             return Ok(());
         }
-        for frame in self.device.turn(self.field, &room[..length], now) {
+        let heard = &room[..length];
+        let card_port = &mut self.card_port;
+        let field = card_port.as_mut().and_then(CardPort::field);
+        let mut air = |frame: &[u8]| card_port.as_mut()?.exchange(frame);
+        let field = field.unwrap_or(self.field);
+        for frame in self.device.turn(field, &mut air, heard, now) {
             self.wire.say(&*self.device, &frame);
         }
         self.send()

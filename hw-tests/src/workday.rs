@@ -16,7 +16,7 @@ use firmware_proto::device::Field;
 use till_readers::Presence;
 use till_readers::serial::{Conversation, Happening};
 
-use crate::device::{DeviceKind, SimulatedDevice, field_of};
+use crate::device::{DeviceKind, SimulatedDevice, field_of, silence};
 use crate::dice::Dice;
 use crate::wire::{Damage, Wire};
 
@@ -117,7 +117,10 @@ impl SimulatedLine {
         self.now += TURN;
         let heard = std::mem::take(&mut self.to_reader);
         let milliseconds = self.now as u32;
-        for frame in self.device.turn(self.field, &heard, milliseconds) {
+        for frame in self
+            .device
+            .turn(self.field, &mut silence, &heard, milliseconds)
+        {
             self.wire.say(&*self.device, &frame);
         }
         let arriving = self.wire.arriving();
@@ -399,7 +402,7 @@ impl Workday {
                 Happening::ReadAgain { token, identity } => {
                     told.answers.push((token, identity.ok()))
                 }
-                Happening::Opened { .. } | Happening::Log { .. } => {}
+                Happening::Opened { .. } | Happening::Worked { .. } | Happening::Log { .. } => {}
             }
         }
         told

@@ -8,11 +8,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use canteen::KeyVersion;
-use chip_keys::{Application, ChipKey, KeySet, ReadingKeys, SiteKeys};
+use canteen::{ChipId, KeyVersion};
+use chip_keys::{Application, ChipKey, ChipKeys, ChipKind, KeySet, ReadingKeys, SiteKeys};
 use firmware_proto::frame::{Decoder, Frame, MAX_PAYLOAD, MAX_WIRE};
 
-use crate::auth::{self, Keyring};
+use crate::auth::{self, ChipTask, Enrolment, Keyring};
 use crate::serial::fuzz;
 use crate::serial::{Conversation, Happening, Protocol};
 use crate::{ChipFault, Presence, Signal};
@@ -133,7 +133,11 @@ fn talk(
                 watch.asked += 1;
                 till.handle_read_again(watch.asked, now);
             }
-            2 => till.handle_signal(Signal::Approved),
+            2 if (step >> 3).is_multiple_of(2) => till.handle_signal(Signal::Approved),
+            2 => {
+                watch.tasks += 1;
+                till.handle_task(watch.tasks, task(step >> 4), now);
+            }
             3 | 4 => {
                 let (bytes, after) = rest.split_at(length);
                 rest = after;
@@ -163,6 +167,8 @@ fn talk(
 #[derive(Default)]
 struct Watch {
     asked: u64,
+    tasks: u64,
+    done: BTreeSet<u64>,
     answered: BTreeSet<u64>,
     present: Option<Presence>,
     newest: Option<Presence>,
@@ -192,6 +198,11 @@ impl Watch {
                 Happening::Unreadable { .. } => {
                     assert_eq!(self.present, None, "unreadable beside a chip");
                 }
+                Happening::Worked { token, report } => {
+                    assert!(token <= self.tasks, "nobody gave the task {token}");
+                    assert!(self.done.insert(token), "{token} is done twice");
+                    assert!(!matches!(report, Ok(auth::ChipReport::Enrolled(_))));
+                }
                 Happening::Opened { .. } | Happening::Log { .. } => {}
             }
         }
@@ -201,7 +212,27 @@ impl Watch {
         assert_eq!(self.present, None, "it never left");
         let everything: BTreeSet<u64> = (1..=self.asked).collect();
         assert_eq!(self.answered, everything, "questions without an answer");
+        let everything: BTreeSet<u64> = (1..=self.tasks).collect();
+        assert_eq!(self.done, everything, "tasks of which nothing became");
     }
+}
+
+/// To look at a chip, or to write keys that a fuzzer does not know.
+fn task(kind: u8) -> ChipTask {
+    if kind.is_multiple_of(2) {
+        return ChipTask::Look;
+    }
+    let key = |number: u8| ChipKey::new([0x30 | number; 16]);
+    ChipTask::Enrol(Box::new(Enrolment {
+        kind: ChipKind::Ntag424,
+        chip: ChipId::from_uid(&[4, 1, 2, 3, 4, 5, 6]).expect("a UID as it must be"),
+        keys: ChipKeys {
+            version: KeyVersion(1),
+            keys: [0, 1, 2, 3, 4].map(key),
+        },
+        older: Vec::new(),
+        random_uid: false,
+    }))
 }
 
 fn keyring() -> Keyring {

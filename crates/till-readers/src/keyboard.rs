@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use canteen::ChipIdentity;
 
+use crate::auth::{ChipTask, EnrolError};
 use crate::serial::{Conversation, Field, Happening, Sight};
 use crate::{ChipFault, ReaderFault, Signal};
 pub(crate) use device::Keyboard;
@@ -81,6 +82,14 @@ impl Wedge {
 impl Conversation for Wedge {
     fn handle_read_again(&mut self, token: u64, asked_at: Instant) {
         self.field.handle_read_again(token, asked_at);
+    }
+
+    /// It passes nothing on to a chip.
+    fn handle_task(&mut self, token: u64, _task: ChipTask, _asked_at: Instant) {
+        self.field.tell(Happening::Worked {
+            token,
+            report: Err(EnrolError::Reader),
+        });
     }
 
     /// It has its own light and sound, and nothing that could be told what to show.

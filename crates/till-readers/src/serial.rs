@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crate::auth::{ChipTask, EnrolError, Keyring, Reply};
+use crate::auth::{ChipTask, Keyring, Reply};
 use crate::keyboard::Wedge;
 use crate::{EventSink, NumberFormat, Reader, ReaderListing, ReaderName, Signal};
 pub use conversation::{Conversation, Happening};
@@ -138,8 +138,8 @@ impl Reader for SerialReader {
         self.line.read_again(token);
     }
 
-    fn work_on_chip(&self, _task: ChipTask, reply: Reply) {
-        reply(Err(EnrolError::Reader));
+    fn work_on_chip(&self, task: ChipTask, reply: Reply) {
+        self.line.work_on_chip(task, reply);
     }
 
     fn signal(&self, signal: Signal) {

@@ -244,7 +244,7 @@ pub(crate) enum ChipVerb {
     /// Needs an operator's token, asks the hub for this one chip's keys, has tilld write them at the
     /// till's reader and prove the chip by them, and then tells the hub. From then on the chip's bare
     /// UID does not pay. For NTAG 424 DNA; for DESFire EV2 and EV3 with the application CA17EE and five
-    /// AES keys. At a reader of PC/SC.
+    /// AES keys. At every reader but an RDM6300 and one that types.
     ///
     /// The chip must lie still until the command says that it is done. A chip that is lifted too
     /// early is not broken: it is asked for again, and the same command may be given again at any

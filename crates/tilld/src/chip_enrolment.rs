@@ -37,7 +37,7 @@ pub(crate) async fn look(readers: &Readers, only: Option<&str>) -> Result<Answer
         ErrorAnswer::new(
             ErrorCode::NoChip,
             "no chip lies on a reader at which chips can be enrolled",
-            "lay the chip on a reader of PC/SC; see: tillctl reader list",
+            "lay the chip on a reader that is no RDM6300 and does not type; see: tillctl reader list",
         )
     })?;
     let kind = match kind {

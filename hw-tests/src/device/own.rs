@@ -4,7 +4,7 @@ use firmware_proto::device::{Device, Field, Hardware};
 use firmware_proto::frame::MAX_WIRE;
 use firmware_proto::message::{Identity, Pattern, capability};
 
-use super::{SimulatedDevice, with_wrong_bit};
+use super::{Air, SimulatedDevice, with_wrong_bit};
 
 #[derive(Debug)]
 pub(super) struct OwnReader {
@@ -38,13 +38,17 @@ impl SimulatedDevice for OwnReader {
         self.device = device(self.boots);
     }
 
-    fn turn(&mut self, field: Field, heard: &[u8], now: u32) -> Vec<Vec<u8>> {
+    fn turn(&mut self, field: Field, air: &mut Air<'_>, heard: &[u8], now: u32) -> Vec<Vec<u8>> {
         let device = &mut self.device.0;
         device.handle_field(field, now);
         let mut wire = [0; MAX_WIRE];
         let mut said = Vec::new();
         for &byte in heard {
-            let mut radio = Radio(field, &mut self.shown);
+            let mut radio = Radio {
+                field,
+                shown: &mut self.shown,
+                air: &mut *air,
+            };
             let answer = device.handle_byte(byte, now, &mut radio, &mut wire);
             said.extend(answer.map(<[u8]>::to_vec));
         }
@@ -61,17 +65,23 @@ impl SimulatedDevice for OwnReader {
     }
 }
 
-struct Radio<'a>(Field, &'a mut Vec<Pattern>);
+struct Radio<'a, 'b> {
+    field: Field,
+    shown: &'a mut Vec<Pattern>,
+    air: &'a mut Air<'b>,
+}
 
-impl Hardware for Radio<'_> {
+impl Hardware for Radio<'_, '_> {
     fn scan(&mut self) -> Field {
-        self.0
+        self.field
     }
     fn show(&mut self, pattern: Pattern, _milliseconds: u16) {
-        self.1.push(pattern);
+        self.shown.push(pattern);
     }
-    fn exchange(&mut self, _command: &[u8], _answer: &mut [u8]) -> Option<usize> {
-        None
+    fn exchange(&mut self, command: &[u8], answer: &mut [u8]) -> Option<usize> {
+        let said = (self.air)(command)?;
+        answer.get_mut(..said.len())?.copy_from_slice(&said);
+        Some(said.len())
     }
     fn enter_boot(&mut self) -> bool {
         false
@@ -84,7 +94,10 @@ fn device(boot_id: u32) -> Powered {
         firmware: [1, 0, 0],
         hardware: 0,
         serial: *b"SIMULATED\0\0\0",
-        capabilities: capability::LIGHT | capability::BEEPER | capability::COUNTS,
+        capabilities: capability::LIGHT
+            | capability::BEEPER
+            | capability::COUNTS
+            | capability::APDU,
         boot_id,
         max_payload: 0,
     }))

@@ -3,8 +3,9 @@
 //! that it still holds, and loses the acknowledgement after an abort.
 
 use firmware_proto::device::Field;
+use firmware_proto::message::{Chip, chip_flag};
 
-use super::{SimulatedDevice, with_wrong_bit};
+use super::{Air, SimulatedDevice, with_wrong_bit};
 
 #[derive(Debug)]
 pub(super) struct Pn532 {
@@ -57,7 +58,7 @@ impl Pn532 {
         }
     }
 
-    fn handle(&mut self, command: &[u8], said: &mut Vec<Vec<u8>>) {
+    fn handle(&mut self, command: &[u8], air: &mut Air<'_>, said: &mut Vec<Vec<u8>>) {
         // A new command ends the one before it.
         self.searching = None;
         if !std::mem::take(&mut self.was_aborted) {
@@ -71,6 +72,10 @@ impl Pn532 {
                 said.push(answer(&[0x33]));
             }
             [0x4A, most @ (1 | 2), 0x00] => self.searching = Some(most),
+            [0x40, 1, ref apdu @ ..] => {
+                let heard = self.holds_chip.then(|| air(apdu)).flatten();
+                said.push(exchanged(0x41, heard));
+            }
             [0x52, _] => {
                 self.holds_chip = false;
                 said.push(answer(&[0x53, 0x00]));
@@ -84,7 +89,7 @@ impl Pn532 {
         let Some(most) = self.searching else { return };
         let mut targets = match field {
             Field::Empty | Field::Unreadable => Vec::new(),
-            Field::One(chip) => vec![target(1, chip.uid.as_slice())],
+            Field::One(chip) => vec![target_of(&chip)],
             Field::Several => vec![target(1, &FIRST), target(2, &SECOND)],
         };
         if std::mem::take(&mut self.holds_chip) {
@@ -112,7 +117,7 @@ impl SimulatedDevice for Pn532 {
         *self = Pn532::new();
     }
 
-    fn turn(&mut self, field: Field, heard: &[u8], _now: u32) -> Vec<Vec<u8>> {
+    fn turn(&mut self, field: Field, air: &mut Air<'_>, heard: &[u8], _now: u32) -> Vec<Vec<u8>> {
         self.heard.extend(heard);
         let mut said = Vec::new();
         // A search takes until the turn after its command.
@@ -124,7 +129,7 @@ impl SimulatedDevice for Pn532 {
                     self.searching = None;
                     self.was_aborted = true;
                 }
-                Heard::Command(command) => self.handle(&command, &mut said),
+                Heard::Command(command) => self.handle(&command, air, &mut said),
             }
         }
         said
@@ -133,6 +138,24 @@ impl SimulatedDevice for Pn532 {
     fn garbled(&self, frame: &[u8]) -> Vec<u8> {
         with_wrong_bit(frame)
     }
+}
+
+/// What a chip said; without an answer the time was over.
+fn exchanged(code: u8, heard: Option<Vec<u8>>) -> Vec<u8> {
+    match heard {
+        Some(heard) => answer(&[&[code, 0x00], &heard[..]].concat()),
+        None => answer(&[code, 0x01]),
+    }
+}
+
+/// One that takes commands has said in its answer to select how it does.
+fn target_of(chip: &Chip) -> Vec<u8> {
+    let uid = chip.uid.as_slice();
+    if chip.flags & chip_flag::TAKES_COMMANDS == 0 {
+        return target(1, uid);
+    }
+    let head = [1, 0x03, 0x44, 0x20, uid.len() as u8];
+    [&head, uid, &[0x06, 0x75, 0x77, 0x81, 0x02, 0x80]].concat()
 }
 
 /// A Classic 1K by its 4 bytes, else an Ultralight.
@@ -167,7 +190,7 @@ const SECOND: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
 
 #[cfg(test)]
 mod tests {
-    use super::super::{field_of, to_hex};
+    use super::super::{field_of, silence, to_hex};
     use super::*;
 
     const WAKE: &[u8] = b"\x55\x55\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -197,8 +220,8 @@ mod tests {
     /// What it says to this, in two turns.
     #[track_caller]
     fn check(chip: &mut Pn532, field: Field, heard: &[u8], expect: &str) {
-        let mut said = chip.turn(field, heard, 0);
-        said.extend(chip.turn(field, &[], 10));
+        let mut said = chip.turn(field, &mut silence, heard, 0);
+        said.extend(chip.turn(field, &mut silence, &[], 10));
         let said: Vec<String> = said.iter().map(|frame| to_hex(frame)).collect();
         assert_eq!(said.join(" "), expect);
     }

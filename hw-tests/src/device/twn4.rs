@@ -2,9 +2,9 @@
 //! at a time, and does not answer a line whose checksum is wrong.
 
 use firmware_proto::device::Field;
-use firmware_proto::message::Technology;
+use firmware_proto::message::{Chip, Technology};
 
-use super::{SimulatedDevice, to_hex, with_wrong_digit};
+use super::{Air, SimulatedDevice, to_hex, with_wrong_digit};
 
 #[derive(Debug)]
 pub(super) struct Twn4 {
@@ -12,6 +12,8 @@ pub(super) struct Twn4 {
     line: Vec<u8>,
     /// What SearchTag looks for at 125 kHz and at 13.56 MHz.
     types: (u32, u32),
+    /// By SelectTag or by a search that found one chip.
+    selected: Option<Chip>,
     lights: u8,
     has_shown_approval: bool,
     /// An answer, and when it is said.
@@ -24,13 +26,14 @@ impl Twn4 {
             has_crc,
             line: Vec::new(),
             types: (u32::MAX, u32::MAX),
+            selected: None,
             lights: 0,
             has_shown_approval: false,
             answer: None,
         }
     }
 
-    fn handle_line(&mut self, line: &[u8], field: Field, now: u32) {
+    fn handle_line(&mut self, line: &[u8], field: Field, air: &mut Air<'_>, now: u32) {
         let mut bytes = Vec::new();
         for pair in line.chunks(2) {
             let digit = |at: usize| pair.get(at).and_then(|byte| char::from(*byte).to_digit(16));
@@ -48,24 +51,43 @@ impl Twn4 {
             }
             bytes.truncate(bytes.len() - 2);
         }
-        let (answer, milliseconds) = self.run(&bytes, field);
+        let (answer, milliseconds) = self.run(&bytes, field, air);
         self.say(&answer, now + milliseconds);
     }
 
     /// The answer to a command, and how long it takes.
-    fn run(&mut self, command: &[u8], field: Field) -> (Vec<u8>, u32) {
+    fn run(&mut self, command: &[u8], field: Field, air: &mut Air<'_>) -> (Vec<u8>, u32) {
         let answer = match *command {
             [0x00, 0x04, most] => {
                 let text = &VERSION[..VERSION.len().min(usize::from(most))];
                 [&[0, text.len() as u8], text].concat()
             }
-            [0x05, 0x00, most] => return (self.search(field, most), SEARCH_TIME),
+            [0x05, 0x00, most] => {
+                self.selected = chip_of(field);
+                return (self.search(field, most), SEARCH_TIME);
+            }
             [0x05, 0x02, a, b, c, d, e, f, g, h] => {
                 let number = |bytes| u32::from_le_bytes(bytes);
                 self.types = (number([a, b, c, d]), number([e, f, g, h]));
                 vec![0]
             }
-            [0x12, 0x08, most] => return (search_several(field, most), SEARCH_TIME),
+            [0x12, 0x08, most] => {
+                self.selected = None;
+                return (search_several(field, most), SEARCH_TIME);
+            }
+            [0x12, 0x09, length, ref uid @ ..] if usize::from(length) == uid.len() => {
+                self.selected = chip_of(field).filter(|chip| chip.uid.as_slice() == uid);
+                vec![0, u8::from(self.selected.is_some())]
+            }
+            [0x12, 0x05] => match self.selected {
+                Some(chip) => vec![0, 1, chip.sak],
+                None => vec![0, 0],
+            },
+            [0x12, 0x03, length, ref apdu @ .., most] if usize::from(length) == apdu.len() => {
+                let takes_apdus = |chip: &Chip| chip.sak & 0x20 != 0;
+                let is_ready = self.selected.as_ref().is_some_and(takes_apdus);
+                exchanged(is_ready.then(|| air(apdu)).flatten(), most)
+            }
             [0x04, 0x00, _, 0x00, 0x00] => vec![0],
             [0x04, 0x02, pins] => {
                 self.lights |= pins;
@@ -117,6 +139,23 @@ impl Twn4 {
     }
 }
 
+/// The only chip of type A in the field.
+fn chip_of(field: Field) -> Option<Chip> {
+    match field {
+        Field::One(chip) if chip.technology == Technology::Iso14443A => Some(chip),
+        Field::One(_) | Field::Several | Field::Empty | Field::Unreadable => None,
+    }
+}
+
+fn exchanged(said: Option<Vec<u8>>, most: u8) -> Vec<u8> {
+    match said {
+        Some(said) if said.len() <= usize::from(most) => {
+            [&[0, 1, said.len() as u8], &said[..]].concat()
+        }
+        Some(_) | None => vec![0, 0],
+    }
+}
+
 fn search_several(field: Field, most: u8) -> Vec<u8> {
     let one;
     let uids: &[&[u8]] = match &field {
@@ -145,11 +184,11 @@ impl SimulatedDevice for Twn4 {
         };
     }
 
-    fn turn(&mut self, field: Field, heard: &[u8], now: u32) -> Vec<Vec<u8>> {
+    fn turn(&mut self, field: Field, air: &mut Air<'_>, heard: &[u8], now: u32) -> Vec<Vec<u8>> {
         for &byte in heard {
             if byte == b'\r' {
                 let line = std::mem::take(&mut self.line);
-                self.handle_line(&line, field, now);
+                self.handle_line(&line, field, air, now);
             } else {
                 self.line.push(byte);
             }
@@ -197,7 +236,7 @@ const CHIPS: [[u8; 7]; 3] = [
 
 #[cfg(test)]
 mod tests {
-    use super::super::field_of;
+    use super::super::{field_of, silence};
     use super::*;
 
     /// What it says to a line, in 100 ms.
@@ -205,9 +244,9 @@ mod tests {
     fn check(has_crc: bool, field: Field, line: &str, expect: &str) {
         let mut reader = Twn4::new(has_crc);
         let mut said = reader
-            .turn(field, format!("{line}\r").as_bytes(), 0)
+            .turn(field, &mut silence, format!("{line}\r").as_bytes(), 0)
             .concat();
-        said.extend(reader.turn(field, &[], 100).concat());
+        said.extend(reader.turn(field, &mut silence, &[], 100).concat());
         assert_eq!(
             String::from_utf8(said).unwrap().trim_end(),
             expect,

@@ -91,6 +91,7 @@ impl ChipTask {
     ) -> Result<ChipReport, EnrolError> {
         match self {
             ChipTask::Look => look(exchange, site, shown, random).map(ChipReport::Looked),
+            ChipTask::Enrol(_) if !shown.takes_apdus => Err(EnrolError::Kind),
             ChipTask::Enrol(enrolment) => {
                 enrol(exchange, enrolment, random).map(ChipReport::Enrolled)
             }
@@ -335,8 +336,10 @@ pub enum EnrolError {
     /// Only NTAG 424 DNA is given a random UID here.
     #[error("only an NTAG 424 DNA can be given a random UID here; enrol this chip without it")]
     NoRandomUid,
-    /// This reader cannot write.
-    #[error("chips cannot be enrolled at this reader; use one of PC/SC")]
+    /// The reader passes no commands on to chips.
+    #[error(
+        "this reader passes nothing on to a chip, so none can be enrolled at it; use one of PC/SC, a PN532 or a TWN4"
+    )]
     Reader,
 }
 

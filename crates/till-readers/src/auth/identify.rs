@@ -4,9 +4,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use canteen::{ChipId, ChipIdentity};
 use chip_keys::{Application, SiteKeys};
-use zeroize::Zeroizing;
 
-use super::{Exchange, NoRandom, ProofError, Random, Step, os_random, prove, prove_desfire_ev1};
+use super::{Exchange, ProofError, Random, Step, prove, prove_desfire_ev1};
 use crate::ChipFault;
 
 /// The site's keys, as all readers of a till share them; one set for each kind of application
@@ -122,89 +121,18 @@ fn prove_older(
     }
 }
 
-/// [`identify`] for readers whose answers come later: says what to send next.
-///
-/// At each answer the talk is gone through anew from its beginning, with the answers and random
-/// numbers so far, which is a few microseconds' work and keeps one order of steps for all readers.
-pub(crate) struct Proving {
-    keys: Arc<[SiteKeys]>,
-    shown: Shown,
-    answers: Vec<Vec<u8>>,
-    numbers: Vec<Zeroizing<[u8; 16]>>,
-}
-
-/// What comes next.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// Send this to the chip, and hand over its whole answer.
-    Send(Vec<u8>),
-    /// It is known who the chip is, or why not.
-    Done(Result<ChipIdentity, ChipFault>),
-}
-
-impl Proving {
-    pub(crate) fn new(keys: Arc<[SiteKeys]>, shown: Shown) -> Proving {
-        Proving {
-            keys,
-            shown,
-            answers: Vec::new(),
-            numbers: Vec::new(),
-        }
-    }
-
-    pub(crate) fn shown(&self) -> &Shown {
-        &self.shown
-    }
-
-    /// Takes the chip's answer to what was to be sent last.
-    pub(crate) fn handle_answer(&mut self, answer: Vec<u8>) {
-        self.answers.push(answer);
-    }
-
-    pub(crate) fn turn(&mut self) -> Turn {
-        let mut answers = self.answers.iter();
-        let mut wanted = None;
-        let mut exchange = |command: &[u8]| match answers.next() {
-            Some(answer) => Ok(answer.clone()),
-            None => {
-                wanted = Some(command.to_vec());
-                Err(ChipFault::HoldStill)
-            }
-        };
-        let (numbers, mut used) = (&mut self.numbers, 0);
-        let mut random = || -> Result<[u8; 16], NoRandom> {
-            if used == numbers.len() {
-                numbers.push(Zeroizing::new(os_random()?));
-            }
-            used += 1;
-            Ok(*numbers[used - 1])
-        };
-        let outcome = identify(&mut exchange, &self.keys, &self.shown, &mut random);
-        match wanted {
-            Some(command) => Turn::Send(command),
-            None => Turn::Done(outcome),
-        }
-    }
-}
-
-impl std::fmt::Debug for Proving {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proving")
-            .field("answers", &self.answers.len())
-            .finish_non_exhaustive()
-    }
-}
-
 /// 911C: a DESFire does not know the command.
 const UNKNOWN_COMMAND: u16 = 0x911C;
 
 #[cfg(test)]
 pub(crate) mod tests {
     use canteen::KeyVersion;
-    use chip_keys::{ChipKey, ChipKind, KeySet, ReadingKeys};
+    use chip_keys::{ChipKey, ChipKeys, ChipKind, KeySet, ReadingKeys};
 
     use super::*;
+    use crate::auth::talk::{Aim, Talk, Told, Turn};
     use crate::auth::virtual_card::VirtualCard;
+    use crate::auth::{Enrolment, os_random};
 
     pub(crate) const UID: [u8; 7] = [0x04, 0x95, 0x8C, 0xAA, 0x5C, 0x5E, 0x80];
     const RANDOM_UID: [u8; 4] = [0x08, 0x3A, 0x5C, 0x11];
@@ -227,6 +155,26 @@ pub(crate) mod tests {
             &UID,
             vec![[9; 16], [0x11; 16], [9; 16], [0x22; 16], [9; 16]],
         )
+    }
+
+    /// A chip as it leaves the factory.
+    pub(crate) fn blank_card() -> VirtualCard {
+        VirtualCard::new(&UID, vec![[0; 16]; 5])
+    }
+
+    /// What makes [`card`] of a [`blank_card`].
+    pub(crate) fn enrolment() -> Box<Enrolment> {
+        let keys = [9, 0x11, 9, 0x22, 9].map(|byte| ChipKey::new([byte; 16]));
+        Box::new(Enrolment {
+            kind: ChipKind::Ntag424,
+            chip: ChipId::from_uid(&UID).expect("a chip"),
+            keys: ChipKeys {
+                version: KeyVersion(1),
+                keys,
+            },
+            older: Vec::new(),
+            random_uid: false,
+        })
     }
 
     fn shown(uid: &[u8]) -> Shown {
@@ -261,17 +209,18 @@ pub(crate) mod tests {
         let mut at_once = card.clone();
         let told = identify(&mut at_once.exchange(), keys, shown, &mut os_random);
         assert_eq!(told, expect);
-        let (mut card, mut proving) = (card.clone(), Proving::new(keys.into(), shown.clone()));
+        let mut card = card.clone();
+        let mut talk = Talk::new(Aim::Identify, keys.into(), shown.clone());
         let told = loop {
-            match proving.turn() {
+            match talk.turn() {
                 Turn::Send(command) => {
-                    assert_eq!(proving.turn(), Turn::Send(command.clone()), "asked twice");
-                    proving.handle_answer(card.handle(&command));
+                    assert_eq!(talk.turn(), Turn::Send(command.clone()), "asked twice");
+                    talk.handle_answer(card.handle(&command));
                 }
                 Turn::Done(told) => break told,
             }
         };
-        assert_eq!(told, expect);
+        assert_eq!(told, Told::Identified(expect));
     }
 
     #[test]

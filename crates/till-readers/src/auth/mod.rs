@@ -18,6 +18,7 @@ mod enrolment;
 mod ev1;
 mod ev2;
 mod identify;
+mod talk;
 pub mod ultralight;
 #[cfg(test)]
 mod vectors;
@@ -37,7 +38,8 @@ pub use enrolment::{Blank, ChipReport, ChipTask, EnrolError, Enrolled, Enrolment
 pub use identify::Keyring;
 #[cfg(test)]
 pub(crate) use identify::tests as tests_of_identify;
-pub(crate) use identify::{Proving, Shown, Turn, identify};
+pub(crate) use identify::{Shown, identify};
+pub(crate) use talk::{Aim, Talk, Told, Turn};
 
 /// Sends one command to the chip and waits for its whole answer, status included.
 pub type Exchange<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, ChipFault> + 'a;

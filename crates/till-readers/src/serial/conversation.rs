@@ -5,12 +5,17 @@ use std::time::Instant;
 
 use canteen::ChipIdentity;
 
+use crate::auth::{ChipReport, ChipTask, EnrolError};
 use crate::{ChipFault, Presence, ReaderFault, Signal};
 
 /// The till's side of a protocol, from the opening of a line to its end.
 pub trait Conversation {
     /// Asks for the chip in the field.
     fn handle_read_again(&mut self, token: u64, asked_at: Instant);
+
+    /// Asks for something to be done with the chip in the field; answered once by
+    /// [`Happening::Worked`].
+    fn handle_task(&mut self, token: u64, task: ChipTask, asked_at: Instant);
 
     /// Asks for light and sound; only the newest matters.
     fn handle_signal(&mut self, signal: Signal);
@@ -67,6 +72,13 @@ pub enum Happening {
         token: u64,
         /// What is in the field.
         identity: Result<ChipIdentity, ChipFault>,
+    },
+    /// What came of [`Conversation::handle_task`].
+    Worked {
+        /// The number given with the task.
+        token: u64,
+        /// What was done, or why it was not, or not to the end.
+        report: Result<ChipReport, EnrolError>,
     },
     /// The reader says something to whoever looks for faults.
     Log {

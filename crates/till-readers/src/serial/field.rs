@@ -155,7 +155,7 @@ impl Field {
         is_doubtful || !self.reads.is_empty() || matches!(self.stay, Some(Stay::Before))
     }
 
-    pub(super) fn tell(&mut self, happening: Happening) {
+    pub(crate) fn tell(&mut self, happening: Happening) {
         self.happened.push_back(happening);
     }
 
@@ -260,6 +260,10 @@ pub(crate) fn words(mut next: impl FnMut() -> Option<Happening>) -> String {
                 token,
                 identity: Err(fault),
             } => format!("again {token} {fault:?}"),
+            Happening::Worked { token, report } => match report {
+                Ok(report) => format!("worked {token} {report:?}"),
+                Err(error) => format!("worked {token} {error}"),
+            },
             Happening::Log { text, .. } => text,
         });
     }

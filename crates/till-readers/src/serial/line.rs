@@ -1,6 +1,6 @@
 //! A line, and the thread that opens it, talks over it and opens it again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use serialport::{ClearBuffer, SerialPort, TTYPort};
 
 use super::Protocol;
 use super::conversation::{Conversation, Happening};
-use crate::auth::Keyring;
+use crate::auth::{ChipTask, Keyring, Reply};
 use crate::keyboard::Keyboard;
 use crate::outlet::Outlet;
 use crate::{
@@ -31,6 +31,7 @@ pub(super) struct Line {
 #[derive(Default)]
 struct Inbox {
     reads: VecDeque<(u64, Instant)>,
+    tasks: VecDeque<(ChipTask, Reply, Instant)>,
     signal: Option<Signal>,
     stopped: bool,
 }
@@ -70,6 +71,11 @@ impl Line {
 
     pub(super) fn read_again(&self, token: u64) {
         self.inbox().reads.push_back((token, Instant::now()));
+        self.arrived.notify_all();
+    }
+
+    pub(super) fn work_on_chip(&self, task: ChipTask, reply: Reply) {
+        self.inbox().tasks.push_back((task, reply, Instant::now()));
         self.arrived.notify_all();
     }
 
@@ -118,9 +124,9 @@ impl Line {
             .protocol
             .proving_conversation(self.keyring.clone(), Instant::now());
         let conversation = conversation.as_mut();
-        let mut worked = false;
+        let (mut worked, mut replies) = (false, Replies::default());
         let fault = loop {
-            if !self.pass_questions(conversation) {
+            if !self.pass_questions(conversation, &mut replies) {
                 break ReaderFault::Lost;
             }
             if let Err(error) = exchange(port, conversation) {
@@ -128,21 +134,24 @@ impl Line {
                     reason: error.to_string(),
                 };
             }
-            worked |= self.pass_happenings(conversation);
+            worked |= self.pass_happenings(conversation, &mut replies);
             if let Some(fault) = conversation.fault() {
                 break fault;
             }
         };
         conversation.handle_end();
-        self.pass_happenings(conversation);
+        self.pass_happenings(conversation, &mut replies);
         (worked, fault)
     }
 
     /// Hands over what is asked of the reader; false when the line is stopped.
-    fn pass_questions(&self, conversation: &mut dyn Conversation) -> bool {
+    fn pass_questions(&self, conversation: &mut dyn Conversation, replies: &mut Replies) -> bool {
         let mut inbox = self.inbox();
         for (token, asked_at) in inbox.reads.drain(..) {
             conversation.handle_read_again(token, asked_at);
+        }
+        for (task, reply, asked_at) in inbox.tasks.drain(..) {
+            conversation.handle_task(replies.keep(reply), task, asked_at);
         }
         if let Some(signal) = inbox.signal.take() {
             conversation.handle_signal(signal);
@@ -151,7 +160,7 @@ impl Line {
     }
 
     /// Tells what happened; says whether the reader was opened.
-    fn pass_happenings(&self, conversation: &mut dyn Conversation) -> bool {
+    fn pass_happenings(&self, conversation: &mut dyn Conversation, replies: &mut Replies) -> bool {
         let mut opened = false;
         while let Some(happening) = conversation.poll_happening() {
             let reader = self.name.clone();
@@ -164,6 +173,12 @@ impl Line {
                 }
                 Happening::Log { level, text } => {
                     tracing::debug!(%reader, level, text, "Reader says");
+                    continue;
+                }
+                Happening::Worked { token, report } => {
+                    if let Some(reply) = replies.waiting.remove(&token) {
+                        reply(report);
+                    }
                     continue;
                 }
                 Happening::Came {
@@ -201,6 +216,7 @@ impl Line {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let questions = std::mem::take(&mut inbox.reads);
+            let tasks = std::mem::take(&mut inbox.tasks);
             inbox.signal = None;
             let is_over = left.is_zero() || inbox.stopped;
             drop(inbox);
@@ -214,6 +230,9 @@ impl Line {
                     seen_at,
                 });
             }
+            for (_, reply, _) in tasks {
+                reply(Err(ChipFault::ReaderFaulty.into()));
+            }
             if is_over {
                 return;
             }
@@ -221,7 +240,7 @@ impl Line {
             inbox = self
                 .arrived
                 .wait_timeout_while(waiting, left, |inbox| {
-                    inbox.reads.is_empty() && !inbox.stopped
+                    inbox.reads.is_empty() && inbox.tasks.is_empty() && !inbox.stopped
                 })
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
@@ -230,6 +249,22 @@ impl Line {
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who waits for what becomes of a task.
+#[derive(Default)]
+struct Replies {
+    last: u64,
+    waiting: BTreeMap<u64, Reply>,
+}
+
+impl Replies {
+    /// The number of the task that the reply is for.
+    fn keep(&mut self, reply: Reply) -> u64 {
+        self.last += 1;
+        self.waiting.insert(self.last, reply);
+        self.last
     }
 }
 

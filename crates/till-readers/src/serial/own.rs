@@ -12,7 +12,7 @@ use firmware_proto::message::{
 
 use super::conversation::{Conversation, Happening};
 use super::em4100;
-use crate::auth::{Keyring, Proving, Shown, Turn};
+use crate::auth::{Aim, ChipReport, ChipTask, EnrolError, Keyring, Shown, Talk, Told, Turn};
 use crate::{ChipFault, Presence, ReaderFault, Signal};
 
 /// One conversation, from the opening of a line to its end.
@@ -24,13 +24,14 @@ pub(super) struct OwnConversation {
     seq: u8,
     asked: Option<Asked>,
     reads: VecDeque<Read>,
+    tasks: VecDeque<Task>,
     signal: Option<Signal>,
     confirmations: VecDeque<u16>,
     last_event: u16,
     present: Option<Present>,
     keyring: Keyring,
     /// The first one is under way; a chip may come and be asked for at once.
-    proofs: VecDeque<Proof>,
+    talks: VecDeque<ChipTalk>,
     next_ping: Instant,
     lost_pings: u32,
     happened: VecDeque<Happening>,
@@ -44,9 +45,9 @@ struct Present {
     presence: Presence,
 }
 
-/// A chip that proves itself before anything is told of it.
-struct Proof {
-    proving: Proving,
+/// A chip that is talked with before anything is told.
+struct ChipTalk {
+    talk: Talk,
     /// The number of the reader's event that told of the chip.
     tag: u16,
     purpose: Purpose,
@@ -54,18 +55,26 @@ struct Proof {
     command: Vec<u8>,
 }
 
-/// Why it proves itself.
+/// Why it is talked with.
 #[derive(Clone, Copy)]
 enum Purpose {
     /// It came into the field.
     Came { seen_at: Instant },
     /// Somebody asked who is there.
     Read(Read),
+    /// Something is to be done with it: the task's number.
+    Work(u64),
 }
 
 #[derive(Clone, Copy)]
 struct Read {
     token: u64,
+    asked_at: Instant,
+}
+
+struct Task {
+    token: u64,
+    task: ChipTask,
     asked_at: Instant,
 }
 
@@ -82,7 +91,9 @@ enum Question {
     Hello,
     Ping,
     Read(Read),
-    /// The command of the proof under way.
+    /// What lies there that the first task is for: the task's number.
+    Look(u64),
+    /// The command of the talk under way.
     Apdu,
     Show(Signal),
 }
@@ -97,12 +108,13 @@ impl OwnConversation {
             seq: 0,
             asked: None,
             reads: VecDeque::new(),
+            tasks: VecDeque::new(),
             signal: None,
             confirmations: VecDeque::new(),
             last_event: 0,
             present: None,
             keyring,
-            proofs: VecDeque::new(),
+            talks: VecDeque::new(),
             next_ping: now,
             lost_pings: 0,
             happened: VecDeque::new(),
@@ -114,6 +126,14 @@ impl OwnConversation {
 impl Conversation for OwnConversation {
     fn handle_read_again(&mut self, token: u64, asked_at: Instant) {
         self.reads.push_back(Read { token, asked_at });
+    }
+
+    fn handle_task(&mut self, token: u64, task: ChipTask, asked_at: Instant) {
+        self.tasks.push_back(Task {
+            token,
+            task,
+            asked_at,
+        });
     }
 
     fn handle_signal(&mut self, signal: Signal) {
@@ -137,7 +157,8 @@ impl Conversation for OwnConversation {
     fn handle_end(&mut self) {
         self.end_presence();
         self.refuse_reads(|_| true);
-        self.proofs.clear();
+        self.end_tasks();
+        self.talks.clear();
     }
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
@@ -146,6 +167,7 @@ impl Conversation for OwnConversation {
             return encode(&FromHost::Ack { event }, self.seq);
         }
         self.refuse_reads(|read| now.saturating_duration_since(read.asked_at) > READ_TIME);
+        self.refuse_tasks(|task| now.saturating_duration_since(task.asked_at) > READ_TIME);
         if let Some(asked) = &self.asked {
             if now.saturating_duration_since(asked.sent_at) < asked.question.answer_time() {
                 return None;
@@ -188,12 +210,12 @@ impl OwnConversation {
                 nonce,
             },
             Question::Ping => FromHost::Ping { echo: nonce },
-            Question::Read(_) => FromHost::Read,
+            Question::Read(_) | Question::Look(_) => FromHost::Read,
             Question::Apdu => {
-                let proof = self.proofs.front()?;
+                let talk = self.talks.front()?;
                 FromHost::Apdu {
-                    event: proof.tag,
-                    bytes: &proof.command,
+                    event: talk.tag,
+                    bytes: &talk.command,
                 }
             }
             Question::Show(signal) => {
@@ -211,13 +233,21 @@ impl OwnConversation {
         if self.reader.is_none() {
             return self.fault.is_none().then_some(Question::Hello);
         }
-        if self.poll_proof(now) {
+        if self.poll_talk(now) {
             return Some(Question::Apdu);
+        }
+        if !self.lets_through()
+            && let Some(Task { token, .. }) = self.tasks.pop_front()
+        {
+            self.tell_worked(token, Err(EnrolError::Reader));
         }
         let reader = self.reader.as_ref()?;
         let shows = reader.capabilities & (capability::LIGHT | capability::BEEPER) != 0;
         if let Some(read) = self.reads.pop_front() {
             return Some(Question::Read(read));
+        }
+        if let Some(Task { token, .. }) = self.tasks.front() {
+            return Some(Question::Look(*token));
         }
         if let Some(signal) = self.signal.take().filter(|_| shows) {
             return Some(Question::Show(signal));
@@ -243,7 +273,8 @@ impl OwnConversation {
                 }
             }
             Question::Read(read) => self.refuse(read),
-            Question::Apdu => self.finish_proof(Err(ChipFault::HoldStill), now),
+            Question::Look(token) => self.refuse_task(token, ChipFault::ReaderFaulty),
+            Question::Apdu => self.break_off(now),
             // The sale stands without light and sound.
             Question::Show(_) => {}
         }
@@ -275,11 +306,20 @@ impl OwnConversation {
                 }
             }
             FromDevice::Field { state, event, chip } => {
-                if let Some(Question::Read(read)) = self.take_answered(frame.seq, message::FIELD) {
-                    self.lost_pings = 0;
-                    self.handle_looked(read, state, event, chip);
-                    self.handle_field_state(state, event);
+                match self.take_answered(frame.seq, message::FIELD) {
+                    Some(Question::Read(read)) => {
+                        self.handle_looked(Purpose::Read(read), Aim::Identify, state, event, chip);
+                    }
+                    Some(Question::Look(token)) => {
+                        if let Some(task) = self.take_task(token) {
+                            let (purpose, aim) = (Purpose::Work(token), Aim::Work(task));
+                            self.handle_looked(purpose, aim, state, event, chip);
+                        }
+                    }
+                    Some(_) | None => return,
                 }
+                self.lost_pings = 0;
+                self.handle_field_state(state, event);
             }
             FromDevice::FeedbackShown => {
                 self.take_answered(frame.seq, message::FEEDBACK_SHOWN);
@@ -288,8 +328,8 @@ impl OwnConversation {
                 if self.is_new(event) {
                     self.end_presence();
                     // Also one under the same number: a reader that tells it anew has started over.
-                    let has_come = |proof: &Proof| matches!(proof.purpose, Purpose::Came { .. });
-                    self.give_up_proofs(|proof| proof.tag != event || has_come(proof), now);
+                    let has_come = |talk: &ChipTalk| matches!(talk.purpose, Purpose::Came { .. });
+                    self.give_up_talks(|talk| talk.tag != event || has_come(talk), now);
                     self.handle_tag(event, age, &chip, now);
                 }
             }
@@ -298,13 +338,13 @@ impl OwnConversation {
                     if self.present.as_ref().is_some_and(|now| now.tag == tag) {
                         self.end_presence();
                     }
-                    self.give_up_proofs(|proof| proof.tag == tag, now);
+                    self.give_up_talks(|talk| talk.tag == tag, now);
                 }
             }
             FromDevice::Multi { event, age, state } => {
                 if self.is_new(event) {
                     self.end_presence();
-                    self.give_up_proofs(|_| true, now);
+                    self.give_up_talks(|_| true, now);
                     if let Some(seen_at) = seen_at(age, now) {
                         let fault = field_fault(state);
                         self.happened
@@ -316,10 +356,10 @@ impl OwnConversation {
                 if self
                     .take_answered(frame.seq, message::APDU_ANSWER)
                     .is_some()
-                    && let Some(proof) = self.proofs.front_mut()
+                    && let Some(ChipTalk { talk, .. }) = self.talks.front_mut()
                 {
                     self.lost_pings = 0;
-                    proof.proving.handle_answer(bytes.to_vec());
+                    talk.handle_answer(bytes.to_vec());
                 }
             }
             // Asked for by nobody here.
@@ -346,7 +386,8 @@ impl OwnConversation {
         };
         match asked.question {
             Question::Read(read) => self.refuse(read),
-            Question::Apdu => self.handle_refused_proof(nack.reason, now),
+            Question::Look(token) => self.refuse_task(token, ChipFault::ReaderFaulty),
+            Question::Apdu => self.handle_refused_command(nack.reason, now),
             Question::Hello | Question::Ping | Question::Show(_) => {}
         }
         match (asked.question, nack.reason) {
@@ -386,11 +427,11 @@ impl OwnConversation {
         let Some(seen_at) = seen_at(age, now) else {
             return;
         };
-        self.tell_when_proven(chip, tag, Purpose::Came { seen_at });
+        self.tell_when_known(chip, tag, Purpose::Came { seen_at }, Aim::Identify);
     }
 
-    /// Tells who a chip is, at once or when it has proven itself.
-    fn tell_when_proven(&mut self, chip: &Chip, tag: u16, purpose: Purpose) {
+    /// Tells who a chip is or what was done with it, at once or when it was talked with.
+    fn tell_when_known(&mut self, chip: &Chip, tag: u16, purpose: Purpose, aim: Aim) {
         if chip.technology == Technology::Em4100 {
             let number = <[u8; 5]>::try_from(chip.uid.as_slice());
             let identity = match number.map(em4100::identity) {
@@ -405,86 +446,105 @@ impl OwnConversation {
             Err(fault) => return self.tell(Err(fault), tag, purpose),
         };
         let keys = self.keyring.now();
-        if !shown.may_prove(&keys) {
+        if matches!(aim, Aim::Identify) && !shown.may_prove(&keys) {
             return self.tell(shown.claim(), tag, purpose);
         }
         if tag == NO_EVENT {
             // It lay there before the reader was greeted, and cannot be spoken to.
             return self.tell(Err(ChipFault::HoldStill), tag, purpose);
         }
-        self.proofs.push_back(Proof {
-            proving: Proving::new(keys, shown),
+        self.talks.push_back(ChipTalk {
+            talk: Talk::new(aim, keys, shown),
             tag,
             purpose,
             command: Vec::new(),
         });
     }
 
-    /// Whether the chip that proves itself is to be sent something.
-    fn poll_proof(&mut self, now: Instant) -> bool {
-        let Some(proof) = self.proofs.front_mut() else {
+    /// Whether the chip that is talked with is to be sent something.
+    fn poll_talk(&mut self, now: Instant) -> bool {
+        let Some(first) = self.talks.front_mut() else {
             return false;
         };
-        match proof.proving.turn() {
+        match first.talk.turn() {
             Turn::Send(command) => {
-                proof.command = command;
+                first.command = command;
                 true
             }
             Turn::Done(told) => {
-                self.finish_proof(told, now);
+                self.finish_talk(told, now);
                 false
             }
         }
     }
 
-    fn finish_proof(&mut self, told: Result<ChipIdentity, ChipFault>, now: Instant) {
-        let Some(Proof { tag, purpose, .. }) = self.proofs.pop_front() else {
+    fn finish_talk(&mut self, told: Told, now: Instant) {
+        let Some(ChipTalk { tag, purpose, .. }) = self.talks.pop_front() else {
             return;
         };
         let is_late = |seen_at| now.saturating_duration_since(seen_at) > OLDEST_TAP;
-        match purpose {
+        match (purpose, told) {
+            (Purpose::Work(token), Told::Worked(report)) => self.tell_worked(token, report),
             // Whoever held it may be gone.
-            Purpose::Came { seen_at } if is_late(seen_at) => {
+            (Purpose::Came { seen_at }, _) if is_late(seen_at) => {
                 self.tell(Err(ChipFault::HoldStill), tag, purpose);
             }
-            Purpose::Came { .. } | Purpose::Read(_) => self.tell(told, tag, purpose),
+            (_, Told::Identified(told)) => self.tell(told, tag, purpose),
+            (Purpose::Came { .. } | Purpose::Read(_), Told::Worked(_)) => {}
+        }
+    }
+
+    /// The chip that is talked with does not answer, or is no longer there.
+    fn break_off(&mut self, now: Instant) {
+        if let Some(ChipTalk { talk, .. }) = self.talks.front() {
+            self.finish_talk(talk.broken_off(ChipFault::HoldStill), now);
         }
     }
 
     /// The chips are no longer there.
-    fn give_up_proofs(&mut self, is_over: impl Fn(&Proof) -> bool, now: Instant) {
-        for proof in self.take_proofs(is_over) {
-            self.proofs.push_front(proof);
-            self.finish_proof(Err(ChipFault::HoldStill), now);
+    fn give_up_talks(&mut self, is_over: impl Fn(&ChipTalk) -> bool, now: Instant) {
+        for talk in self.take_talks(is_over) {
+            self.talks.push_front(talk);
+            self.break_off(now);
         }
     }
 
-    /// What is on its way to a chip whose proof is taken answers nothing any more.
-    fn take_proofs(&mut self, is_over: impl Fn(&Proof) -> bool) -> VecDeque<Proof> {
-        if self.proofs.front().is_some_and(&is_over) {
+    /// What is on its way to a chip whose talk is taken answers nothing any more.
+    fn take_talks(&mut self, is_over: impl Fn(&ChipTalk) -> bool) -> VecDeque<ChipTalk> {
+        if self.talks.front().is_some_and(&is_over) {
             self.asked
                 .take_if(|asked| matches!(asked.question, Question::Apdu));
         }
-        let (over, going_on): (VecDeque<Proof>, VecDeque<Proof>) =
-            self.proofs.drain(..).partition(is_over);
-        self.proofs = going_on;
+        let (over, going_on): (VecDeque<ChipTalk>, VecDeque<ChipTalk>) =
+            self.talks.drain(..).partition(is_over);
+        self.talks = going_on;
         over
     }
 
-    fn handle_refused_proof(&mut self, reason: NackReason, now: Instant) {
-        match (reason, self.proofs.front()) {
-            (NackReason::NotSupported | NackReason::UnknownKind, Some(proof)) => {
-                let claim = proof.proving.shown().claim();
-                self.finish_proof(claim, now);
+    fn handle_refused_command(&mut self, reason: NackReason, now: Instant) {
+        match (reason, self.talks.front()) {
+            (NackReason::NotSupported | NackReason::UnknownKind, Some(ChipTalk { talk, .. })) => {
+                self.finish_talk(talk.without_commands(EnrolError::Reader), now);
             }
-            _ => self.finish_proof(Err(ChipFault::HoldStill), now),
+            _ => self.break_off(now),
         }
+    }
+
+    fn tell_worked(&mut self, token: u64, report: Result<ChipReport, EnrolError>) {
+        self.happened.push_back(Happening::Worked { token, report });
     }
 
     fn tell(&mut self, told: Result<ChipIdentity, ChipFault>, tag: u16, purpose: Purpose) {
         let happening = match (purpose, told) {
             (Purpose::Read(Read { token, .. }), identity) => {
                 Happening::ReadAgain { token, identity }
+            }
+            // It says its number, and takes no commands.
+            (Purpose::Work(token), Ok(_)) => {
+                return self.tell_worked(token, Err(EnrolError::Kind));
+            }
+            (Purpose::Work(token), Err(fault)) => {
+                return self.tell_worked(token, Err(fault.into()));
             }
             (Purpose::Came { seen_at }, Ok(identity)) => {
                 let presence = Presence::next();
@@ -500,17 +560,19 @@ impl OwnConversation {
         self.happened.push_back(happening);
     }
 
+    /// Whether the reader passes commands on to chips.
+    fn lets_through(&self) -> bool {
+        let reader = self.reader.as_ref();
+        reader.is_some_and(|reader| reader.capabilities & capability::APDU != 0)
+    }
+
     /// Of the kinds at 13.56 MHz only type A has identifiers that are known to stay: those of type B
     /// are drawn anew, and others are no chips of a canteen.
     fn shown(&self, chip: &Chip) -> Result<Shown, ChipFault> {
-        let lets_through = self
-            .reader
-            .as_ref()
-            .is_some_and(|reader| reader.capabilities & capability::APDU != 0);
         match chip.technology {
             Technology::Iso14443A => Ok(Shown {
                 uid: chip.uid.as_slice().to_vec(),
-                takes_apdus: lets_through && chip.flags & chip_flag::TAKES_COMMANDS != 0,
+                takes_apdus: self.lets_through() && chip.flags & chip_flag::TAKES_COMMANDS != 0,
             }),
             Technology::Iso14443B
             | Technology::Felica
@@ -537,10 +599,16 @@ impl OwnConversation {
         asked.map(|asked| asked.question)
     }
 
-    fn handle_looked(&mut self, read: Read, state: FieldState, event: u16, chip: Option<Chip>) {
-        let purpose = Purpose::Read(read);
+    fn handle_looked(
+        &mut self,
+        purpose: Purpose,
+        aim: Aim,
+        state: FieldState,
+        event: u16,
+        chip: Option<Chip>,
+    ) {
         match chip {
-            Some(chip) => self.tell_when_proven(&chip, event, purpose),
+            Some(chip) => self.tell_when_known(&chip, event, purpose, aim),
             None => self.tell(Err(field_fault(state)), event, purpose),
         }
     }
@@ -564,12 +632,12 @@ impl OwnConversation {
             self.asked = None;
             self.refuse(read);
         }
-        let late = self.take_proofs(|proof| match &proof.purpose {
+        let late = self.take_talks(|talk| match &talk.purpose {
             Purpose::Read(read) => is_over(read),
-            Purpose::Came { .. } => false,
+            Purpose::Came { .. } | Purpose::Work(_) => false,
         });
-        for proof in late {
-            if let Purpose::Read(read) = proof.purpose {
+        for talk in late {
+            if let Purpose::Read(read) = talk.purpose {
                 self.refuse(read);
             }
         }
@@ -577,6 +645,40 @@ impl OwnConversation {
             self.reads.drain(..).partition(is_over);
         self.reads = waiting;
         over.into_iter().for_each(|read| self.refuse(read));
+    }
+
+    /// Refuses tasks that wait too long, or that nobody will do any more.
+    fn refuse_tasks(&mut self, is_over: impl Fn(&Task) -> bool) {
+        let over = self.tasks.iter().filter(|task| is_over(task));
+        let over: Vec<u64> = over.map(|task| task.token).collect();
+        for token in over {
+            self.refuse_task(token, ChipFault::ReaderFaulty);
+        }
+    }
+
+    /// What a task had done until now is found by the next one.
+    fn end_tasks(&mut self) {
+        self.refuse_tasks(|_| true);
+        for talk in self.take_talks(|talk| matches!(talk.purpose, Purpose::Work(_))) {
+            if let Purpose::Work(token) = talk.purpose {
+                self.tell_worked(token, Err(ChipFault::ReaderFaulty.into()));
+            }
+        }
+    }
+
+    fn refuse_task(&mut self, token: u64, fault: ChipFault) {
+        if self.take_task(token).is_some() {
+            self.tell_worked(token, Err(fault.into()));
+        }
+    }
+
+    /// A task whose question is under way is asked for no longer.
+    fn take_task(&mut self, token: u64) -> Option<ChipTask> {
+        let its_look =
+            |asked: &mut Asked| matches!(asked.question, Question::Look(of) if of == token);
+        self.asked.take_if(its_look);
+        let at = self.tasks.iter().position(|task| task.token == token)?;
+        self.tasks.remove(at).map(|task| task.task)
     }
 
     fn end_presence(&mut self) {
@@ -590,7 +692,7 @@ impl Question {
     /// How often it is asked. Lost pings are counted instead.
     fn times(self) -> u32 {
         match self {
-            Question::Hello | Question::Read(_) | Question::Show(_) => 3,
+            Question::Hello | Question::Read(_) | Question::Look(_) | Question::Show(_) => 3,
             // A chip that heard a step of a proof twice would refuse the second.
             Question::Ping | Question::Apdu => 1,
         }
@@ -599,7 +701,11 @@ impl Question {
     fn answer_time(self) -> Duration {
         match self {
             Question::Apdu => APDU_TIME,
-            Question::Hello | Question::Ping | Question::Read(_) | Question::Show(_) => ANSWER_TIME,
+            Question::Hello
+            | Question::Ping
+            | Question::Read(_)
+            | Question::Look(_)
+            | Question::Show(_) => ANSWER_TIME,
         }
     }
 
@@ -608,7 +714,7 @@ impl Question {
         match self {
             Question::Hello => message::HELLO_ANSWER,
             Question::Ping => message::PONG,
-            Question::Read(_) => message::FIELD,
+            Question::Read(_) | Question::Look(_) => message::FIELD,
             Question::Apdu => message::APDU_ANSWER,
             Question::Show(_) => message::FEEDBACK_SHOWN,
         }
@@ -669,7 +775,7 @@ mod tests {
     use firmware_proto::message::Bytes;
 
     use super::*;
-    use crate::auth::tests_of_identify::{card, site};
+    use crate::auth::tests_of_identify::{blank_card, card, enrolment, site};
     use crate::auth::virtual_card::VirtualCard;
     use crate::serial::field::words;
     use chip_keys::Application;
@@ -796,6 +902,11 @@ mod tests {
         fn told(&mut self) -> String {
             let mut told = std::mem::take(&mut self.told).into_iter();
             words(|| told.next())
+        }
+
+        fn task(&mut self, token: u64, task: ChipTask) {
+            let now = self.now();
+            self.till.handle_task(token, task, now);
         }
 
         fn read_again(&mut self, token: u64) {
@@ -1178,6 +1289,61 @@ mod tests {
         assert_eq!(
             bench.till.fault(),
             Some(ReaderFault::Version { min: 2, max: 3 })
+        );
+    }
+
+    #[test]
+    fn a_chip_is_given_its_keys_through_the_reader() {
+        let mut bench = proving_bench();
+        bench.card = Some(blank_card());
+        bench.task(5, ChipTask::Look);
+        bench.run(300);
+        let absent = ChipFault::Absent;
+        assert_eq!(bench.told(), format!("worked 5 {absent}"));
+        bench.field = hidden_chip();
+        bench.run(500);
+        assert_eq!(bench.told(), "came failed");
+        bench.task(6, ChipTask::Enrol(enrolment()));
+        bench.run(2000);
+        assert_eq!(
+            bench.told(),
+            "worked 6 Enrolled(Enrolled { before: Factory, written: [4, 3, 2, 1, 0] })"
+        );
+        bench.read_again(1);
+        bench.run(500);
+        assert_eq!(bench.told(), "again 1 04958CAA5C5E80 proven");
+    }
+
+    #[test]
+    fn a_reader_without_leave_to_send_commands_does_no_task() {
+        let mut bench = proving_bench();
+        bench.reader = device_that_can(2, capability::LIGHT);
+        bench.run(1500);
+        assert_eq!(bench.told(), "opened 1.0.0");
+        bench.task(1, ChipTask::Look);
+        bench.run(100);
+        assert_eq!(bench.told(), format!("worked 1 {}", EnrolError::Reader));
+    }
+
+    #[test]
+    fn a_task_ends_with_the_chip_or_the_line() {
+        let mut bench = proving_bench();
+        bench.field = hidden_chip();
+        bench.run(500);
+        assert_eq!(bench.told(), "came 04958CAA5C5E80 proven");
+        bench.task(1, ChipTask::Enrol(enrolment()));
+        bench.run(20);
+        bench.field = Field::Empty;
+        bench.run(2000);
+        assert_eq!(
+            bench.told(),
+            format!("worked 1 {}, left", ChipFault::HoldStill)
+        );
+        bench.task(2, ChipTask::Look);
+        bench.till.handle_end();
+        assert_eq!(
+            bench.told(),
+            format!("worked 2 {}", ChipFault::ReaderFaulty)
         );
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::conversation::{Conversation, Happening};
 use super::field::Field;
 use super::proof::Prover;
-use crate::auth::Keyring;
+use crate::auth::{ChipTask, Keyring};
 use crate::{ReaderFault, Signal};
 #[cfg(any(test, fuzzing))]
 pub(super) use frame::MAX_BODY;
@@ -182,6 +182,10 @@ impl Conversation for Pn532 {
         }
     }
 
+    fn handle_task(&mut self, token: u64, task: ChipTask, asked_at: Instant) {
+        self.prover.handle_task(token, task, asked_at);
+    }
+
     /// The chip has neither light nor sound.
     fn handle_signal(&mut self, _signal: Signal) {}
 
@@ -202,11 +206,13 @@ impl Conversation for Pn532 {
     }
 
     fn handle_end(&mut self) {
+        self.prover.handle_end(&mut self.field);
         self.field.handle_end();
     }
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
         self.field.handle_time(now);
+        self.prover.handle_time(&mut self.field, now);
         if self.fault.is_some() || now < self.quiet_until {
             return None;
         }
@@ -314,7 +320,9 @@ pub(in crate::serial) mod tests {
     use chip_keys::Application;
 
     use super::*;
-    use crate::auth::tests_of_identify::{card, site};
+    use crate::ChipFault;
+    use crate::auth::EnrolError;
+    use crate::auth::tests_of_identify::{blank_card, card, enrolment, site};
     use crate::auth::virtual_card::VirtualCard;
     use crate::serial::field::words;
 
@@ -636,5 +644,82 @@ pub(in crate::serial) mod tests {
         bench.say(&[ACK, "0000FF01FF7F8100"]);
         bench.look(FOUR);
         assert_eq!(bench.told(), "came 72BF9961");
+    }
+
+    #[test]
+    fn a_chip_is_given_its_keys_and_proves_itself_by_them() {
+        let (mut bench, mut card) = (proving_bench(), blank_card());
+        bench.till.handle_task(5, ChipTask::Look, bench.now);
+        bench.look(NONE);
+        assert_eq!(
+            bench.told(),
+            "worked 5 no chip is on the reader; hold the chip to it"
+        );
+        bench.till.handle_task(6, ChipTask::Look, bench.now);
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        exchange(&mut bench, &mut card);
+        let looked = bench.told();
+        assert!(
+            looked.starts_with("worked 6 Looked(Blank { kind: Ntag424"),
+            "{looked}"
+        );
+        bench
+            .till
+            .handle_task(7, ChipTask::Enrol(enrolment()), bench.now);
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        assert_eq!(exchange(&mut bench, &mut card), 31);
+        assert_eq!(
+            bench.told(),
+            "worked 7 Enrolled(Enrolled { before: Factory, written: [4, 3, 2, 1, 0] })"
+        );
+        assert_eq!((card.keys[1], card.keys[3]), ([0x11; 16], [0x22; 16]));
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        assert_eq!(exchange(&mut bench, &mut card), 6);
+        assert_eq!(bench.told(), "came 04958CAA5C5E80 proven");
+    }
+
+    #[test]
+    fn a_task_is_done_with_one_chip_that_takes_commands_or_refused() {
+        let refused = |answers: &[&str]| {
+            let mut bench = proving_bench();
+            bench.till.handle_task(1, ChipTask::Look, bench.now);
+            answers.iter().for_each(|answer| bench.look(answer));
+            bench.told()
+        };
+        assert_eq!(
+            refused(&[TWO]),
+            "worked 1 there are several chips on the reader; hold only one chip to it, unreadable Several"
+        );
+        assert_eq!(
+            refused(&[FOUR, FOUR]),
+            format!("worked 1 {}, came 72BF9961", EnrolError::Kind)
+        );
+    }
+
+    #[test]
+    fn a_task_ends_with_the_line_or_the_chip_and_never_waits_for_ever() {
+        let mut bench = proving_bench();
+        bench.till.handle_task(1, ChipTask::Look, bench.now);
+        bench.expect(LOOK);
+        bench.say(&[ACK, HIDDEN]);
+        bench.sent();
+        bench.till.handle_task(2, ChipTask::Look, bench.now);
+        // Time-out of the chip.
+        bench.say(&[ACK, "0000FF03FDD54101E900"]);
+        bench.expect("0000FF03FDD45200DA00");
+        assert_eq!(
+            bench.told(),
+            "worked 1 the chip was not read; hold it still on the reader"
+        );
+        bench.now += Duration::from_secs(4);
+        bench.till.poll_transmit(bench.now);
+        let faulty = ChipFault::ReaderFaulty;
+        assert_eq!(bench.told(), format!("worked 2 {faulty}"));
+        bench.till.handle_task(3, ChipTask::Look, bench.now);
+        bench.till.handle_end();
+        assert_eq!(bench.told(), format!("worked 3 {faulty}"));
     }
 }

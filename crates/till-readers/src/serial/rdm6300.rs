@@ -15,6 +15,7 @@ use canteen::ChipIdentity;
 use super::conversation::{Conversation, Happening};
 use super::em4100;
 use super::field::{Field, Sight};
+use crate::auth::{ChipTask, EnrolError};
 use crate::{ChipFault, ReaderFault, Signal};
 pub(super) use frame::Decoder;
 use frame::Frame;
@@ -97,6 +98,14 @@ impl Rdm6300 {
 impl Conversation for Rdm6300 {
     fn handle_read_again(&mut self, token: u64, asked_at: Instant) {
         self.field.handle_read_again(token, asked_at);
+    }
+
+    /// It passes nothing on to a chip.
+    fn handle_task(&mut self, token: u64, _task: ChipTask, _asked_at: Instant) {
+        self.field.tell(Happening::Worked {
+            token,
+            report: Err(EnrolError::Reader),
+        });
     }
 
     /// The module has its own light, and nothing that could be told what to show.

@@ -23,7 +23,7 @@ use canteen::ChipIdentity;
 use super::conversation::{Conversation, Happening};
 use super::field::{Field, Seen, Sight};
 use super::proof::Prover;
-use crate::auth::{Keyring, Shown};
+use crate::auth::{ChipTask, EnrolError, Keyring, Shown};
 use crate::{ChipFault, ReaderFault, Signal};
 use answer::{Answer, Found, Tag};
 use line::Check;
@@ -294,7 +294,7 @@ impl Twn4 {
             },
             (Command::Sak, Answer::Done(results)) => match answer::takes_apdus(results) {
                 Some(true) => self.next_exchange(now),
-                Some(false) => self.handle_storage_chip(now),
+                Some(false) => self.handle_no_commands(EnrolError::Kind, now),
                 None => false,
             },
             (Command::Exchange(_), Answer::Done(results)) => match answer::exchanged(results) {
@@ -304,7 +304,7 @@ impl Twn4 {
             // Such a firmware lets nothing through.
             (Command::Select(_) | Command::Sak | Command::Exchange(_), Answer::Unknown) => {
                 tracing::warn!("Reader firmware lets no chip prove itself; update it");
-                self.handle_storage_chip(now)
+                self.handle_no_commands(EnrolError::Reader, now)
             }
             (Command::Select(_) | Command::Sak | Command::Exchange(_), Answer::Refused(_)) => {
                 self.handle_said(None, now)
@@ -346,7 +346,7 @@ impl Twn4 {
                 takes_apdus: true,
             }),
             (Some(Tag::Other(chip)), true) => {
-                self.prover.forget();
+                self.prover.handle_mute_chip(&mut self.field, begun_at);
                 let sight = Sight::of(chip.map(ChipIdentity::Bare));
                 return self.field.handle_look(sight, begun_at, now);
             }
@@ -376,8 +376,8 @@ impl Twn4 {
         self.next_exchange(now)
     }
 
-    fn handle_storage_chip(&mut self, now: Instant) -> bool {
-        self.prover.handle_storage_chip(&mut self.field, now);
+    fn handle_no_commands(&mut self, error: EnrolError, now: Instant) -> bool {
+        self.prover.handle_no_commands(error, &mut self.field, now);
         true
     }
 }
@@ -385,6 +385,10 @@ impl Twn4 {
 impl Conversation for Twn4 {
     fn handle_read_again(&mut self, token: u64, asked_at: Instant) {
         self.field.handle_read_again(token, asked_at);
+    }
+
+    fn handle_task(&mut self, token: u64, task: ChipTask, asked_at: Instant) {
+        self.prover.handle_task(token, task, asked_at);
     }
 
     fn handle_signal(&mut self, signal: Signal) {
@@ -415,11 +419,13 @@ impl Conversation for Twn4 {
     }
 
     fn handle_end(&mut self) {
+        self.prover.handle_end(&mut self.field);
         self.field.handle_end();
     }
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
         self.field.handle_time(now);
+        self.prover.handle_time(&mut self.field, now);
         if self.fault.is_some() || now < self.quiet_until {
             return None;
         }
@@ -523,7 +529,7 @@ mod tests {
     use chip_keys::Application;
 
     use super::*;
-    use crate::auth::tests_of_identify::{card, site};
+    use crate::auth::tests_of_identify::{blank_card, card, enrolment, site};
     use crate::auth::virtual_card::VirtualCard;
     use crate::serial::field::words;
     use crate::serial::pn532::tests::hex;
@@ -881,5 +887,42 @@ mod tests {
         bench.check("040764600978007800", "00");
         bench.check(LOOK, NONE);
         assert_eq!(bench.told(), "");
+    }
+
+    #[test]
+    fn a_chip_is_given_its_keys_through_the_reader() {
+        let (mut bench, mut card) = (proving_bench(), blank_card());
+        bench.till.handle_task(5, ChipTask::Look, bench.now);
+        bench.check(LOOK, NONE);
+        assert_eq!(
+            bench.told(),
+            "worked 5 no chip is on the reader; hold the chip to it"
+        );
+        bench
+            .till
+            .handle_task(6, ChipTask::Enrol(enrolment()), bench.now);
+        bench.check(LOOK, HIDDEN);
+        bench.check(SELECT, "0001");
+        bench.check(SAK, "000120");
+        exchange(&mut bench, &mut card, 31);
+        assert_eq!(
+            bench.told(),
+            "worked 6 Enrolled(Enrolled { before: Factory, written: [4, 3, 2, 1, 0] })"
+        );
+        assert_eq!((card.keys[1], card.keys[3]), ([0x11; 16], [0x22; 16]));
+    }
+
+    #[test]
+    fn a_chip_or_a_firmware_that_takes_no_commands_is_told_as_such() {
+        let mut bench = proving_bench();
+        bench.till.handle_task(1, ChipTask::Look, bench.now);
+        bench.check(LOOK, HIDDEN);
+        bench.check(SELECT, "0001");
+        bench.check(SAK, "000108");
+        assert_eq!(bench.told(), format!("worked 1 {}", EnrolError::Kind));
+        bench.till.handle_task(2, ChipTask::Look, bench.now);
+        bench.check(LOOK, HIDDEN);
+        bench.check(SELECT, "04");
+        assert_eq!(bench.told(), format!("worked 2 {}", EnrolError::Reader));
     }
 }

@@ -14,9 +14,14 @@ pub(crate) struct Card(Child);
 impl Card {
     /// Lays it there; `words` say which card it is.
     pub(crate) fn lay(site: &Site, words: &[&str]) -> Card {
+        Card::lay_at(site.reader_port(), words)
+    }
+
+    /// Lays it on the reader that takes cards at a port of its own.
+    pub(crate) fn lay_at(port: u16, words: &[&str]) -> Card {
         let child = Command::new("/usr/bin/python3")
             .arg(workspace().join("hw-tests/cards/ntag424.py"))
-            .arg(site.reader_port().to_string())
+            .arg(port.to_string())
             .arg(UID)
             .args(words)
             .stdin(Stdio::null())

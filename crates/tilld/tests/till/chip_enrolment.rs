@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use hw_tests::device::DeviceKind;
+use hw_tests::pty_reader::SimulatedReader;
 use serde_json::{Value, json};
 
 use crate::card::{Card, UID};
 use crate::rig::sale::{Ctl, Outcome};
-use crate::rig::{DAILY, MEAL, SNACK, Site, eventually, finish_sale};
+use crate::rig::{DAILY, MEAL, SNACK, Site, Wishes, eventually, finish_sale};
 
 const TOKEN: &str = "operator-token-of-the-tests";
 
@@ -22,7 +24,10 @@ struct Bench {
 
 impl Bench {
     fn open() -> Bench {
-        let site = Site::open();
+        Bench::at(Site::open())
+    }
+
+    fn at(site: Site) -> Bench {
         let account = site.account(DAILY)["id"].as_i64().unwrap();
         let bench = Bench { site, account };
         bench.draw_keys();
@@ -89,12 +94,16 @@ impl Bench {
         assert_eq!(chips["chips"][0]["key_version"], version, "{chips}");
     }
 
-    /// What the card pays, once the till has its key.
-    fn buy(&self, memory: &Path, lines: &[&str]) -> Outcome {
+    fn wait_until_known(&self) {
         eventually("the till to know that the card must prove itself", || {
             let shown = self.site.ask(&["chip", "show", UID]).json;
             (shown["chip"]["must_prove"] == true).then_some(())
         });
+    }
+
+    /// What the card pays, once the till has its key.
+    fn buy(&self, memory: &Path, lines: &[&str]) -> Outcome {
+        self.wait_until_known();
         let waiting = self.site.begin_sale(lines, None);
         let card = Card::remembering(&self.site, memory, &[]);
         let sale = finish_sale(waiting);
@@ -268,4 +277,58 @@ fn a_card_that_is_not_the_canteens_is_refused_in_clear_words_and_left_as_it_was(
         (1, &json!("hub_refused"))
     );
     assert!(!memory.exists(), "nothing was written");
+}
+
+/// The kinds of readers on a serial line that pass commands on, with the key of their list.
+const SERIAL_READERS: [(DeviceKind, &str); 3] = [
+    (DeviceKind::Pn532, "pn532"),
+    (DeviceKind::Twn4, "twn4"),
+    (DeviceKind::Own, "serial"),
+];
+
+#[test]
+fn a_card_is_enrolled_at_every_kind_of_serial_reader_and_buys_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let readers = SERIAL_READERS.map(|(kind, key)| {
+        let line = dir.path().join(key);
+        let reader = SimulatedReader::start(&line, kind).unwrap();
+        let port = reader.open_card_port().unwrap();
+        (key, line, reader, port)
+    });
+    let lines = readers.iter().map(|(key, line, ..)| (*key, line.clone()));
+    let bench = Bench::at(Site::open_with(Wishes {
+        serial: lines.collect(),
+        ..Wishes::default()
+    }));
+    let mut balance = 60_00;
+    for (key, line, _reader, port) in &readers {
+        let memory = bench.memory(&format!("card-{key}"));
+        let remembering = ["--memory", memory.to_str().unwrap()];
+        // A new card from the factory, which is torn away in the middle and laid there again.
+        let waiting = bench.begin(&[]);
+        let mut torn = Card::lay_at(*port, &[&remembering[..], &["--tear", "26"]].concat());
+        eventually("the card to be torn away", || torn.has_left().then_some(()));
+        let card = Card::lay_at(*port, &remembering);
+        let told = Ctl::read(waiting.wait_with_output().unwrap());
+        bench.check_enrolled(&told, 1);
+        assert_eq!(held(&memory)["versions"], json!([1, 1, 1, 1, 1]), "{key}");
+        drop(card);
+
+        // What lies there is said by name of its reader; there is nothing to write any more.
+        let name = format!("{key}:{}", line.display());
+        let card = Card::lay_at(*port, &remembering);
+        let again = bench.begin(&["--reader", &name]);
+        let told = Ctl::read(again.wait_with_output().unwrap());
+        bench.check_enrolled(&told, 1);
+        assert_eq!(told.json["written"], json!([]), "{key}");
+        drop(card);
+
+        bench.wait_until_known();
+        let waiting = bench.site.begin_sale(SNACK, None);
+        let card = Card::lay_at(*port, &remembering);
+        balance -= 3_00;
+        let sale = finish_sale(waiting);
+        assert_eq!(sale.outcome, Outcome::approved(balance), "{key}");
+        drop(card);
+    }
 }
