@@ -10,6 +10,7 @@ mod copies;
 mod disk;
 mod gateway;
 mod hub;
+mod limits;
 mod message;
 mod mistake;
 mod office;
@@ -23,6 +24,7 @@ mod steps;
 mod tally;
 mod till;
 mod trade;
+mod window;
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Worlds with the real stores: seeds without a fault of the product's, bugs put in by hand, and
 //! the stories of bugs that seeds have found.
 
-use simulation::world::{Action, Cut, Mistake, Run, Runs, Scene, Tally, Whom};
+use simulation::world::{Action, Cut, Mistake, Run, Runs, Scene, Tally, Turn, Way, Whom};
 
 /// Enough for every fault to be injected, few enough for every test run. `cargo xtask simulate`
 /// runs thousands.
@@ -81,6 +81,16 @@ fn ceilings_net_of_voids_are_found() {
 }
 
 #[test]
+fn a_share_of_a_strict_limit_that_is_given_away_unheard_is_found() {
+    check_found(Mistake::ShareTakenBack, 2);
+}
+
+#[test]
+fn a_share_of_a_strict_limit_that_is_forgotten_at_midnight_is_found() {
+    check_found(Mistake::AheadForgotten, 376);
+}
+
+#[test]
 fn a_restored_hub_that_waits_for_no_till_is_found() {
     check_found(Mistake::Unfrozen, 31);
 }
@@ -144,6 +154,7 @@ fn check_story(balances: &[i32], begins: &str, actions: &[Action]) {
         till_max: 200,
         begins: begins.parse().expect("a moment"),
         one_card: false,
+        strict: [0; 3],
         top_up: 0,
     };
     let run = Run {
@@ -170,8 +181,50 @@ fn a_decline_on_a_new_day_leaves_figures_that_hold_at_the_next_start() {
                 account: 0,
                 chip: 0,
                 ore: 5_50,
-                way: simulation::world::Way::CLEAR,
+                way: Way::CLEAR,
             },
+        ],
+    );
+}
+
+/// The till had heard how the account stands in another month, and took its sale for one of the
+/// month before, of whose days it knew nothing any more.
+#[test]
+fn a_till_that_loses_its_power_after_a_month_goes_on_from_the_day_that_the_hub_told() {
+    let way = Way::CLEAR;
+    let sell = |till, ore| Action::Sell {
+        till,
+        account: 0,
+        chip: 0,
+        ore,
+        way,
+    };
+    let push = |till| Action::Push { till, most: 0, way };
+    let fetch = Action::Fetch { till: 0, way };
+    let wait = Action::WaitFor {
+        turn: Turn::Month,
+        turned: false,
+    };
+    check_story(
+        &[300],
+        "2026-10-31T22:50:00Z",
+        &[
+            Action::Limit {
+                account: 0,
+                window: 0,
+                kroner: 20,
+            },
+            fetch,
+            wait,
+            sell(0, 11_50),
+            Action::Wait { seconds: 118 },
+            sell(1, 1_00),
+            push(1),
+            wait,
+            push(0),
+            fetch,
+            Action::PowerCut { till: 0 },
+            sell(0, 9_00),
         ],
     );
 }

@@ -600,6 +600,9 @@ fn read_tip(connection: &Connection, identity: &Identity) -> Result<Tip, LedgerE
     if tip.acked > seq || tip.indexed_through > seq {
         return Err(LedgerError::Corrupt { seq: seq + 1 });
     }
+    if let Some(told) = tip.hub_clock {
+        tip.clock.not_before(told);
+    }
     tip.ids = read_ids(connection, tip.indexed_through)?;
     let greatest: Option<[u8; 16]> =
         connection.query_row("SELECT max(id) FROM entry_id", [], |row| row.get(0))?;

@@ -154,6 +154,18 @@ impl Clock {
         hub_ms.unwrap_or(without_hub)
     }
 
+    /// The hub has told the time once, perhaps after the last entry and before another start of the
+    /// machine: it cannot be earlier.
+    pub(crate) fn not_before(&mut self, told: HubClock) {
+        if self.anchor.is_none_or(|anchor| anchor.utc_ms < told.utc_ms) {
+            self.anchor = Some(Moment {
+                utc_ms: told.utc_ms,
+                boot_ms: told.boot_ms,
+                boot: told.boot,
+            });
+        }
+    }
+
     /// An entry was written at a moment that is believed.
     pub(crate) fn goes_on(&mut self, now: Moment, hub_ms: Option<i64>) {
         if hub_ms.is_some() || self.state == ClockState::Right {
@@ -379,6 +391,27 @@ mod tests {
         }
         // The hub's word of another boot says nothing of now.
         assert_eq!(known(moment(0, 3), told), KnownTime::NotBefore(at(NOON)));
+    }
+
+    #[test]
+    fn what_the_hub_told_before_a_restart_of_the_machine_is_the_earliest_that_it_can_be() {
+        let told = |utc_ms| HubClock {
+            utc_ms,
+            boot_ms: 6_000_000,
+            boot: Uuid::from_u128(2),
+        };
+        let mut clock = Clock {
+            state: ClockState::Right,
+            anchor: Some(moment(NOON, 1)),
+        };
+        let month = 30 * 24 * HOUR;
+        let now = moment(NOON + month + MINUTE, 3);
+        assert_eq!(clock.look(now, None), ClockState::Forward);
+        clock.not_before(told(NOON - HOUR));
+        assert_eq!(clock.anchor, Some(moment(NOON, 1)));
+        clock.not_before(told(NOON + month));
+        assert_eq!(clock.look(now, None), ClockState::Right);
+        assert_eq!(clock.look(moment(NOON, 3), None), ClockState::Back);
     }
 
     #[test]

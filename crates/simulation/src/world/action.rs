@@ -3,6 +3,7 @@
 //! An action says everything about itself and is drawn without a look at the world, so that any
 //! of them can be left out of a run and the others still mean what they did.
 
+use super::scene::Scene;
 use crate::chance::Chance;
 
 /// One thing that happens. Tills, accounts and the like are counted round.
@@ -182,6 +183,13 @@ pub enum Action {
         /// How much; 0 lifts it.
         kroner: i32,
     },
+    /// A guardian makes the limits strict, or lenient again.
+    Strictness {
+        /// The account.
+        account: u8,
+        /// Which of the two.
+        strict: bool,
+    },
     /// An operator changes how far below zero an account may go.
     Credit {
         /// The account.
@@ -354,6 +362,7 @@ enum Kind {
     BlockChip,
     ReplaceChip,
     Limit,
+    Strictness,
     Credit,
     Agree,
     TopUp,
@@ -438,6 +447,34 @@ impl Plan {
             dearest: chance.among(&[20, 60, 120, 220]),
             patience: chance.among(&[20, 120, 120, 900, 900, 20_000]),
         }
+    }
+
+    /// Guardians who make limits strict, and tills that are used often under them.
+    pub(crate) fn be_strict(&mut self, apart: &mut Chance) {
+        self.weights.push((Kind::Fetch, 16));
+        self.weights.push((Kind::AckFeed, 10));
+        self.weights.push((Kind::WaitFor, 2));
+        if apart.one_in(2) {
+            self.weights.push((Kind::Strictness, 2));
+            self.weights.push((Kind::Limit, 2));
+        }
+        self.dearest = apart.among(&[10, 20, 50]);
+    }
+
+    /// What happens before anything is left to chance: without having heard of a till what its
+    /// program can, the hub gives it no share of a strict limit.
+    pub(crate) fn beginning(&self, scene: &Scene) -> Vec<Action> {
+        if scene.strict == [0; 3] {
+            return Vec::new();
+        }
+        let way = Way::CLEAR;
+        let tills = (0..scene.tills).filter_map(|till| u8::try_from(till).ok());
+        let heard = tills.clone().flat_map(|till| {
+            let push = Action::Push { till, most: 0, way };
+            [Action::AckFeed { till }, push]
+        });
+        let told = tills.map(|till| Action::Fetch { till, way });
+        heard.chain(told).collect()
     }
 
     pub(crate) fn action(&self, chance: &mut Chance) -> Action {
@@ -541,6 +578,10 @@ impl Plan {
                 account,
                 window: chance.below(3) as u8,
                 kroner: chance.among(&[0, 0, 40, 100, 300, 300]),
+            },
+            Kind::Strictness => Action::Strictness {
+                account,
+                strict: !chance.one_in(5),
             },
             Kind::Credit => Action::Credit {
                 account,

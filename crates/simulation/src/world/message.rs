@@ -177,6 +177,7 @@ impl World {
 
     /// The hub answers a request, unless its power fails.
     fn serve(&mut self, till: usize, request: &Request) -> Result<Option<Answer>, Violation> {
+        self.make_mistake_at_hearing()?;
         if let Request::Branch(batch) = request {
             let answer = self.serve_branch(batch)?;
             self.check_hub()?;

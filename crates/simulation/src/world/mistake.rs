@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use canteen::BusinessDay;
 use hub_ledger::TillAccess;
 use rusqlite::{Connection, OpenFlags};
 use sync_proto::{FeedPosition, TillPosition};
@@ -23,16 +24,22 @@ pub enum Mistake {
     OverlayDropped,
     /// Sums of sales are counted net of voids, at the tills and at the hub.
     NetOfVoids,
+    /// The hub reckons a till's smaller share of a strict limit as given up before the till has heard.
+    ShareTakenBack,
+    /// When a day ends, the hub forgets what it granted tills ahead of strict limits.
+    AheadForgotten,
     /// A hub that was put back goes on with the ceilings of its backup, and waits for no till.
     Unfrozen,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 4] = [
+    pub const ALL: [Mistake; 6] = [
         Mistake::AckOutOfBand,
         Mistake::OverlayDropped,
         Mistake::NetOfVoids,
+        Mistake::ShareTakenBack,
+        Mistake::AheadForgotten,
         Mistake::Unfrozen,
     ];
 
@@ -42,6 +49,8 @@ impl Mistake {
             Mistake::AckOutOfBand => "ack-out-of-band",
             Mistake::OverlayDropped => "overlay-dropped",
             Mistake::NetOfVoids => "net-of-voids",
+            Mistake::ShareTakenBack => "share-taken-back-unheard",
+            Mistake::AheadForgotten => "grant-ahead-forgotten",
             Mistake::Unfrozen => "restore-without-freeze",
         }
     }
@@ -113,6 +122,32 @@ impl World {
 }
 
 impl World {
+    /// The hub is about to hear a till, on what may be a new day.
+    pub(crate) fn make_mistake_at_hearing(&mut self) -> Result<(), Violation> {
+        let mistaken = match self.mistake {
+            Some(Mistake::ShareTakenBack) => {
+                "UPDATE limit_share SET highest = ceiling, ahead_highest = ahead, carried = 0
+                 WHERE ?1 <> ''"
+            }
+            Some(Mistake::AheadForgotten) => {
+                "UPDATE limit_share SET ahead = 0, ahead_highest = 0, carried = 0
+                 WHERE account IN (SELECT id FROM account WHERE shares_on < ?1)"
+            }
+            Some(
+                Mistake::AckOutOfBand
+                | Mistake::OverlayDropped
+                | Mistake::NetOfVoids
+                | Mistake::Unfrozen,
+            )
+            | None => return Ok(()),
+        };
+        let today = BusinessDay::of(self.now()).to_string();
+        let db = open(&self.hub.path(), None)?;
+        let done = db.execute(mistaken, [today]);
+        done.map(drop)
+            .map_err(|error| broken("making a mistake", &error))
+    }
+
     /// The hub begins a new life.
     pub(crate) fn make_mistake_at_restore(&mut self) -> Result<(), Violation> {
         if self.mistake != Some(Mistake::Unfrozen) {

@@ -54,6 +54,7 @@ impl World {
         act: OfficeAct,
     ) -> Result<Result<(), Refusal>, Violation> {
         let now = self.now();
+        let before = self.hub_position()?;
         let World { hub, tally, .. } = self;
         // The answer to what was done may be lost, and the second one be a refusal.
         let is_certain = hub.cut.is_none();
@@ -61,6 +62,7 @@ impl World {
         if done.is_ok() || !is_certain {
             self.reckoning.acts.push((self.now_ms, act));
         }
+        self.note_strict_limits(before)?;
         Ok(done)
     }
 

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use canteen::AccountId;
+use canteen::{AccountId, BusinessDay};
 use hub_ledger::{CanteenId, DebitRow, DebitState, Reach, TopUpStage};
-use sync_proto::{Batch, Epoch, TillId};
+use sync_proto::{Batch, Epoch, FeedPosition, TillId};
 use uuid::Uuid;
 
 use super::World;
 use super::office::OfficeAct;
-use super::sheet::{Own, What};
+use super::sheet::{KnownLimits, Own, What};
 use super::tally::{Invariant, Violation};
+use super::window::Window;
 
 /// What really happened to the money.
 #[derive(Debug, Clone, Default)]
@@ -40,12 +41,15 @@ pub(crate) struct Reckoning {
     taken_back: BTreeSet<Uuid>,
     /// Whether accounts and chips could buy, from when on.
     statuses: BTreeMap<Subject, Vec<(i64, bool)>>,
+    /// The limits that are strict, and where the hub was when they became it.
+    pub(crate) strict_since: BTreeMap<(AccountId, Window), FeedPosition>,
 }
 
 /// A sale or a void in the hub's books.
 #[derive(Debug, Clone)]
 struct Booked {
     what: What,
+    day: BusinessDay,
     /// Whether the account bears it, and not the operator.
     counts: bool,
 }
@@ -140,12 +144,19 @@ impl Reckoning {
             }
         };
         let what = own.what;
-        self.booked.insert(own.id, Booked { what, counts });
+        let day = own.day;
+        self.booked.insert(own.id, Booked { what, day, counts });
     }
 
     /// Whether the hub has what an entry did.
     pub(crate) fn has(&self, own: &Own) -> bool {
         own.what == What::Nothing || self.booked.contains_key(&own.id)
+    }
+
+    /// Whether it is booked, and not on the account.
+    pub(crate) fn is_borne(&self, own: &Own) -> bool {
+        let booked = self.booked.get(&own.id);
+        booked.is_some_and(|booked| !booked.counts)
     }
 
     /// DENY-03: whether a sale came so long after a block that the operator bears it.
@@ -173,6 +184,13 @@ impl Reckoning {
     /// What entries in the books did to an account.
     fn booked_sales(&self, account: AccountId) -> i64 {
         let counted = self.booked.values().filter(|booked| booked.counts);
+        counted.map(|booked| booked.what.taken_from(account)).sum()
+    }
+
+    /// The same in the window of a day.
+    pub(crate) fn booked_in(&self, account: AccountId, window: Window, on: BusinessDay) -> i64 {
+        let counted = self.booked.values().filter(|booked| booked.counts);
+        let counted = counted.filter(|booked| window.compare(booked.day, on).is_eq());
         counted.map(|booked| booked.what.taken_from(account)).sum()
     }
 
@@ -228,7 +246,7 @@ impl World {
         let key = (batch.till.clone(), batch.epoch);
         self.reckoning.accepted.insert(key, through);
         for entry in &batch.entries {
-            let own = Own::read(&entry.texts, self.now_ms, |_| [None; 3])?;
+            let own = Own::read(&entry.texts, self.now_ms, |_| KnownLimits::default())?;
             self.reckoning.is_early |= own.is_ahead || own.at_ms > self.now_ms;
             self.reckoning.take_in(&own);
         }
@@ -338,56 +356,6 @@ impl World {
         })?;
         debits.retain(|debit| debit.state == DebitState::Pending);
         Ok(debits)
-    }
-
-    /// INV-5, after every sale: a till keeps a limit by what it knows, so a window is passed at
-    /// most once by each till that sold in it.
-    ///
-    /// Nothing is said about a window in which a till had not heard of a limit, or whose clock ran
-    /// ahead of it.
-    pub(crate) fn check_limits(&mut self, account: AccountId, at: usize) -> Result<(), Violation> {
-        let Some(day) = self.tills[at].last_day() else {
-            return Ok(());
-        };
-        for window in 0..3 {
-            let mut sold = 0;
-            let mut most = Some(0_i64);
-            let mut seen = BTreeSet::new();
-            for till in &self.tills {
-                let mut known = Some(0);
-                for own in till.sheet.own.iter().filter(|own| seen.insert(own.id)) {
-                    let is_same = match window {
-                        0 => own.day == day,
-                        1 => own.day.week() == day.week(),
-                        _ => own.day.month() == day.month(),
-                    };
-                    match own.what {
-                        What::Sale {
-                            account: of, ore, ..
-                        } if of == account && is_same => {
-                            sold += ore;
-                            let limit = own.limits[window].filter(|_| !own.is_ahead);
-                            known = known.zip(limit).map(|(one, other)| one.max(other));
-                        }
-                        What::Void {
-                            account: of, ore, ..
-                        } if of == account && is_same => sold -= ore,
-                        What::Sale { .. } | What::Void { .. } | What::Nothing => {}
-                    }
-                }
-                most = most.zip(known).map(|(sum, more)| sum.saturating_add(more));
-            }
-            let Some(most) = most else { continue };
-            self.tally.check(Invariant::Limits);
-            if sold > most {
-                let what = format!(
-                    "account {account} bought for {sold} øre in one window, all tills together know \
-                     limits of {most}"
-                );
-                return Err(Violation::of(Invariant::Limits, what));
-            }
-        }
-        Ok(())
     }
 
     /// Everything that must hold of the hub after it did something.

@@ -48,6 +48,7 @@ impl World {
             ledger.begin_new_life(fresh, now)
         })?;
         begun.map_err(|refusal| broken("beginning a new life", &refusal))?;
+        self.begin_strict_limits()?;
         self.make_mistake_at_restore()?;
         self.check_top_ups()?;
         for (account, after) in self.margins()? {

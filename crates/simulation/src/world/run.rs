@@ -44,11 +44,19 @@ impl Run {
     /// The run of a seed: the same one, always and everywhere.
     pub fn of(seed: u64) -> Run {
         let mut chance = Chance::of(seed);
-        let scene = Scene::draw(&mut chance);
-        let plan = Plan::draw(&mut chance);
+        let mut scene = Scene::draw(&mut chance);
+        let mut plan = Plan::draw(&mut chance);
+        // Drawn apart, so that all other runs stay what they were.
+        let mut apart = Chance::of(seed ^ APART);
+        if apart.one_in(4) {
+            scene.be_strict(&mut apart);
+            plan.be_strict(&mut apart);
+        }
         let steps = 60 + chance.below(140);
         // Every till begins with what the hub knows; what follows is left to chance.
-        let actions = (0..steps).map(|_| plan.action(&mut chance)).collect();
+        let begin = plan.beginning(&scene);
+        let rest = (0..steps).map(|_| plan.action(&mut chance));
+        let actions = begin.into_iter().chain(rest).collect();
         Run { scene, actions }
     }
 }
@@ -179,6 +187,7 @@ impl fmt::Display for Telling {
             overspend_max,
             till_max,
             begins,
+            strict,
             ..
         } = &self.run.scene;
         writeln!(
@@ -186,6 +195,9 @@ impl fmt::Display for Telling {
             "  at {begins}, {tills} tills; accounts with {balances:?} kr; together they may overspend \
              {overspend_max} kr, one of them may sell {till_max} kr unheard"
         )?;
+        if strict.iter().any(|kroner| *kroner > 0) {
+            writeln!(f, "  strict limits of day, week and month: {strict:?} kr")?;
+        }
         for (step, at) in self.steps.iter().zip(1..) {
             writeln!(f, "  {at:>3}. {step}")?;
         }
@@ -195,6 +207,9 @@ impl fmt::Display for Telling {
         }
     }
 }
+
+/// Tells the draws about strict limits from all others.
+const APART: u64 = 0x0005_7a1d;
 
 /// Enough for a run of two hundred actions to be halved and then thinned out twice.
 const TRIES_MAX: usize = 1500;

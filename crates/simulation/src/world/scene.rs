@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use canteen::{AccountId, ChipId, Limits, Money, TOP_UP_ARMED_FROM};
+use canteen::{AccountId, ChipId, LimitMode, Limits, Money, TOP_UP_ARMED_FROM};
 use hub_ledger::{
     Fingerprint, Holder, HubLedger, NewAccount, NewChip, NewTill, OfflineBounds, RequestKey,
     TopUpRules,
@@ -35,6 +35,8 @@ pub struct Scene {
     pub begins: Timestamp,
     /// Whether all accounts have their top-ups from one card.
     pub one_card: bool,
+    /// The strict limits of every account, of a day, a week and a month, in kroner; 0 is none.
+    pub strict: [i32; 3],
     /// Every account has paid in what arms a top-up, and agreed to so many kroner; 0 is none.
     pub top_up: i32,
 }
@@ -53,6 +55,32 @@ impl Scene {
             begins: begins.parse().unwrap_or(Timestamp::UNIX_EPOCH),
             one_card: chance.one_in(2),
             top_up: chance.among(&[0, 0, 100, 200]),
+            strict: [0; 3],
+        }
+    }
+
+    /// Strict limits from the beginning, and money enough for them to be what is in the way.
+    pub(crate) fn be_strict(&mut self, apart: &mut Chance) {
+        self.strict = [
+            apart.among(&[0, 20, 50, 100, 100]),
+            apart.among(&[0, 0, 60, 150]),
+            apart.among(&[0, 0, 0, 100, 200]),
+        ];
+        self.balances = vec![apart.among(&[300, 500, 1000])];
+    }
+
+    fn limits(&self) -> Limits {
+        let limit = |kroner: i32| (kroner > 0).then(|| Money::from_kroner(kroner));
+        let [day, week, month] = self.strict.map(limit);
+        let is_strict = self.strict.iter().any(|kroner| *kroner > 0);
+        Limits {
+            day,
+            week,
+            month,
+            mode: match is_strict {
+                true => LimitMode::Strict,
+                false => LimitMode::Lenient,
+            },
         }
     }
 }
@@ -132,6 +160,7 @@ impl World {
             _dir: dir,
         };
         world.open_canteen(scene)?;
+        world.begin_strict_limits()?;
         for at in 0..scene.tills {
             world.open_till(at, blanks)?;
         }
@@ -171,7 +200,7 @@ impl World {
                     photo: None,
                 },
                 credit: Money::ZERO,
-                limits: Limits::default(),
+                limits: scene.limits(),
             };
             let amount = Money::from_kroner(*balance);
             let key = self.request_key();

@@ -1,6 +1,7 @@
 //! The reference of one till: what its ledger must hold and what it must decide, reckoned plainly
 //! from what it was told and what it wrote.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use canteen::{AccountId, BusinessDay, ChipId, OfflineRules, Status};
 use jiff::Timestamp;
 use sync_proto::{
     AccountRecord, Change, ChipRecord, Denylist, EntryBody, EntryTexts, FeedPage, FeedPosition,
-    FeedRecords, Record, SnapshotHeader, StatusOf,
+    FeedRecords, LimitSharesRecord, Record, SnapshotHeader, StatusOf,
 };
 use uuid::Uuid;
 
 use super::tally::{Violation, broken};
+use super::window::Window;
 
 /// What a till must know and have written.
 #[derive(Debug, Clone, Default)]
@@ -31,8 +33,8 @@ pub(crate) struct Own {
     pub(crate) id: Uuid,
     pub(crate) day: BusinessDay,
     pub(crate) what: What,
-    /// The limits of day, week and month that the till knew then.
-    pub(crate) limits: [Option<i64>; 3],
+    /// What the till knew then of the account's limits.
+    pub(crate) known: KnownLimits,
     /// The till took the day for a later one than it was.
     pub(crate) is_ahead: bool,
     /// When it was, by the till's wall clock.
@@ -40,12 +42,12 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    /// Reads an entry as it was written. `now_ms` is the true time, `limits` are those that the
-    /// till knows of the account.
+    /// Reads an entry as it was written. `now_ms` is the true time, `known` is what the till knows
+    /// of the account's limits.
     pub(crate) fn read(
         texts: &EntryTexts,
         now_ms: i64,
-        limits: impl FnOnce(AccountId) -> [Option<i64>; 3],
+        known: impl FnOnce(AccountId) -> KnownLimits,
     ) -> Result<Own, Violation> {
         let (header, body) = texts
             .read()
@@ -77,9 +79,9 @@ impl Own {
             id: header.id,
             day: header.day,
             what,
-            limits: match what {
-                What::Sale { account, .. } => limits(account),
-                What::Void { .. } | What::Nothing => [None; 3],
+            known: match what {
+                What::Sale { account, .. } => known(account),
+                What::Void { .. } | What::Nothing => KnownLimits::default(),
             },
             is_ahead: today.is_ok_and(|today| header.day > today),
             at_ms: at.as_millisecond(),
@@ -125,6 +127,25 @@ struct Held {
     record: AccountRecord,
     /// The ceiling that was told last; a record without one keeps it.
     ceiling: Option<i64>,
+    /// The shares that were told last while limits are strict; a record without them keeps them.
+    shares: Option<ToldShares>,
+}
+
+/// A till's shares of strict limits, and where the hub was when it told them.
+#[derive(Debug, Clone, Copy)]
+struct ToldShares {
+    shares: LimitSharesRecord,
+    at: FeedPosition,
+}
+
+/// What a till knows of an account's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct KnownLimits {
+    /// Of day, week and month.
+    pub(crate) limits: [Option<i64>; 3],
+    /// Where the hub was when it told the shares that the till sells by; none while limits are
+    /// lenient.
+    pub(crate) shares_told: Option<FeedPosition>,
 }
 
 /// What a till must show of an account.
@@ -135,6 +156,8 @@ pub(crate) struct Shown {
     pub(crate) status: Status,
     /// Day, week and month as of a day.
     pub(crate) spent: [i64; 3],
+    /// What may be sold of strict limits.
+    pub(crate) of_shares: Option<i64>,
 }
 
 impl Sheet {
@@ -149,7 +172,7 @@ impl Sheet {
         }
         let cursor = self.feed.cursor;
         for change in page.changes.iter().filter(|change| change.rv > cursor) {
-            self.take(change);
+            self.take(change, page.hub_epoch);
         }
         self.feed = FeedPosition {
             hub_epoch: page.hub_epoch,
@@ -159,7 +182,8 @@ impl Sheet {
 
     pub(crate) fn take_records(&mut self, records: &FeedRecords) {
         if records.hub_epoch == self.feed.hub_epoch {
-            records.changes.iter().for_each(|change| self.take(change));
+            let changes = records.changes.iter();
+            changes.for_each(|change| self.take(change, records.hub_epoch));
         }
     }
 
@@ -195,11 +219,13 @@ impl Sheet {
         let before = std::mem::take(&mut self.accounts);
         let chips = std::mem::take(&mut self.chips);
         for change in changes {
-            self.take(change);
+            self.take(change, header.hub_epoch);
         }
         for (id, held) in before {
             if let Some(now) = self.accounts.get_mut(&id) {
                 now.ceiling = now.ceiling.or(held.ceiling);
+                let shares = now.shares.or(held.shares);
+                now.shares = shares.filter(|_| now.record.limits.strict);
                 let told = &mut now.record;
                 if same_hub && held.record.status_rv > told.status_rv {
                     (told.status, told.status_rv) = (held.record.status, held.record.status_rv);
@@ -220,7 +246,7 @@ impl Sheet {
         };
     }
 
-    fn take(&mut self, change: &Change) {
+    fn take(&mut self, change: &Change, hub_epoch: u64) {
         match &change.record {
             Record::Account(record) => {
                 let before = self.accounts.get(&record.id);
@@ -232,8 +258,15 @@ impl Sheet {
                 let newer = before
                     .map(|held| (held.record.status, held.record.status_rv))
                     .filter(|(_, rv)| *rv > record.status_rv);
+                let at = FeedPosition {
+                    hub_epoch,
+                    cursor: change.rv,
+                };
+                let told = record.shares.map(|shares| ToldShares { shares, at });
+                let shares = told.or(before.and_then(|held| held.shares));
                 let mut held = Held {
                     rv: change.rv,
+                    shares: shares.filter(|_| record.limits.strict),
                     ceiling: record.ceiling.map(|money| money.ore()).or(kept),
                     record: record.clone(),
                 };
@@ -292,6 +325,51 @@ impl Sheet {
         [limits.day, limits.week, limits.month].map(|limit| limit.map(|money| money.ore()))
     }
 
+    /// What it knows of an account's limits.
+    pub(crate) fn known_limits(&self, account: AccountId) -> KnownLimits {
+        let held = self.accounts.get(&account);
+        KnownLimits {
+            limits: self.limits(account),
+            shares_told: held.and_then(|held| held.shares).map(|told| told.at),
+        }
+    }
+
+    /// What it may still sell of strict limits on a day; none when nothing bounds it.
+    pub(crate) fn left_of_shares(&self, account: AccountId, on: BusinessDay) -> Option<i64> {
+        let held = self.accounts.get(&account)?;
+        if !held.record.limits.strict {
+            return None;
+        }
+        let shares = held.shares.map(|told| told.shares);
+        let since = shares.map_or(on, |shares| shares.on);
+        let of_window = shares.map(|shares| [shares.day, shares.week, shares.month]);
+        let left = Window::ALL.into_iter().zip(self.limits(account));
+        let left = left
+            .filter(|(_, limit)| limit.is_some())
+            .map(|(window, _)| {
+                let Some(share) = of_window.and_then(|of_window| of_window[window as usize]) else {
+                    return 0;
+                };
+                let left = match window.compare(since, on) {
+                    Ordering::Equal => share.ceiling.ore() - self.gross(account, u64::MAX),
+                    Ordering::Less => share.ahead.ore() - self.gross_in(account, window, on),
+                    Ordering::Greater => 0,
+                };
+                left.max(0)
+            });
+        left.min()
+    }
+
+    /// Its sales on an account in the window of a day, gross.
+    fn gross_in(&self, account: AccountId, window: Window, on: BusinessDay) -> i64 {
+        let own = self
+            .own
+            .iter()
+            .filter(|own| window.compare(own.day, on).is_eq());
+        let sales = own.filter(|own| matches!(own.what, What::Sale { .. }));
+        sales.map(|own| own.what.taken_from(account)).sum()
+    }
+
     pub(crate) fn chips(&self) -> impl Iterator<Item = ChipId> {
         self.chips.keys().copied()
     }
@@ -333,6 +411,7 @@ impl Sheet {
             allowance: left,
             status: record.status,
             spent,
+            of_shares: self.left_of_shares(account, on),
         })
     }
 
@@ -371,6 +450,11 @@ impl Sheet {
             "limit_month"
         } else if shown.balance + record.credit.ore() < tap.ore {
             "insufficient_funds"
+        } else if self
+            .left_of_shares(chip.account, tap.on)
+            .is_some_and(|left| tap.ore > left)
+        {
+            "limit_not_here"
         } else if tap.ore > shown.allowance || !tap.online && tap.ore > rules.purchase_max.ore() {
             "offline_allowance"
         } else {

@@ -1,6 +1,6 @@
 //! One step after the other: who does what.
 
-use canteen::{AccountId, BusinessDay, COPENHAGEN, Money};
+use canteen::{AccountId, BusinessDay, COPENHAGEN, LimitMode, Money};
 use hub_ledger::{ChargeAnswer, ChipRow, LimitsChange, TopUpWork};
 use jiff::Timestamp;
 
@@ -199,6 +199,19 @@ impl World {
                     }
                 };
                 let words = format!("account {account} has a {name} limit of {kroner} kr");
+                self.office(&words, OfficeAct::Limits(account, change))
+            }
+            Action::Strictness { account, strict } => {
+                let account = self.account_at(account);
+                let (mode, words) = match strict {
+                    true => (LimitMode::Strict, "strict"),
+                    false => (LimitMode::Lenient, "lenient"),
+                };
+                let change = LimitsChange {
+                    mode: Some(mode),
+                    ..LimitsChange::default()
+                };
+                let words = format!("the limits of account {account} are {words}");
                 self.office(&words, OfficeAct::Limits(account, change))
             }
             Action::Credit { account, kroner } => {

@@ -97,6 +97,8 @@ counted! {
         Bound = "INV-4  overspend stays in its bound",
         /// Limits are kept as far as a till can know.
         Limits = "INV-5  limits are passed by no more than tills apart",
+        /// A strict limit is kept by all tills together.
+        StrictLimits = "INV-5  a strict limit is passed by no tills together",
         /// A till stays below its ceiling.
         TillSafety = "INV-6  no till passes its ceiling",
         /// The hub gives away no more than there is.

@@ -232,7 +232,9 @@ impl Till {
         let entries = self.reader()?.entries(EntryRange::After(known), usize::MAX);
         let entries = entries.map_err(|error| broken("reading entries", &error))?;
         for (entry, seq) in entries.iter().zip(known + 1..) {
-            let own = Own::read(&entry.texts, now_ms, |account| self.sheet.limits(account))?;
+            let own = Own::read(&entry.texts, now_ms, |account| {
+                self.sheet.known_limits(account)
+            })?;
             let last = self.sheet.own.last();
             if entry.seq != seq || last.is_some_and(|last| last.day > own.day) {
                 let what = format!("entry {} of {} follows {last:?}", entry.seq, self.id);
@@ -285,17 +287,21 @@ impl Till {
                 continue;
             };
             let counted = [spent.day(), spent.week(), spent.month()].map(|money| money.ore());
+            let strict = found.strict.as_ref();
+            let of_shares = strict.and_then(|strict| strict.left(&found.limits, on));
             let found = (
                 found.balance.ore(),
                 found.allowance.map(|left| left.ore()),
                 found.status,
                 counted,
+                of_shares.map(|left| left.ore()),
             );
             let wanted = (
                 shown.balance,
                 Some(shown.allowance),
                 shown.status,
                 shown.spent,
+                shown.of_shares,
             );
             if found != wanted {
                 let what = format!("it shows {found:?} of account {account}, not {wanted:?}");
