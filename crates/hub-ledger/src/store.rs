@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use canteen::Money;
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Savepoint};
 use uuid::Uuid;
 
@@ -154,7 +155,10 @@ fn set_up(db: &Connection) -> rusqlite::Result<()> {
         .or_else(read_only_is_fine)?;
     db.pragma_update(None, "foreign_keys", "ON")?;
     db.pragma_update(None, "cache_size", -65_536)?;
-    db.set_prepared_statement_cache_capacity(128);
+    db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    // Otherwise a statement whose plan might depend on what is bound is planned anew at each use,
+    // which costs more than a third of the booking of a purchase.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
@@ -195,6 +199,8 @@ pub(crate) fn later(at: Timestamp, wait: Duration) -> Timestamp {
 }
 
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// More than there are in the code.
+const STATEMENTS_KEPT: usize = 256;
 
 /// A store as an older program has made it.
 #[cfg(test)]

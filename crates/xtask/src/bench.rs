@@ -1,9 +1,10 @@
-//! `cargo xtask bench`: the till's figures against their targets.
+//! `cargo xtask bench`: the figures of till and hub against their targets.
 //!
 //! How fast and how flat the ledger is, `till-ledger`'s own bench measures against the floor of the
-//! same disk. Here the real daemon is measured: from its start to the moment when it tells the
-//! service manager that it is ready, and its memory. The reader bench adds how long a tap takes to
-//! become an event, and what four readers cost at rest.
+//! same disk, and how fast the hub books a till's backlog, `hub-ledger`'s. Here the real daemon is
+//! measured: from its start to the moment when it tells the service manager that it is ready, and
+//! its memory. The reader bench adds how long a tap takes to become an event, and what four readers
+//! cost at rest.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -32,7 +33,7 @@ struct Target {
     meaning: &'static str,
 }
 
-const TARGETS: [Target; 15] = [
+const TARGETS: [Target; 18] = [
     target(
         "tap_p50_ratio",
         1.25,
@@ -50,6 +51,21 @@ const TARGETS: [Target; 15] = [
         "flat_accounts_ratio",
         1.15,
         "a million accounts against a thousand",
+    ),
+    target(
+        "backlog_drain",
+        12.0,
+        "a till's backlog read and booked, against inserting its texts",
+    ),
+    target(
+        "backlog_flat_ratio",
+        1.25,
+        "the second half of a backlog against the first",
+    ),
+    target(
+        "backlog_batch_ms",
+        1000.0,
+        "milliseconds for 500 entries of a backlog",
     ),
     target("start_ms", 50.0, "milliseconds from start to ready"),
     target("rss_mb", 40.0, "megabytes of memory"),
@@ -91,7 +107,8 @@ pub(crate) fn run(options: &Bench) -> anyhow::Result<()> {
     packages::require(packages::FOR_DEMO, options.no_install)?;
     let directory = workspace::target()?.join("bench");
     fs::create_dir_all(&directory)?;
-    let mut figures = measure_ledger(&directory)?;
+    let mut figures = measure_ledger("till-ledger", "tap", &directory)?;
+    figures.extend(measure_ledger("hub-ledger", "drain", &directory)?);
     figures.extend(measure_till(&directory)?);
     figures.extend(measure_readers(&directory)?);
     if let Some(json) = &options.json {
@@ -101,15 +118,19 @@ pub(crate) fn run(options: &Bench) -> anyhow::Result<()> {
     print_table(&figures)
 }
 
-fn measure_ledger(directory: &Path) -> anyhow::Result<Map<String, Value>> {
-    let json = directory.join("ledger.json");
+fn measure_ledger(
+    package: &str,
+    bench: &str,
+    directory: &Path,
+) -> anyhow::Result<Map<String, Value>> {
+    let json = directory.join(format!("{bench}.json"));
     let status = workspace::cargo()
-        .args(["bench", "--package", "till-ledger", "--bench", "tap", "--"])
+        .args(["bench", "--package", package, "--bench", bench, "--"])
         .arg("--json")
         .arg(&json)
         .status()
         .context("failed to run cargo")?;
-    ensure!(status.success(), "the ledger's bench failed");
+    ensure!(status.success(), "the bench of {package} failed");
     let text = fs::read_to_string(&json)?;
     serde_json::from_str(&text).with_context(|| format!("{} is no JSON object", json.display()))
 }

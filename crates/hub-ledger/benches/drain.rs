@@ -1,0 +1,380 @@
+//! The cost of a backlog: a till that was a day in the dark sends its sales, and the hub reads,
+//! verifies, books and answers them, divided by the floor: the same texts written to a table of the
+//! same engine on the same disk, in transactions of the same size with the same flush at the end, in
+//! the same run, in turns with the batches.
+//!
+//! It is measured twice, in two stores: with the sales spread over forty accounts, and with all of
+//! them on two. What a purchase costs must not depend on how many the account has in its windows.
+//!
+//! `cargo bench -p hub-ledger --bench drain -- --json FILE`. Without `--bench`, as under
+//! `cargo test --benches`, a short run only shows that everything works.
+
+#![allow(clippy::unwrap_used, reason = "a failed call ends the run")]
+#![allow(clippy::float_arithmetic, reason = "measurements, not money")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use canteen::{AccountId, BusinessDay, ChipId, Limits, Money, TopUpOutcome};
+use hub_ledger::{
+    Fingerprint, Holder, HubLedger, NewAccount, NewChip, NewTill, RequestKey, TillAccess,
+    TopUpRules,
+};
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+use sync_proto::{
+    BATCH_MAX_ENTRIES, Batch, EnrolRequest, EntryBody, EntryFate, EntryHash, EntryHeader,
+    EntryTexts, Epoch, FeedPosition, Head, NumberedEntry, PROTO, Sale, SaleLine, TillId, TillKey,
+    TillReport,
+};
+use uuid::Uuid;
+
+/// Full batches of so many sales wait.
+const FULL: usize = 80;
+const SHORT: usize = 2;
+const SPREAD: usize = 40;
+const CROWDED: usize = 2;
+
+/// A Friday at eleven in Copenhagen, when the line went down.
+const OPENING: Timestamp = Timestamp::constant(1_795_168_800, 0);
+/// So little that two accounts can pay for everything.
+const PRICE: Money = Money::from_ore(1_40);
+/// What each account holds, and the limit of its windows.
+const LIMIT: Money = Money::from_ore(100_000_00);
+const EPOCH: Epoch = Epoch(1);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let batches = if arguments.iter().any(|argument| argument == "--bench") {
+        FULL
+    } else {
+        SHORT
+    };
+    let after = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1).map(PathBuf::from)
+    };
+    let dir = after("--dir").unwrap_or_else(bench_dir);
+    fs::create_dir_all(&dir).unwrap();
+    let figures = run(&dir, batches);
+    figures.print();
+    if let Some(file) = after("--json") {
+        fs::write(&file, figures.json()).unwrap();
+    }
+}
+
+/// `target/bench`, wherever this was started.
+fn bench_dir() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let target = program.ancestors().find(|dir| dir.ends_with("target"));
+    target
+        .map_or_else(|| PathBuf::from("target"), Path::to_owned)
+        .join("bench")
+}
+
+/// How long each batch took.
+struct Figures {
+    floor: Vec<Duration>,
+    spread: Vec<Duration>,
+    crowded: Vec<Duration>,
+}
+
+impl Figures {
+    /// Name, value, and the most it may be.
+    fn keys(&self) -> [(&'static str, f64, f64); 3] {
+        let spread = median_ms(&self.spread);
+        let (first, last) = self.crowded.split_at(self.crowded.len() / 2);
+        [
+            ("backlog_drain", spread / median_ms(&self.floor), 12.0),
+            // When the windows of the accounts have filled up, against the beginning.
+            (
+                "backlog_flat_ratio",
+                median_ms(last) / median_ms(first),
+                1.25,
+            ),
+            // Five hundred entries a second, at the hub.
+            ("backlog_batch_ms", spread, 1000.0),
+        ]
+    }
+
+    fn print(&self) {
+        for (name, times) in [
+            ("floor: 500 entries in a table", &self.floor),
+            ("500 sales on forty accounts", &self.spread),
+            ("500 sales on two accounts", &self.crowded),
+        ] {
+            println!("{name:<34} {:>8.2} ms", median_ms(times));
+        }
+        for (key, value, most) in self.keys() {
+            let verdict = if value <= most { "ok" } else { "TOO MUCH" };
+            println!("{key:<34} {value:>8.3}   at most {most:.2}  {verdict}");
+        }
+    }
+
+    fn json(&self) -> String {
+        let mut object = serde_json::Map::new();
+        for (key, value, _) in self.keys() {
+            object.insert(key.into(), value.into());
+        }
+        object.insert("backlog_floor_ms".into(), median_ms(&self.floor).into());
+        serde_json::to_string_pretty(&object).unwrap()
+    }
+}
+
+fn median_ms(times: &[Duration]) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64() * 1e3
+}
+
+fn run(dir: &Path, batches: usize) -> Figures {
+    let mut floor = Floor::new(&dir.join("drain-floor.db"));
+    let mut spread = Backlog::new(&dir.join("drain-spread.db"), SPREAD, batches);
+    let mut crowded = Backlog::new(&dir.join("drain-crowded.db"), CROWDED, batches);
+    let mut figures = Figures {
+        floor: Vec::new(),
+        spread: Vec::new(),
+        crowded: Vec::new(),
+    };
+    for batch in 0..batches {
+        figures.floor.push(floor.measure(&spread.batches[batch]));
+        figures.spread.push(spread.measure(batch));
+        figures.crowded.push(crowded.measure(batch));
+    }
+    spread.check();
+    crowded.check();
+    figures
+}
+
+/// A table that only takes the texts in.
+struct Floor {
+    db: Connection,
+}
+
+impl Floor {
+    fn new(path: &Path) -> Floor {
+        remove(path);
+        let db = Connection::open(path).unwrap();
+        db.pragma_update(None, "journal_mode", "WAL").unwrap();
+        db.pragma_update(None, "synchronous", "FULL").unwrap();
+        db.execute_batch(
+            "CREATE TABLE entry (id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, header TEXT NOT NULL,
+               body TEXT NOT NULL) STRICT",
+        )
+        .unwrap();
+        Floor { db }
+    }
+
+    fn measure(&mut self, batch: &[u8]) -> Duration {
+        let batch: Batch = serde_json::from_slice(batch).unwrap();
+        let begun = Instant::now();
+        self.db.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for entry in &batch.entries {
+            self.db
+                .prepare_cached("INSERT INTO entry (seq, header, body) VALUES (?1, ?2, ?3)")
+                .unwrap()
+                .execute((
+                    entry.seq.cast_signed(),
+                    &entry.texts.header,
+                    &entry.texts.body,
+                ))
+                .unwrap();
+        }
+        self.db.execute_batch("COMMIT").unwrap();
+        begun.elapsed()
+    }
+}
+
+/// A hub, and what a till of it has to send, as it comes over the line.
+struct Backlog {
+    hub: HubLedger,
+    till: TillAccess,
+    accounts: Vec<AccountId>,
+    batches: Vec<Vec<u8>>,
+}
+
+impl Backlog {
+    fn new(path: &Path, accounts: usize, batches: usize) -> Backlog {
+        remove(path);
+        let mut hub = HubLedger::open(path, 7, TopUpRules::default()).unwrap();
+        let tenant = hub.tenant_named("Demo Kommune").unwrap();
+        let canteen = hub.canteen_named(tenant, "Demokantinen").unwrap();
+        let customers: Vec<(AccountId, i64)> = (0..accounts)
+            .map(|number| open_account(&mut hub, canteen, number))
+            .collect();
+        let id: TillId = "kasse-1".parse().unwrap();
+        let code = "code".to_owned();
+        let new = NewTill {
+            id: id.clone(),
+            canteen,
+            code: Fingerprint::of(&code),
+        };
+        hub.create_till(&new, OPENING).unwrap();
+        let key = TillKey::from_seed(&[1; 32]);
+        let request = EnrolRequest {
+            till: id.clone(),
+            code,
+            epoch: EPOCH,
+            public_key: key.public(),
+        };
+        let token = Fingerprint::of("token");
+        hub.enrol(&request, token, OPENING).unwrap();
+        let till = hub.till_by_token(token).unwrap().unwrap();
+        Backlog {
+            hub,
+            till,
+            accounts: customers.iter().map(|(account, _)| *account).collect(),
+            batches: write_batches(&id, &key, &customers, batches),
+        }
+    }
+
+    fn measure(&mut self, batch: usize) -> Duration {
+        let begun = Instant::now();
+        let read: Batch = serde_json::from_slice(&self.batches[batch]).unwrap();
+        let later = OPENING + SignedDuration::from_hours(30);
+        let answer = self.hub.ingest(&self.till, &read, later).unwrap().unwrap();
+        let told = serde_json::to_vec(&answer).unwrap();
+        let took = begun.elapsed();
+        assert!(!told.is_empty());
+        let all_booked = answer
+            .results
+            .iter()
+            .all(|result| result.fate == EntryFate::Booked);
+        assert!(all_booked, "{:?}", answer.results.first());
+        took
+    }
+
+    /// Every sale is booked once.
+    fn check(&self) {
+        let sold = self.batches.len() * BATCH_MAX_ENTRIES;
+        let left: i64 = self
+            .accounts
+            .iter()
+            .map(|account| self.hub.account(*account).unwrap().balance.ore())
+            .sum();
+        let paid_in = self.accounts.len() as i64 * LIMIT.ore();
+        assert_eq!(paid_in - left, sold as i64 * PRICE.ore());
+        assert_eq!(self.hub.sum_of_balances().unwrap(), Money::ZERO);
+    }
+}
+
+fn open_account(
+    hub: &mut HubLedger,
+    canteen: hub_ledger::CanteenId,
+    number: usize,
+) -> (AccountId, i64) {
+    let new = NewAccount {
+        canteen,
+        holder: Holder {
+            name: format!("Elev {number}"),
+            school: None,
+            class: None,
+            photo: None,
+        },
+        credit: Money::ZERO,
+        limits: Limits {
+            day: Some(LIMIT),
+            week: Some(LIMIT),
+            month: Some(LIMIT),
+            ..Limits::default()
+        },
+    };
+    let account = hub.create_account(&new, OPENING).unwrap();
+    let key = RequestKey {
+        key: format!("opening-{number}"),
+        fingerprint: Fingerprint::of("opening"),
+    };
+    hub.open_balance(account, LIMIT, &key, OPENING).unwrap();
+    let uid = 0x7200_0000 + u32::try_from(number).unwrap();
+    let chip = NewChip {
+        uid: ChipId::from_uid(&uid.to_be_bytes()).unwrap(),
+        card: None,
+        key_version: None,
+    };
+    let chip = hub.add_chip(account, &chip, OPENING).unwrap();
+    (account, chip)
+}
+
+/// The sales of a day, signed and cut into batches as the till does.
+fn write_batches(
+    till: &TillId,
+    key: &TillKey,
+    customers: &[(AccountId, i64)],
+    batches: usize,
+) -> Vec<Vec<u8>> {
+    let mut hash = EntryHash::genesis(till, EPOCH, &key.public());
+    let mut seq = 0;
+    let mut written = Vec::new();
+    for _ in 0..batches {
+        let (first_seq, prev_hash) = (seq + 1, hash);
+        let mut entries = Vec::new();
+        for (account, chip) in customers.iter().cycle().take(BATCH_MAX_ENTRIES) {
+            seq += 1;
+            let texts = sale(seq, *account, *chip);
+            hash = hash.next(till, EPOCH, seq, &texts);
+            entries.push(NumberedEntry { seq, texts });
+        }
+        let head = Head { seq, hash };
+        let batch = Batch {
+            holes: Vec::new(),
+            proto: PROTO,
+            till: till.clone(),
+            epoch: EPOCH,
+            first_seq,
+            prev_hash,
+            entries,
+            head,
+            signature: head.sign(till, EPOCH, key),
+            report: TillReport::default(),
+        };
+        written.push(serde_json::to_vec(&batch).unwrap());
+    }
+    written
+}
+
+fn sale(seq: u64, account: AccountId, chip: i64) -> EntryTexts {
+    let at = OPENING + SignedDuration::from_secs(seq.cast_signed());
+    let header = EntryHeader {
+        id: Uuid::from_u128(u128::from(seq)),
+        ts: at.to_string(),
+        bt: seq * 1000,
+        boot: Uuid::nil(),
+        day: BusinessDay::of(at),
+        fc: FeedPosition::default(),
+        kind: String::new(),
+        version: 1,
+    };
+    let line = |text: &str, amount| SaleLine {
+        quantity: 1,
+        text: text.to_owned(),
+        unit_price: amount,
+        amount,
+    };
+    let body = EntryBody::Sale(Sale {
+        account,
+        chip,
+        amount: PRICE,
+        lines: vec![
+            line("Ostehaps", Money::from_ore(30)),
+            line("Yoghurt", Money::from_ore(60)),
+            line("Stor grovbolle", Money::from_ore(50)),
+        ],
+        balance_after: Money::ZERO,
+        online: false,
+        top_up: TopUpOutcome::None,
+    });
+    EntryTexts::write(header, &body).unwrap()
+}
+
+fn remove(path: &Path) {
+    for end in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        match fs::remove_file(&name) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => panic!("failed to remove {}: {error}", path.display()),
+        }
+    }
+}
