@@ -54,7 +54,7 @@ const TARGETS: [Target; 18] = [
     ),
     target(
         "backlog_drain",
-        12.0,
+        30.0,
         "a till's backlog read and booked, against inserting its texts",
     ),
     target(
