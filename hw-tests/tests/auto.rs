@@ -177,3 +177,67 @@ fn a_reader_that_was_found_keeps_its_name_and_gives_way_to_another_kind() {
     let _twn4 = bench.plug("by-id/reader", DeviceKind::Twn4Plain);
     bench.wait_for(&readers, &[("twn4", "by-id/reader", ReaderState::Ready)]);
 }
+
+#[test]
+fn a_reader_without_a_serial_number_is_moved_to_another_port_and_missing_nowhere() {
+    let (bench, sink) = Bench::new();
+    let _other = bench.plug("by-path/port-9", DeviceKind::Pn532);
+    let mut moved = bench.plug("by-path/port-1", DeviceKind::Pn532);
+    let mut named = bench.plug("by-id/reader-A1", DeviceKind::Pn532);
+    let readers = Readers::open([bench.auto()], Arc::new(sink));
+    let ready = |name| ("pn532", name, ReaderState::Ready);
+    bench.wait_for(
+        &readers,
+        &[
+            ready("by-path/port-9"),
+            ready("by-path/port-1"),
+            ready("by-id/reader-A1"),
+        ],
+    );
+    let missing = |name| {
+        let path = bench.line(name);
+        (
+            "pn532",
+            name,
+            ReaderState::Faulty(ReaderFault::LineMissing { path }),
+        )
+    };
+    named.unplug();
+    moved.unplug();
+    bench.wait_for(
+        &readers,
+        &[
+            ready("by-path/port-9"),
+            missing("by-path/port-1"),
+            missing("by-id/reader-A1"),
+        ],
+    );
+    // Another kind at another port is not the reader that is missing.
+    let _own = bench.plug("by-path/port-3", DeviceKind::Own);
+    let own = ("serial", "by-path/port-3", ReaderState::Ready);
+    bench.wait_for(
+        &readers,
+        &[
+            ready("by-path/port-9"),
+            missing("by-path/port-1"),
+            missing("by-id/reader-A1"),
+            own.clone(),
+        ],
+    );
+    let _moved = bench.plug("by-path/port-2", DeviceKind::Pn532);
+    // The one with a serial number would have its name at every port.
+    let there = [
+        ready("by-path/port-9"),
+        missing("by-id/reader-A1"),
+        own,
+        ready("by-path/port-2"),
+    ];
+    bench.wait_for(&readers, &there);
+    let removed = format!("pn532:{}", bench.line("by-path/port-1").display());
+    let told = bench.events.lock().unwrap();
+    let is_removed = |event| match event {
+        ReaderEvent::Removed { reader } => *reader.0 == *removed,
+        _ => false,
+    };
+    while !is_removed(told.recv_timeout(Duration::from_secs(20)).unwrap()) {}
+}

@@ -44,6 +44,11 @@ pub enum ReaderFault {
         /// How long the call had taken when this was noticed.
         seconds: u64,
     },
+    /// The till's own thread for the reader panicked.
+    #[error(
+        "the till's part for this reader broke down and begins anew; if this stays, unplug the reader and plug it in again, and report what the till's log says"
+    )]
+    BrokeDown,
     /// The serial line or the keyboard does not exist.
     #[error("there is no {}; check the USB cable and the path in the configuration", path.display())]
     LineMissing {

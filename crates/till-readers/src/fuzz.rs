@@ -15,7 +15,7 @@ use firmware_proto::frame::{Decoder, Frame, MAX_PAYLOAD, MAX_WIRE};
 use crate::auth::{self, ChipTask, Enrolment, Keyring};
 use crate::serial::fuzz;
 use crate::serial::{Conversation, Happening, Protocol};
-use crate::{ChipFault, Presence, Signal};
+use crate::{ChipFault, NumberFormat, Presence, Signal, keyboard};
 
 /// The frames of the PN532.
 pub fn pn532(input: &[u8]) {
@@ -33,6 +33,11 @@ pub fn rdm6300(input: &[u8]) {
 pub fn twn4(input: &[u8]) {
     let (noise, said) = split(input);
     fuzz::twn4_lines(noise, said);
+}
+
+/// What a reader that types types, and whatever else keys can do.
+pub fn keyboard(input: &[u8]) {
+    keyboard::fuzz::keys(input);
 }
 
 /// What a chip answers through PC/SC.
@@ -87,6 +92,25 @@ pub fn rdm6300_talk(input: &[u8]) {
 pub fn twn4_talk(input: &[u8]) {
     let em4100 = input.first().is_some_and(|first| first % 2 == 1);
     polled(Protocol::Twn4 { em4100 }, input, fuzz::twn4_line);
+}
+
+/// The till's side of a keyboard on which anything is typed, in lines or not.
+pub fn keyboard_talk(input: &[u8]) {
+    let flags = input.first().copied().unwrap_or_default();
+    let format = NumberFormat {
+        is_hex: flags & 1 > 0,
+        is_reversed: flags & 2 > 0,
+        is_em4100: flags & 4 > 0,
+    };
+    polled(Protocol::Keyboard(format), input, |said| {
+        let digits: String = said.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = match said {
+            // As a decimal, else as it is.
+            [a, b, c, d] => format!("{:010}", u32::from_be_bytes([*a, *b, *c, *d])),
+            _ => digits,
+        };
+        keyboard::typed(&(digits + "\n"))
+    });
 }
 
 fn polled(protocol: Protocol, input: &[u8], framed: fn(&[u8]) -> Vec<u8>) {
@@ -282,6 +306,8 @@ mod tests {
         check("pn532_talk", pn532_talk);
         check("rdm6300_talk", rdm6300_talk);
         check("twn4_talk", twn4_talk);
+        check("keyboard", keyboard);
+        check("keyboard_talk", keyboard_talk);
     }
 
     proptest::proptest! {
@@ -289,9 +315,20 @@ mod tests {
         fn any_input_is_taken(input in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
             for run in [
                 pn532, rdm6300, twn4, pcsc, proof, own, pn532_talk, rdm6300_talk, twn4_talk,
+                keyboard, keyboard_talk,
             ] {
                 run(&input);
             }
+        }
+
+        #[test]
+        fn each_whole_number_is_given_once_whatever_is_typed_around_it(
+            keys in proptest::collection::vec(
+                proptest::prop_oneof![12 => 0..16_u8, 2 => 16..18_u8, 1 => proptest::num::u8::ANY],
+                0..200,
+            ),
+        ) {
+            keyboard(&keys);
         }
     }
 }

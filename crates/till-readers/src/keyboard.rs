@@ -9,6 +9,8 @@
 //! which is why it must have the length that the format says, and an Enter.
 
 mod device;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod typing;
 
 use std::time::{Duration, Instant};
@@ -145,6 +147,13 @@ const SILENCE: Duration = Duration::from_millis(1500);
 const REPEAT_TIME: Duration = Duration::from_millis(600);
 /// The keyboard is looked after every 20 ms. As old as that a tap may be and still pay.
 const LONGEST_TURN: Duration = Duration::from_millis(800);
+
+/// The bytes of keys that are pressed and released one after the other, as the keyboard gives them.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn typed(text: &str) -> Vec<u8> {
+    let events = text.chars().flat_map(typing::press);
+    events.flat_map(KeyEvent::to_bytes).collect()
+}
 
 #[cfg(test)]
 mod tests {

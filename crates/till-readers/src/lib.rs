@@ -14,6 +14,7 @@ mod outlet;
 pub mod pcsc;
 mod readers;
 pub mod serial;
+mod watchdog;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -66,6 +66,14 @@ impl Outlet {
         });
     }
 
+    /// The reader's thread works again after [`ReaderFault::BrokeDown`].
+    pub(crate) fn recovered(&self, reader: &ReaderName) {
+        self.change(reader, |state| {
+            let broke_down = state == Some(&ReaderState::Faulty(ReaderFault::BrokeDown));
+            broke_down.then_some(ReaderState::Ready)
+        });
+    }
+
     pub(crate) fn removed(&self, reader: &ReaderName) {
         let _telling = self.telling();
         if self.states().remove(reader).is_some() {
@@ -184,6 +192,20 @@ mod tests {
                 outlet.unblocked(reader);
             },
             &["Ready", "Blocked { seconds: 5 }", "Ready", "Lost"],
+        );
+    }
+
+    #[test]
+    fn a_thread_that_begins_anew_hides_no_other_fault() {
+        check(
+            |outlet, reader| {
+                outlet.faulty(reader, ReaderFault::BrokeDown);
+                outlet.recovered(reader);
+                outlet.faulty(reader, ReaderFault::BrokeDown);
+                outlet.faulty(reader, ReaderFault::Lost);
+                outlet.recovered(reader);
+            },
+            &["BrokeDown", "Ready", "BrokeDown", "Lost"],
         );
     }
 }

@@ -11,6 +11,7 @@ use crate::auth::{ChipTask, Keyring, Reply};
 use crate::auto::Search;
 use crate::pcsc::{self, PcscService};
 use crate::serial::{self, Protocol};
+use crate::watchdog::Watchdog;
 use crate::{
     ChipFault, EventSink, Reader, ReaderConfig, ReaderEvent, ReaderListing, ReaderName, Signal,
 };
@@ -19,6 +20,8 @@ use crate::{
 pub struct Readers {
     sink: EventSink,
     keyring: Keyring,
+    /// Looks after the threads of all of them.
+    _watchdog: Watchdog,
     services: Vec<PcscService>,
     lines: Vec<serial::SerialReader>,
     searches: Vec<Search>,
@@ -28,9 +31,11 @@ impl Readers {
     /// Opens readers and keeps opening them: one that is missing or fails comes back by itself.
     /// Never fails and never waits; what happens is told to `sink`.
     pub fn open(configs: impl IntoIterator<Item = ReaderConfig>, sink: EventSink) -> Readers {
+        let watchdog = Watchdog::start();
         let mut readers = Readers {
             sink,
             keyring: Keyring::default(),
+            _watchdog: watchdog.clone(),
             services: Vec::new(),
             lines: Vec::new(),
             searches: Vec::new(),
@@ -41,11 +46,19 @@ impl Readers {
             let (sink, keyring) = (Arc::clone(&readers.sink), readers.keyring.clone());
             let (protocol, path) = match config {
                 ReaderConfig::Pcsc { only } => {
-                    readers.services.push(pcsc::spawn(only, keyring, sink));
+                    let service = pcsc::spawn(only, keyring, sink, &watchdog);
+                    readers.services.push(service);
                     continue;
                 }
                 ReaderConfig::Auto { lines, em4100 } => {
-                    let search = Search::start(lines, em4100, named.clone(), keyring, sink);
+                    let search = Search::start(
+                        lines,
+                        em4100,
+                        named.clone(),
+                        keyring,
+                        sink,
+                        watchdog.clone(),
+                    );
                     readers.searches.push(search);
                     continue;
                 }
@@ -55,9 +68,8 @@ impl Readers {
                 ReaderConfig::Twn4 { path, em4100 } => (Protocol::Twn4 { em4100 }, path),
                 ReaderConfig::Keyboard { path, format } => (Protocol::Keyboard(format), path),
             };
-            readers
-                .lines
-                .push(serial::open(protocol, path, keyring, sink));
+            let line = serial::open(protocol, path, keyring, sink, &watchdog);
+            readers.lines.push(line);
         }
         readers
     }

@@ -1,6 +1,6 @@
 //! Readers on a line: a serial one, or the keys of a keyboard.
 //!
-//! One thread a line opens it, talks over it and opens it again when it fails. What is said is
+//! One thread a line opens it, talks over it and opens it again when it fails; it is watched. What is said is
 //! decided by a conversation without a line and without a clock, one for each [`Protocol`].
 
 mod conversation;
@@ -11,6 +11,7 @@ pub(crate) mod fuzz;
 mod line;
 mod own;
 mod pn532;
+mod port;
 mod probe;
 mod proof;
 mod rdm6300;
@@ -18,12 +19,12 @@ mod twn4;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use crate::auth::{ChipTask, Keyring, Reply};
 use crate::keyboard::Wedge;
+use crate::watchdog::Watchdog;
 use crate::{EventSink, NumberFormat, Reader, ReaderListing, ReaderName, Signal};
 pub use conversation::{Conversation, Happening};
 #[cfg(test)]
@@ -97,29 +98,19 @@ pub struct SerialReader {
 }
 
 /// Opens a line and keeps opening it. Never fails and never waits.
-pub fn open(protocol: Protocol, path: PathBuf, keyring: Keyring, sink: EventSink) -> SerialReader {
-    let line = Arc::new(Line::new(protocol, path, keyring, sink));
-    let thread = thread::Builder::new()
-        .name(format!("{}-reader", protocol.scheme()))
-        .spawn({
-            let line = Arc::clone(&line);
-            move || line.run()
-        });
-    if let Err(error) = thread {
-        tracing::error!(%error, "Could not start a serial reader's thread");
-    }
-    let _last = Arc::new(StopWhenDropped(Arc::clone(&line)));
-    SerialReader { line, _last }
-}
-
-/// As [`open`], for one reader alone.
-pub fn spawn(
+pub(crate) fn open(
     protocol: Protocol,
     path: PathBuf,
     keyring: Keyring,
     sink: EventSink,
-) -> Arc<dyn Reader> {
-    Arc::new(open(protocol, path, keyring, sink))
+    watchdog: &Watchdog,
+) -> SerialReader {
+    let line = Arc::new(Line::new(protocol, path, keyring, sink));
+    line.start();
+    let watched: Weak<Line> = Arc::downgrade(&line);
+    watchdog.watch(watched);
+    let _last = Arc::new(StopWhenDropped(Arc::clone(&line)));
+    SerialReader { line, _last }
 }
 
 impl SerialReader {

@@ -285,6 +285,7 @@ fn trouble(fault: &ReaderFault) -> ReaderTrouble {
         ReaderFault::Unavailable
         | ReaderFault::Lost
         | ReaderFault::Silent
+        | ReaderFault::BrokeDown
         | ReaderFault::LineFailed { .. } => ReaderTrouble::NotAnswering,
         ReaderFault::Blocked { .. } | ReaderFault::LineInUse { .. } => ReaderTrouble::InUse,
         ReaderFault::KeyboardMode => ReaderTrouble::KeyboardMode,

@@ -1,5 +1,6 @@
 //! From keys to a chip's number, without a keyboard and without a clock.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use canteen::{ChipId, ChipIdError};
@@ -167,7 +168,7 @@ impl Typing {
             self.begin();
         }
         self.last_key = Some(now);
-        if matches!(code, ENTER | KEYPAD_ENTER) {
+        if ENTERS.contains(&code) {
             return self.end();
         }
         if SHIFTS.contains(&code) {
@@ -181,7 +182,7 @@ impl Typing {
             self.begun_at = Some(now);
         }
         match digit(code).filter(|_| self.modifiers.is_empty()) {
-            Some(digit) if self.digits.len() < MOST_DIGITS => self.digits.push(digit),
+            Some(digit) if self.digits.len() < *DIGITS.end() => self.digits.push(digit),
             Some(_) | None => self.has_others = true,
         }
         None
@@ -199,7 +200,7 @@ impl Typing {
             None
         } else if self.has_others {
             Some(Line::Other)
-        } else if digits.len() < FEWEST_DIGITS {
+        } else if digits.len() < *DIGITS.start() {
             Some(Line::Short)
         } else {
             Some(Line::Number { digits })
@@ -210,7 +211,7 @@ impl Typing {
 }
 
 /// The digit on a key of the layout that readers type for when nobody has set another (US).
-fn digit(code: u16) -> Option<u8> {
+pub(super) fn digit(code: u16) -> Option<u8> {
     let at = KEYS_OF_DIGITS.iter().position(|keys| keys.contains(&code));
     at.and_then(|digit| u8::try_from(digit).ok())
 }
@@ -218,13 +219,14 @@ fn digit(code: u16) -> Option<u8> {
 // Codes of linux/input-event-codes.h.
 const SYN: u16 = 0;
 const SYN_DROPPED: u16 = 3;
-const KEY: u16 = 1;
+pub(super) const KEY: u16 = 1;
 pub(super) const ENTER: u16 = 28;
-const KEYPAD_ENTER: u16 = 96;
+/// The large one and that of the keypad.
+pub(super) const ENTERS: [u16; 2] = [ENTER, 96];
 /// Left and right.
-const SHIFTS: [u16; 2] = [42, 54];
+pub(super) const SHIFTS: [u16; 2] = [42, 54];
 /// Control, Alt and Meta, left and right.
-const MODIFIERS: [u16; 6] = [29, 97, 56, 100, 125, 126];
+pub(super) const MODIFIERS: [u16; 6] = [29, 97, 56, 100, 125, 126];
 /// For each digit the key above the letters and the one of the keypad, or the letter.
 const KEYS_OF_DIGITS: [&[u16]; 16] = [
     &[11, 82],
@@ -246,15 +248,14 @@ const KEYS_OF_DIGITS: [&[u16]; 16] = [
 ];
 
 /// Readers press the next key within some 50 ms.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// The longest identifier of a chip, in hex.
-const MOST_DIGITS: usize = 20;
-/// A number that lacks some digits is told, so that a wrong setting is found; a key or two are not.
-const FEWEST_DIGITS: usize = 4;
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Up to the longest identifier of a chip, in hex. A number that lacks some digits is told, so that a
+/// wrong setting is found; a key or two are not.
+pub(super) const DIGITS: RangeInclusive<usize> = 4..=20;
 
 /// The events of a key that is pressed and released: a hex digit, Enter for a line's end, else a key
 /// that is no digit.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn press(letter: char) -> [KeyEvent; 2] {
     let code = match letter.to_digit(16) {
         Some(digit) => KEYS_OF_DIGITS[digit as usize][0],
@@ -388,7 +389,7 @@ mod tests {
                 KeyEvent::from_bytes(dice.rotate_left(17).to_le_bytes()),
                 now,
             );
-            assert!(typing.digits.len() <= MOST_DIGITS);
+            assert!(typing.digits.len() <= *DIGITS.end());
         }
     }
 }

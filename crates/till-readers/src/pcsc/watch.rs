@@ -10,6 +10,7 @@ use pcsc::{Context, Error, PNP_NOTIFICATION, Scope, State};
 
 use super::worker::PcscReader;
 use super::{Service, names, usb};
+use crate::watchdog::HUNG_AFTER;
 use crate::{Reader, ReaderFault, ReaderName};
 
 /// Watches until the service is stopped.
@@ -152,9 +153,7 @@ impl Watcher<'_> {
         };
         let name = reader.name();
         self.service.readers().remove(&name);
-        reader.field.handle_empty(&name, &self.service.outlet);
-        reader.retire();
-        self.service.outlet.removed(&name);
+        reader.leave();
     }
 
     /// Handles what changed; says whether anything did.
@@ -184,7 +183,7 @@ impl Watcher<'_> {
             outlet.faulty(&name, ReaderFault::Unavailable);
             return;
         }
-        if reader.busy_for(now) <= super::BLOCKED_AFTER {
+        if reader.busy_for(now) <= HUNG_AFTER {
             outlet.ready(&name);
         }
         if !state.contains(State::PRESENT) {

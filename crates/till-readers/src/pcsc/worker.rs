@@ -14,7 +14,8 @@ use super::names;
 use super::stay::Field;
 use crate::auth::{ChipReport, ChipTask, EnrolError, Keyring, Reply};
 use crate::outlet::Outlet;
-use crate::{ChipFault, Presence, Reader, ReaderEvent, ReaderName, Signal};
+use crate::watchdog::Work;
+use crate::{ChipFault, Presence, Reader, ReaderEvent, ReaderFault, ReaderName, Signal};
 
 /// One reader that pcscd lists.
 pub(super) struct PcscReader {
@@ -96,10 +97,7 @@ impl PcscReader {
             inbox,
             arrived: Condvar::new(),
         });
-        super::start_thread("pcsc-reader", {
-            let reader = Arc::clone(&reader);
-            move || reader.work()
-        });
+        super::start_work("pcsc-reader", Working(Arc::clone(&reader)));
         reader
     }
 
@@ -114,11 +112,13 @@ impl PcscReader {
         self.arrived.notify_all();
     }
 
-    /// As [`PcscReader::stop`] for a reader that is gone; answers what is still asked of it.
-    pub(super) fn retire(&self) {
+    /// The reader is gone: its chip has left, and what is still asked of it is answered.
+    pub(super) fn leave(&self) {
+        self.field.handle_empty(&self.name, &self.outlet);
         self.stop();
         let questions = self.inbox().take_questions(|_| true);
         self.answer_faulty(questions);
+        self.outlet.removed(&self.name);
     }
 
     /// How long the thread has been in its present call.
@@ -280,6 +280,40 @@ impl PcscReader {
     }
 }
 
+/// The reader's thread.
+struct Working(Arc<PcscReader>);
+
+impl Work for Working {
+    fn run(&self) {
+        self.0.work();
+    }
+
+    fn handle_panic(&self) {
+        let questions: Vec<Question> = {
+            let mut inbox = self.0.inbox();
+            inbox.busy_since = None;
+            inbox.in_hand.take().into_iter().collect()
+        };
+        let reader = &self.0;
+        if !reader.inbox().stopped {
+            reader.outlet.faulty(&reader.name, ReaderFault::BrokeDown);
+        }
+        reader.answer_faulty(questions);
+    }
+
+    fn rest(&self, pause: Duration) -> bool {
+        let reader = &self.0;
+        let paused = reader
+            .arrived
+            .wait_timeout_while(reader.inbox(), pause, |inbox| !inbox.stopped);
+        let is_stopped = paused.unwrap_or_else(PoisonError::into_inner).0.stopped;
+        if !is_stopped {
+            reader.outlet.recovered(&reader.name);
+        }
+        !is_stopped
+    }
+}
+
 impl Inbox {
     /// Only the newest stay and the newest signal matter, so the queue stays short.
     fn put(&mut self, command: Command) {
@@ -347,3 +381,52 @@ const ATTEMPTS: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Well under [`crate::LONGEST_ANSWER`], since late questions are looked for in periods.
 const ANSWER_TIME: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_answers_for_its_reader_and_goes_on() {
+        let (sender, told) = mpsc::channel();
+        let sink = move |event| {
+            let _ = sender.send(event);
+        };
+        let reader = Arc::new(PcscReader {
+            name: ReaderName("pcsc:A".into()),
+            listed: CString::from(c"A 00 00"),
+            keyring: Keyring::default(),
+            outlet: Arc::new(Outlet::new(Arc::new(sink))),
+            field: Field::default(),
+            inbox: Mutex::default(),
+            arrived: Condvar::new(),
+        });
+        reader.outlet.ready(&reader.name);
+        reader.read_again(7);
+        // Taken in hand by a thread that never comes to the answer.
+        assert!(matches!(reader.next(), Some(Command::ReadAgain(_))));
+        let working = Working(Arc::clone(&reader));
+        working.handle_panic();
+        assert_eq!(reader.busy_for(Instant::now()), Duration::ZERO);
+        assert!(working.rest(Duration::from_millis(1)));
+        reader.stop();
+        assert!(!working.rest(Duration::from_secs(60)));
+        let told: Vec<String> = told
+            .try_iter()
+            .map(|event| match event {
+                ReaderEvent::Ready { .. } => "ready".to_owned(),
+                ReaderEvent::Faulty { fault, .. } => format!("{fault:?}"),
+                ReaderEvent::ReadAgain {
+                    token, identity, ..
+                } => format!("again {token} {:?}", identity.unwrap_err()),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            told,
+            ["ready", "BrokeDown", "again 7 ReaderFaulty", "ready"]
+        );
+    }
+}

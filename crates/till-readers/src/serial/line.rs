@@ -1,39 +1,79 @@
-//! A line, and the thread that opens it, talks over it and opens it again.
+//! A line, and the threads that open it, talk over it and open it again.
+//!
+//! One thread at a time has the line. When it panics, it begins anew; when it hangs in a call, the
+//! watchdog gives the line to another thread, which opens it as soon as it can be had: the device may
+//! have been plugged in anew, while the old call never returns. What a thread does or tells that no
+//! longer has the line counts for nothing.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
-
-use serialport::{ClearBuffer, SerialPort, TTYPort};
 
 use super::Protocol;
 use super::conversation::{Conversation, Happening};
+use super::port::{Port, exchange, open};
 use crate::auth::{ChipTask, Keyring, Reply};
-use crate::keyboard::Keyboard;
 use crate::outlet::Outlet;
+use crate::watchdog::{self, HUNG_AFTER, Watched, Work};
 use crate::{
-    ChipFault, EventSink, ReaderEvent, ReaderFault, ReaderListing, ReaderName, ReaderState, Signal,
+    ChipFault, EventSink, Presence, ReaderEvent, ReaderFault, ReaderListing, ReaderName,
+    ReaderState, Signal,
 };
 
 /// A line, shared by the reader's handles and its thread.
 pub(super) struct Line {
     protocol: Protocol,
-    path: PathBuf,
     name: ReaderName,
     keyring: Keyring,
     outlet: Outlet,
+    open: Opener,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
+    /// Held while something is told, so that nothing is told of a turn that is over.
+    turn: Mutex<Turn>,
 }
+
+type Opener = Box<dyn Fn() -> Result<Box<dyn Port>, ReaderFault> + Send + Sync>;
+
+/// A question and when it was asked.
+type Question = (u64, Instant);
 
 #[derive(Default)]
 struct Inbox {
-    reads: VecDeque<(u64, Instant)>,
+    reads: VecDeque<Question>,
     tasks: VecDeque<(ChipTask, Reply, Instant)>,
     signal: Option<Signal>,
     stopped: bool,
+}
+
+/// Which thread has the line, and what it has told or been asked that must be ended with it.
+struct Turn {
+    number: u64,
+    has_thread: bool,
+    /// When the thread was last seen between two calls.
+    beat: Instant,
+    /// How many threads hang that have lost the line.
+    hung: usize,
+    present: Option<Presence>,
+    asked: Vec<Question>,
+    replies: Replies,
+}
+
+/// Who waits for what becomes of a task.
+#[derive(Default)]
+struct Replies {
+    last: u64,
+    waiting: BTreeMap<u64, Reply>,
+}
+
+impl Replies {
+    /// The number of the task that the reply is for.
+    fn keep(&mut self, reply: Reply) -> u64 {
+        self.last += 1;
+        self.waiting.insert(self.last, reply);
+        self.last
+    }
 }
 
 impl Line {
@@ -44,17 +84,42 @@ impl Line {
         sink: EventSink,
     ) -> Line {
         let name = ReaderName(format!("{}:{}", protocol.scheme(), path.display()).into());
+        let open = Box::new(move || open(protocol, &path));
+        Line::with(protocol, name, keyring, sink, open)
+    }
+
+    fn with(
+        protocol: Protocol,
+        name: ReaderName,
+        keyring: Keyring,
+        sink: EventSink,
+        open: Opener,
+    ) -> Line {
         let outlet = Outlet::new(sink);
         outlet.announce(&name);
         Line {
             protocol,
-            path,
             name,
             keyring,
             outlet,
+            open,
             inbox: Mutex::default(),
             arrived: Condvar::new(),
+            turn: Mutex::new(Turn {
+                number: 0,
+                has_thread: false,
+                beat: Instant::now(),
+                hung: 0,
+                present: None,
+                asked: Vec::new(),
+                replies: Replies::default(),
+            }),
         }
+    }
+
+    /// Starts the line's first thread.
+    pub(super) fn start(self: &Arc<Self>) {
+        self.give_away(&mut self.turn(), Instant::now());
     }
 
     pub(super) fn name(&self) -> &ReaderName {
@@ -88,13 +153,30 @@ impl Line {
         self.arrived.notify_all();
     }
 
-    /// Keeps the line open until it is stopped.
-    pub(super) fn run(&self) {
+    /// Has a new thread take the line, if it has none.
+    fn give_away(self: &Arc<Self>, turn: &mut Turn, now: Instant) {
+        if turn.has_thread {
+            return;
+        }
+        turn.beat = now;
+        let talker = Talker {
+            line: Arc::clone(self),
+            turn: turn.number,
+        };
+        match watchdog::start(&format!("{}-reader", self.protocol.scheme()), talker) {
+            Ok(()) => turn.has_thread = true,
+            // The watchdog tries again.
+            Err(error) => tracing::error!(%error, "Could not start a reader's thread"),
+        }
+    }
+
+    /// Keeps the line open until it is stopped, or another thread has it.
+    fn run(&self, turn: u64) {
         let mut pause = FIRST_PAUSE;
-        while !self.inbox().stopped {
-            let fault = match self.open() {
+        while !self.is_over(turn) {
+            let fault = match (self.open)() {
                 Ok(mut port) => {
-                    let (worked, fault) = self.talk(&mut port);
+                    let (worked, fault) = self.talk(turn, &mut *port);
                     if worked {
                         pause = FIRST_PAUSE;
                     }
@@ -102,31 +184,24 @@ impl Line {
                 }
                 Err(fault) => fault,
             };
-            if self.inbox().stopped {
+            if self.is_over(turn) {
                 return;
             }
-            self.outlet.faulty(&self.name, fault);
-            self.rest(pause);
+            self.tell_fault(turn, fault);
+            self.rest(turn, pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    fn open(&self) -> Result<Port, ReaderFault> {
-        Ok(match self.protocol.baud() {
-            Some(baud) => Port::Serial(open_serial(&self.path, baud)?),
-            None => Port::Keyboard(Keyboard::open(&self.path, READ_TIME)?),
-        })
-    }
-
     /// Talks until the line or the reader fails; says whether the reader ever answered.
-    fn talk(&self, port: &mut (impl Read + Write)) -> (bool, ReaderFault) {
+    fn talk(&self, turn: u64, port: &mut dyn Port) -> (bool, ReaderFault) {
         let mut conversation = self
             .protocol
             .proving_conversation(self.keyring.clone(), Instant::now());
         let conversation = conversation.as_mut();
-        let (mut worked, mut replies) = (false, Replies::default());
+        let mut worked = false;
         let fault = loop {
-            if !self.pass_questions(conversation, &mut replies) {
+            if !self.pass_questions(turn, conversation) {
                 break ReaderFault::Lost;
             }
             if let Err(error) = exchange(port, conversation) {
@@ -134,235 +209,473 @@ impl Line {
                     reason: error.to_string(),
                 };
             }
-            worked |= self.pass_happenings(conversation, &mut replies);
+            worked |= self.pass_happenings(turn, conversation);
             if let Some(fault) = conversation.fault() {
                 break fault;
             }
         };
         conversation.handle_end();
-        self.pass_happenings(conversation, &mut replies);
+        self.pass_happenings(turn, conversation);
         (worked, fault)
     }
 
-    /// Hands over what is asked of the reader; false when the line is stopped.
-    fn pass_questions(&self, conversation: &mut dyn Conversation, replies: &mut Replies) -> bool {
+    /// Hands over what is asked of the reader; false when the turn is over.
+    fn pass_questions(&self, turn: u64, conversation: &mut dyn Conversation) -> bool {
+        let mut now = self.turn();
         let mut inbox = self.inbox();
+        if now.number != turn || inbox.stopped {
+            return false;
+        }
+        now.beat = Instant::now();
         for (token, asked_at) in inbox.reads.drain(..) {
+            now.asked.push((token, asked_at));
             conversation.handle_read_again(token, asked_at);
         }
         for (task, reply, asked_at) in inbox.tasks.drain(..) {
-            conversation.handle_task(replies.keep(reply), task, asked_at);
+            conversation.handle_task(now.replies.keep(reply), task, asked_at);
         }
         if let Some(signal) = inbox.signal.take() {
             conversation.handle_signal(signal);
         }
-        !inbox.stopped
+        true
     }
 
     /// Tells what happened; says whether the reader was opened.
-    fn pass_happenings(&self, conversation: &mut dyn Conversation, replies: &mut Replies) -> bool {
+    fn pass_happenings(&self, turn: u64, conversation: &mut dyn Conversation) -> bool {
         let mut opened = false;
         while let Some(happening) = conversation.poll_happening() {
-            let reader = self.name.clone();
-            let event = match happening {
-                Happening::Opened { firmware } => {
-                    opened = true;
-                    tracing::info!(%reader, firmware, "Reader opened");
-                    self.outlet.ready(&self.name);
-                    continue;
-                }
-                Happening::Log { level, text } => {
-                    tracing::debug!(%reader, level, text, "Reader says");
-                    continue;
-                }
-                Happening::Worked { token, report } => {
-                    if let Some(reply) = replies.waiting.remove(&token) {
-                        reply(report);
-                    }
-                    continue;
-                }
-                Happening::Came {
-                    presence,
-                    identity,
-                    seen_at,
-                } => ReaderEvent::Chip {
-                    reader,
-                    presence,
-                    identity,
-                    seen_at,
-                },
-                Happening::Unreadable { fault, seen_at } => ReaderEvent::Unreadable {
-                    reader,
-                    fault,
-                    seen_at,
-                },
-                Happening::Left { presence } => ReaderEvent::Left { reader, presence },
-                Happening::ReadAgain { token, identity } => ReaderEvent::ReadAgain {
-                    reader,
-                    token,
-                    identity,
-                    seen_at: Instant::now(),
-                },
-            };
-            self.outlet.tell(event);
+            let mut now = self.turn();
+            if now.number != turn {
+                return false;
+            }
+            opened |= matches!(happening, Happening::Opened { .. });
+            self.pass_happening(&mut now, happening);
         }
         opened
     }
 
-    /// Waits before the next try; questions are answered at once meanwhile.
-    fn rest(&self, time: Duration) {
-        let end = Instant::now() + time;
-        let mut inbox = self.inbox();
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let questions = std::mem::take(&mut inbox.reads);
-            let tasks = std::mem::take(&mut inbox.tasks);
-            inbox.signal = None;
-            let is_over = left.is_zero() || inbox.stopped;
-            drop(inbox);
-            for (token, _) in questions {
-                let (reader, identity) = (self.name.clone(), Err(ChipFault::ReaderFaulty));
-                let seen_at = Instant::now();
-                self.outlet.tell(ReaderEvent::ReadAgain {
+    fn pass_happening(&self, turn: &mut Turn, happening: Happening) {
+        let reader = self.name.clone();
+        let event = match happening {
+            Happening::Opened { firmware } => {
+                tracing::info!(%reader, firmware, "Reader opened");
+                self.outlet.ready(&self.name);
+                return;
+            }
+            Happening::Log { level, text } => {
+                tracing::debug!(%reader, level, text, "Reader says");
+                return;
+            }
+            Happening::Worked { token, report } => {
+                if let Some(reply) = turn.replies.waiting.remove(&token) {
+                    reply(report);
+                }
+                return;
+            }
+            Happening::Came {
+                presence,
+                identity,
+                seen_at,
+            } => {
+                turn.present = Some(presence);
+                ReaderEvent::Chip {
+                    reader,
+                    presence,
+                    identity,
+                    seen_at,
+                }
+            }
+            Happening::Unreadable { fault, seen_at } => ReaderEvent::Unreadable {
+                reader,
+                fault,
+                seen_at,
+            },
+            Happening::Left { presence } => {
+                turn.present = None;
+                ReaderEvent::Left { reader, presence }
+            }
+            Happening::ReadAgain { token, identity } => {
+                let is_open = |(asked, _): &mut Question| *asked == token;
+                if turn.asked.extract_if(.., is_open).next().is_none() {
+                    // The watchdog has answered it, since it was late.
+                    return;
+                }
+                ReaderEvent::ReadAgain {
                     reader,
                     token,
                     identity,
-                    seen_at,
-                });
+                    seen_at: Instant::now(),
+                }
             }
-            for (_, reply, _) in tasks {
-                reply(Err(ChipFault::ReaderFaulty.into()));
-            }
-            if is_over {
+        };
+        self.outlet.tell(event);
+    }
+
+    fn tell_fault(&self, turn: u64, fault: ReaderFault) {
+        let now = self.turn();
+        if now.number != turn {
+            return;
+        }
+        let fault = match fault {
+            // The other program is this one: a thread that hangs holds the line still.
+            ReaderFault::LineInUse { .. } if now.hung > 0 => blocked(),
+            fault => fault,
+        };
+        self.outlet.faulty(&self.name, fault);
+    }
+
+    /// Ends what the thread has told and was asked that has the line.
+    fn break_off(&self, turn: &mut Turn) {
+        if let Some(presence) = turn.present.take() {
+            let reader = self.name.clone();
+            self.outlet.tell(ReaderEvent::Left { reader, presence });
+        }
+        self.refuse(turn.asked.drain(..));
+        refuse_tasks(std::mem::take(&mut turn.replies).waiting.into_values());
+    }
+
+    /// Waits before the next try; questions are answered at once meanwhile.
+    fn rest(&self, turn: u64, time: Duration) {
+        let end = Instant::now() + time;
+        loop {
+            self.inbox().signal = None;
+            self.refuse_all();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.is_over(turn) {
                 return;
             }
             let waiting = self.inbox();
-            inbox = self
-                .arrived
-                .wait_timeout_while(waiting, left, |inbox| {
-                    inbox.reads.is_empty() && inbox.tasks.is_empty() && !inbox.stopped
-                })
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            drop(
+                self.arrived
+                    .wait_timeout_while(waiting, left, |inbox| {
+                        inbox.reads.is_empty() && inbox.tasks.is_empty() && !inbox.stopped
+                    })
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+        }
+    }
+
+    /// Answers at once what nobody has been asked yet.
+    fn refuse_all(&self) {
+        let (questions, tasks) = {
+            let mut inbox = self.inbox();
+            let questions = std::mem::take(&mut inbox.reads);
+            (questions, std::mem::take(&mut inbox.tasks))
+        };
+        self.refuse(questions);
+        refuse_tasks(tasks.into_iter().map(|(_, reply, _)| reply));
+    }
+
+    fn refuse(&self, questions: impl IntoIterator<Item = Question>) {
+        for (token, _) in questions {
+            let (reader, identity) = (self.name.clone(), Err(ChipFault::ReaderFaulty));
+            let seen_at = Instant::now();
+            self.outlet.tell(ReaderEvent::ReadAgain {
+                reader,
+                token,
+                identity,
+                seen_at,
+            });
+        }
+    }
+
+    fn is_over(&self, turn: u64) -> bool {
+        self.turn().number != turn || self.inbox().stopped
+    }
+
+    /// A thread has come back that hung.
+    fn end(&self, turn: u64) {
+        let mut now = self.turn();
+        if now.number != turn {
+            now.hung -= 1;
         }
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Who waits for what becomes of a task.
-#[derive(Default)]
-struct Replies {
-    last: u64,
-    waiting: BTreeMap<u64, Reply>,
-}
-
-impl Replies {
-    /// The number of the task that the reply is for.
-    fn keep(&mut self, reply: Reply) -> u64 {
-        self.last += 1;
-        self.waiting.insert(self.last, reply);
-        self.last
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A line that is open.
-enum Port {
-    Serial(TTYPort),
-    Keyboard(Keyboard),
-}
-
-impl Read for Port {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Port::Serial(port) => port.read(room),
-            Port::Keyboard(keyboard) => keyboard.read(room),
+impl Watched for Line {
+    fn look(self: Arc<Self>, now: Instant) {
+        let mut turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // The thread is telling something, so it does not hang in the reader.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if self.inbox().stopped {
+            return;
+        }
+        let is_late = |asked_at: Instant| now.saturating_duration_since(asked_at) > ANSWER_TIME;
+        let late: Vec<Question> = {
+            let mut inbox = self.inbox();
+            let unheard = inbox.reads.iter().filter(|(_, at)| is_late(*at)).count();
+            let unheard: Vec<Question> = inbox.reads.drain(..unheard).collect();
+            let unanswered = turn.asked.extract_if(.., |(_, at)| is_late(*at));
+            unheard.into_iter().chain(unanswered).collect()
+        };
+        self.refuse(late);
+        if turn.has_thread && now.saturating_duration_since(turn.beat) > HUNG_AFTER {
+            tracing::error!(reader = %self.name, hung = turn.hung + 1, "Reader's thread hangs");
+            self.break_off(&mut turn);
+            self.outlet.faulty(&self.name, blocked());
+            turn.number += 1;
+            turn.hung += 1;
+            turn.has_thread = false;
+        }
+        if turn.hung <= MOST_HUNG {
+            self.give_away(&mut turn, now);
+        }
+        if !turn.has_thread {
+            self.refuse_all();
         }
     }
 }
 
-impl Write for Port {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Port::Serial(port) => port.write(bytes),
-            // Nothing is ever said to a keyboard.
-            Port::Keyboard(_) => Err(io::ErrorKind::Unsupported.into()),
+/// A thread of the line.
+struct Talker {
+    line: Arc<Line>,
+    turn: u64,
+}
+
+impl Work for Talker {
+    fn run(&self) {
+        self.line.run(self.turn);
+        self.line.end(self.turn);
+    }
+
+    fn handle_panic(&self) {
+        let mut turn = self.line.turn();
+        if turn.number == self.turn && !self.line.inbox().stopped {
+            self.line.break_off(&mut turn);
+            let fault = ReaderFault::BrokeDown;
+            self.line.outlet.faulty(&self.line.name, fault);
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Port::Serial(port) => port.flush(),
-            Port::Keyboard(_) => Ok(()),
+    fn rest(&self, pause: Duration) -> bool {
+        self.line.rest(self.turn, pause);
+        let goes_on = !self.line.is_over(self.turn);
+        if goes_on {
+            self.line.turn().beat = Instant::now();
+        } else {
+            self.line.end(self.turn);
         }
+        goes_on
     }
 }
 
-/// Opens a serial line for this program alone; reading waits for [`READ_TIME`].
-pub(super) fn open_serial(path: &Path, baud: u32) -> Result<TTYPort, ReaderFault> {
-    let port = serialport::new(path.to_string_lossy(), baud).timeout(READ_TIME);
-    let port = port
-        .open_native()
-        .map_err(|error| serial_fault(path, &error))?;
-    // What was sent before is void; a line that cannot be cleared only brings noise.
-    if let Err(error) = port.clear(ClearBuffer::Input) {
-        tracing::debug!(%error, "Could not clear a serial line");
-    }
-    Ok(port)
+fn refuse_tasks(replies: impl Iterator<Item = Reply>) {
+    replies.for_each(|reply| reply(Err(ChipFault::ReaderFaulty.into())));
 }
 
-fn serial_fault(path: &Path, error: &serialport::Error) -> ReaderFault {
-    let path = path.to_owned();
-    match error.kind() {
-        _ if !path.exists() => ReaderFault::LineMissing { path },
-        serialport::ErrorKind::Io(io::ErrorKind::PermissionDenied) => {
-            ReaderFault::LineRefused { path }
-        }
-        // The lock is taken by another program, or the kernel keeps it for one.
-        serialport::ErrorKind::Io(io::ErrorKind::ResourceBusy)
-        | serialport::ErrorKind::NoDevice => ReaderFault::LineInUse { path },
-        _ if error.description.contains("exclusive lock") => ReaderFault::LineInUse { path },
-        _ => ReaderFault::LineFailed {
-            reason: error.to_string(),
-        },
+fn blocked() -> ReaderFault {
+    ReaderFault::Blocked {
+        seconds: HUNG_AFTER.as_secs(),
     }
 }
 
-/// Sends what is due and takes what has come, waiting for it a moment.
-pub(super) fn exchange(
-    port: &mut (impl Read + Write),
-    conversation: &mut dyn Conversation,
-) -> io::Result<()> {
-    while let Some(bytes) = conversation.poll_transmit(Instant::now()) {
-        match port.write_all(&bytes) {
-            // The reader takes nothing: what is lost is asked again, and then given up.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
-            result => result?,
-        }
-    }
-    let mut room = [0; 256];
-    match port.read(&mut room) {
-        // The end of a line that is gone; there is no end of a line that is there.
-        Ok(0) => Err(io::ErrorKind::BrokenPipe.into()),
-        Ok(length) => {
-            conversation.handle_bytes(&room[..length], Instant::now());
-            Ok(())
-        }
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-            ) =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Also how late a question may be sent that comes while the line is being read.
-const READ_TIME: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Conversations answer within 3 s, and late questions are looked for in periods; see
+/// [`crate::LONGEST_ANSWER`].
+const ANSWER_TIME: Duration = Duration::from_millis(3400);
+/// So many threads may hang before no further one is risked.
+const MOST_HUNG: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read, Write};
+    use std::sync::mpsc::{self, Receiver, Sender};
+
+    use super::*;
+    use crate::NumberFormat;
+    use crate::keyboard::typed;
+
+    /// What a fake line does next; nothing for a moment when there is nothing to do.
+    enum Deed {
+        Say(Vec<u8>),
+        Panic,
+        /// Says that it hangs, until it is told otherwise.
+        Hang(Sender<()>, Receiver<()>),
+    }
+
+    struct Fake(Arc<Mutex<Receiver<Deed>>>);
+
+    impl Port for Fake {}
+
+    impl Read for Fake {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            let next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = next.recv_timeout(Duration::from_millis(5));
+            match next {
+                Ok(Deed::Say(bytes)) => (&*bytes).read(room),
+                Ok(Deed::Panic) => panic!("as the test wants it"),
+                Ok(Deed::Hang(hangs, until)) => {
+                    hangs.send(()).unwrap();
+                    let _ = until.recv();
+                    Ok(0)
+                }
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+    }
+
+    impl Write for Fake {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A line on which a reader types, by threads of the driver, and looked at by the test.
+    struct Bench {
+        line: Arc<Line>,
+        deeds: Sender<Deed>,
+        told: Receiver<ReaderEvent>,
+    }
+
+    impl Bench {
+        fn open() -> Bench {
+            let (deeds, script) = mpsc::channel();
+            let script = Arc::new(Mutex::new(script));
+            Bench::with(deeds, move || Ok(Box::new(Fake(Arc::clone(&script)))))
+        }
+
+        fn with(
+            deeds: Sender<Deed>,
+            open: impl Fn() -> Result<Box<dyn Port>, ReaderFault> + Send + Sync + 'static,
+        ) -> Bench {
+            let (sender, told) = mpsc::channel();
+            let sink = move |event| {
+                let _ = sender.send(event);
+            };
+            let line = Arc::new(Line::with(
+                Protocol::Keyboard(NumberFormat::DECIMAL),
+                ReaderName("keyboard:fake".into()),
+                Keyring::default(),
+                Arc::new(sink),
+                Box::new(open),
+            ));
+            line.start();
+            Bench { line, deeds, told }
+        }
+
+        /// As the watchdog, so much later.
+        fn look_after(&self, time: Duration) {
+            Arc::clone(&self.line).look(Instant::now() + time);
+        }
+
+        #[track_caller]
+        fn expect(&self, expect: &str) {
+            let event = self.told.recv_timeout(Duration::from_secs(60)).unwrap();
+            let said = match event {
+                ReaderEvent::Ready { .. } => "ready".to_owned(),
+                ReaderEvent::Faulty { fault, .. } => format!("{fault:?}"),
+                ReaderEvent::Chip { identity, .. } => format!("{}", identity.chip().unwrap()),
+                ReaderEvent::Left { .. } => "left".to_owned(),
+                ReaderEvent::ReadAgain {
+                    token, identity, ..
+                } => format!("again {token} {:?}", identity.unwrap_err()),
+                other => format!("{other:?}"),
+            };
+            assert_eq!(said, expect);
+        }
+
+        /// Opened, with a chip in the field.
+        fn with_chip() -> Bench {
+            let bench = Bench::open();
+            bench.expect("ready");
+            bench.deeds.send(Deed::Say(typed("1925159265\n"))).unwrap();
+            bench.expect("72BF9961");
+            bench
+        }
+    }
+
+    impl Drop for Bench {
+        fn drop(&mut self) {
+            self.line.stop();
+        }
+    }
+
+    #[test]
+    fn a_driver_that_panics_is_told_and_works_again() {
+        let bench = Bench::with_chip();
+        bench.deeds.send(Deed::Panic).unwrap();
+        bench.expect("left");
+        bench.expect("BrokeDown");
+        bench.expect("ready");
+        bench.deeds.send(Deed::Say(typed("0006547886\n"))).unwrap();
+        bench.expect("0063E9AE");
+        let state = bench.line.listing().state;
+        assert_eq!(state, ReaderState::Ready);
+    }
+
+    #[test]
+    fn a_driver_that_hangs_is_told_and_loses_its_line() {
+        let bench = Bench::with_chip();
+        let (wake, until) = mpsc::channel();
+        let (hangs, has_hung) = mpsc::channel();
+        bench.deeds.send(Deed::Hang(hangs, until)).unwrap();
+        has_hung.recv_timeout(Duration::from_secs(60)).unwrap();
+        bench.look_after(Duration::ZERO);
+        bench.look_after(HUNG_AFTER + Duration::from_secs(60));
+        bench.expect("left");
+        bench.expect("Blocked { seconds: 5 }");
+        bench.line.read_again(1);
+        bench.look_after(ANSWER_TIME + Duration::from_secs(1));
+        bench.expect("again 1 ReaderFaulty");
+        assert_eq!(bench.line.turn().hung, 1);
+        // The script is locked by the thread that hangs, like a line.
+        drop(wake);
+        bench.expect("ready");
+        bench.deeds.send(Deed::Say(typed("0006547886\n"))).unwrap();
+        bench.expect("0063E9AE");
+        while bench.line.turn().hung > 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn no_more_threads_are_risked_when_several_hang() {
+        let (deeds, _) = mpsc::channel();
+        let (wake, until) = mpsc::channel::<()>();
+        let (opened, opens) = mpsc::channel();
+        let until = Arc::new(Mutex::new(until));
+        let bench = Bench::with(deeds, move || {
+            opened.send(()).unwrap();
+            let _ = until.lock().unwrap().recv();
+            Err(ReaderFault::Lost)
+        });
+        for hung in 1..=MOST_HUNG + 1 {
+            opens.recv_timeout(Duration::from_secs(60)).unwrap();
+            bench.look_after(HUNG_AFTER + Duration::from_secs(60 * hung as u64));
+            assert_eq!(bench.line.turn().hung, hung);
+        }
+        bench.look_after(HUNG_AFTER + Duration::from_secs(6000));
+        assert_eq!(bench.line.turn().hung, MOST_HUNG + 1);
+        assert!(!bench.line.turn().has_thread);
+        bench.expect("Blocked { seconds: 5 }");
+        let (done, reports) = mpsc::channel();
+        let reply: Reply = Box::new(move |report| done.send(report.is_err()).unwrap());
+        bench.line.work_on_chip(ChipTask::Look, reply);
+        bench.look_after(Duration::ZERO);
+        assert_eq!(reports.recv_timeout(Duration::from_secs(60)), Ok(true));
+        // As soon as one comes back, another thread has the line.
+        wake.send(()).unwrap();
+        while bench.line.turn().hung > MOST_HUNG {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bench.look_after(Duration::ZERO);
+        opens.recv_timeout(Duration::from_secs(60)).unwrap();
+        drop(wake);
+    }
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Protocol;
 use super::conversation::Happening;
-use super::line::{exchange, open_serial};
+use super::port::{exchange, open_serial};
 use crate::ReaderFault;
 
 /// Whether a reader on the line answers in this protocol: it is talked to as it would be for good,
