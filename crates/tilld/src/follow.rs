@@ -45,6 +45,27 @@ impl FeedRhythm {
             resent: None,
         }
     }
+
+    /// How long the hub's changes stay without an acknowledgement of their own; none when there is
+    /// nothing to acknowledge.
+    fn ack_due_in(&self, now: Instant) -> Option<Duration> {
+        let pause = if self.ack_is_urgent {
+            URGENT_ACK_EVERY
+        } else {
+            ACK_EVERY
+        };
+        let ago = self.acked_at.map(|at| now.saturating_duration_since(at));
+        let due_in = ago.map_or(Duration::ZERO, |ago| pause.saturating_sub(ago));
+        self.owes_ack.then_some(due_in)
+    }
+
+    /// How long the hub may keep the next page until there is something in it: an acknowledgement is
+    /// looked at between pages, and somebody may be waiting for it. The hub counts in whole seconds.
+    fn page_wait(&self, now: Instant) -> Duration {
+        let due_in = self.ack_due_in(now).unwrap_or(FEED_WAIT);
+        // Never none, so that a hub which answers at once is not asked all the time.
+        Duration::from_secs(due_in.as_secs() + 1).min(FEED_WAIT)
+    }
 }
 
 impl Sync {
@@ -94,7 +115,11 @@ impl Sync {
         self.fetch_statuses(rhythm).await?;
         let page = match self
             .hub
-            .feed(position, self.ledger.position().map_err(local)?, FEED_WAIT)
+            .feed(
+                position,
+                self.ledger.position().map_err(local)?,
+                rhythm.page_wait(Instant::now()),
+            )
             .await
         {
             Err(HubError::Feed(FeedRefusal::SnapshotRequired)) => {
@@ -154,12 +179,7 @@ impl Sync {
     /// Tells the hub by an entry how far its changes are applied: soon when it waits to hear that
     /// somebody may spend less, else now and then.
     async fn acknowledge_feed(&self, rhythm: &mut FeedRhythm) -> Result<(), HubError> {
-        let pause = if rhythm.ack_is_urgent {
-            URGENT_ACK_EVERY
-        } else {
-            ACK_EVERY
-        };
-        if !rhythm.owes_ack || rhythm.acked_at.is_some_and(|at| at.elapsed() < pause) {
+        if rhythm.ack_due_in(Instant::now()) != Some(Duration::ZERO) {
             return Ok(());
         }
         self.ledger
@@ -312,3 +332,58 @@ const DENY_EVERY: Duration = Duration::from_secs(60);
 const BACKLOG_DENY_EVERY: Duration = Duration::from_secs(2);
 /// How long a wish for entries that was granted counts as the same one.
 const RESEND_EVERY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether changes wait to be acknowledged, and urgently; how many milliseconds ago the last
+    /// acknowledgement was; when the next is due, and how long a page may be waited for.
+    #[track_caller]
+    fn check(
+        (owes_ack, ack_is_urgent): (bool, bool),
+        acked_ms_ago: Option<u64>,
+        due_in_ms: Option<u64>,
+        page_wait_s: u64,
+    ) {
+        let begun = Instant::now();
+        let now = begun + Duration::from_millis(acked_ms_ago.unwrap_or(0));
+        let rhythm = FeedRhythm {
+            owes_ack,
+            ack_is_urgent,
+            acked_at: acked_ms_ago.map(|_| begun),
+            ..FeedRhythm::new()
+        };
+        assert_eq!(
+            rhythm.ack_due_in(now),
+            due_in_ms.map(Duration::from_millis),
+            "{acked_ms_ago:?}"
+        );
+        let page_wait = Duration::from_secs(page_wait_s);
+        assert_eq!(rhythm.page_wait(now), page_wait, "{acked_ms_ago:?}");
+    }
+
+    const NOTHING: (bool, bool) = (false, false);
+    const CHANGES: (bool, bool) = (true, false);
+    const URGENT: (bool, bool) = (true, true);
+
+    #[test]
+    fn an_acknowledgement_that_was_put_off_is_not_kept_waiting_by_the_next_page() {
+        check(URGENT, None, Some(0), 1);
+        check(URGENT, Some(0), Some(1_000), 2);
+        check(URGENT, Some(1), Some(999), 1);
+        check(URGENT, Some(999), Some(1), 1);
+        check(URGENT, Some(1_000), Some(0), 1);
+        check(URGENT, Some(60_000), Some(0), 1);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_acknowledged_now_and_then() {
+        check(NOTHING, None, None, 10);
+        check(NOTHING, Some(1), None, 10);
+        check(CHANGES, None, Some(0), 1);
+        check(CHANGES, Some(5_000), Some(55_000), 10);
+        check(CHANGES, Some(57_500), Some(2_500), 3);
+        check(CHANGES, Some(60_000), Some(0), 1);
+    }
+}
