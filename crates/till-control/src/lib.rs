@@ -23,6 +23,10 @@
 //! | [`Request::Clock`], [`Request::ClockConfirm`] | [`ClockAnswer`] |
 //! | any of them | or an [`ErrorAnswer`] |
 //!
+//! Daemon and client may be of different ages: whoever reads passes over fields that it does not
+//! know, and a field that came later is `null` or its default where an older one left it out. A
+//! [`SellAnswer`] names the account and its holder only since both were added to it.
+//!
 //! A sale that waits for a chip is cancelled by closing the connection, or only the writing half
 //! of it. The daemon notices with [`closed`] and answers what became of the sale: cancelled, or
 //! the decision that was booked a moment before. A client that still reads therefore never has

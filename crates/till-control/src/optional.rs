@@ -1,4 +1,4 @@
-//! Moments and days that may be absent, as text or null.
+//! Moments, days and accounts that may be absent: null.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -40,6 +40,25 @@ pub(crate) mod day {
         input: D,
     ) -> Result<Option<BusinessDay>, D::Error> {
         super::read(input)
+    }
+}
+
+/// An account's number or null.
+pub(crate) mod account {
+    use canteen::AccountId;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        account: &Option<AccountId>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        account.map(|account| account.0).serialize(out)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        input: D,
+    ) -> Result<Option<AccountId>, D::Error> {
+        Ok(Option::<i64>::deserialize(input)?.map(AccountId))
     }
 }
 

@@ -20,6 +20,13 @@ pub struct SellAnswer {
     /// What the lines cost together.
     #[serde(with = "wire::money")]
     pub total: Money,
+    /// The account that the chip pays from; `null` when no chip was read or the till does not know
+    /// it, and from a daemon that is older than this field.
+    #[serde(with = "crate::optional::account", default)]
+    pub account: Option<AccountId>,
+    /// The name of whose account it is, when the till has it.
+    #[serde(default)]
+    pub holder: Option<String>,
     /// What the account holds now: after the sale, or unchanged by a decline; `null` when no
     /// account is known.
     #[serde(with = "wire::optional_money", default)]
@@ -51,6 +58,8 @@ impl SellAnswer {
             id,
             currency: Currency::Dkk,
             total,
+            account: None,
+            holder: None,
             balance_after: None,
             limit: None,
             left: None,
@@ -300,7 +309,19 @@ mod tests {
         );
         assert_eq!(
             serde_json::to_string(&answer).unwrap(),
-            r#"{"decision":"declined","reason":"timed_out","id":"00000000-0000-0000-0000-000000000001","currency":"DKK","total":2200,"balance_after":null,"limit":null,"left":null,"entry":null,"top_up":"none","replayed":false,"message":{"da":"Ingen brik","en":"No chip"}}"#
+            r#"{"decision":"declined","reason":"timed_out","id":"00000000-0000-0000-0000-000000000001","currency":"DKK","total":2200,"account":null,"holder":null,"balance_after":null,"limit":null,"left":null,"entry":null,"top_up":"none","replayed":false,"message":{"da":"Ingen brik","en":"No chip"}}"#
         );
+    }
+
+    #[test]
+    fn the_answer_of_an_older_daemon_names_no_account_and_a_newer_one_may_say_more() {
+        let older = r#"{"decision":"approved","reason":null,"id":"00000000-0000-0000-0000-000000000001","currency":"DKK","total":2200,"balance_after":5800,"limit":null,"left":null,"entry":null,"top_up":"none","replayed":false,"message":{"da":"Godkendt","en":"Approved"}}"#;
+        let answer: SellAnswer = serde_json::from_str(older).unwrap();
+        assert_eq!((answer.account, answer.holder), (None, None));
+
+        let newer = older.replacen('{', r#"{"account":7,"holder":"Elev 7","seat":"window","#, 1);
+        let answer: SellAnswer = serde_json::from_str(&newer).unwrap();
+        assert_eq!(answer.account, Some(AccountId(7)));
+        assert_eq!(answer.holder.as_deref(), Some("Elev 7"));
     }
 }

@@ -625,6 +625,8 @@ fn approved() -> SellAnswer {
         id: SALE,
         currency: Currency::Dkk,
         total: Money::from_ore(34_00),
+        account: Some(AccountId(7)),
+        holder: Some("Elev Demo".into()),
         balance_after: Some(Money::from_ore(46_00)),
         limit: None,
         left: None,
@@ -639,6 +641,7 @@ fn declined() -> SellAnswer {
     SellAnswer {
         decision: SellDecision::Declined,
         reason: Some(SellReason::LimitDay),
+        holder: None,
         balance_after: Some(Money::from_ore(80_00)),
         limit: Some(Money::from_ore(40_00)),
         left: Some(Money::from_ore(26_00)),
@@ -679,6 +682,7 @@ fn an_approved_sale_ends_well() {
         "\
 Sale     approved
 Total    34,00 kr.
+Account  7, Elev Demo
 Balance  46,00 kr.
 Top-up   asked for
 Screen   Approved
@@ -686,7 +690,7 @@ Entry    813 of kasse-1
 Id       01990000-0000-7000-8000-000000000001
 ",
         &json!({"decision": "approved", "reason": null, "id": SALE_TEXT, "currency": "DKK",
-            "total": 34_00, "balance_after": 46_00, "limit": null, "left": null,
+            "total": 34_00, "account": 7, "holder": "Elev Demo", "balance_after": 46_00, "limit": null, "left": null,
             "entry": {"till": "kasse-1", "epoch": "0000000000000008", "seq": 813,
                       "id": SALE_TEXT},
             "top_up": "requested", "replayed": false,
@@ -704,6 +708,7 @@ fn a_declined_sale_names_the_limit_and_what_is_left() {
         "\
 Sale     declined, limit_day (recorded before; nothing was sold now)
 Total    34,00 kr.
+Account  7
 Balance  80,00 kr.
 Limit    40,00 kr.
 Left     26,00 kr.
@@ -712,7 +717,7 @@ Entry    813 of kasse-1
 Id       01990000-0000-7000-8000-000000000001
 ",
         &json!({"decision": "declined", "reason": "limit_day", "id": SALE_TEXT,
-            "currency": "DKK", "total": 34_00, "balance_after": 80_00, "limit": 40_00,
+            "currency": "DKK", "total": 34_00, "account": 7, "holder": null, "balance_after": 80_00, "limit": 40_00,
             "left": 26_00,
             "entry": {"till": "kasse-1", "epoch": "0000000000000008", "seq": 813,
                       "id": SALE_TEXT},

@@ -14,8 +14,9 @@ use sync_proto::{NumberedEntry, VoidLine};
 use till_control::{
     AccountFacts, Answer, ChipAnswer, ChipFacts, Condition, Currency, EnrolAnswer, EntryPlace,
     ErrorAnswer, ErrorCode, FirstBad, LEDGER_PAGE_MAX, LedgerEntry, LedgerPage, LineState,
-    LineStatus, Peer, ReaderListAnswer, ReaderState, Request, SiblingsStatus, StandingStatus,
-    StatusAnswer, SyncAnswer, VerifyAnswer, WATCH_MAX_S, closed, read_request, write_answer,
+    LineStatus, Peer, ReaderListAnswer, ReaderState, Request, SellAnswer, SiblingsStatus,
+    StandingStatus, StatusAnswer, SyncAnswer, VerifyAnswer, WATCH_MAX_S, closed, read_request,
+    write_answer,
 };
 use till_ledger::{
     ClockState, EntryRange, Finding, Journal, Ledger, LedgerError, LedgerStatus, Moment,
@@ -34,7 +35,7 @@ use crate::disk::Disk;
 use crate::event::{Event, Sell, SellError};
 use crate::page_state::MANY_WAITING;
 use crate::renewal;
-use crate::sale::{SellEnding, ended_answer, replayed_answer, void_answer};
+use crate::sale::{SellEnding, ended_answer, person_of, replayed_answer, void_answer};
 use crate::sights::Sights;
 use crate::sync::Sync;
 use crate::till::as_sale;
@@ -471,7 +472,16 @@ impl Control {
         let body = entry.texts.read().ok().map(|(_, body)| body);
         let answer = body.and_then(|body| replayed_answer(id, total, place, &body));
         match answer {
-            Some(answer) => Ok(Some(Answer::Sell(Box::new(answer)))),
+            Some(answer) => {
+                let account = answer
+                    .account
+                    .map(|account| person_of(&self.ledger, account));
+                let holder = account.and_then(|person| person.name);
+                Ok(Some(Answer::Sell(Box::new(SellAnswer {
+                    holder,
+                    ..answer
+                }))))
+            }
             None => Err(ErrorAnswer::new(
                 ErrorCode::BadRequest,
                 format!(

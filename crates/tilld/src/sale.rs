@@ -116,6 +116,11 @@ impl Sold {
             id: as_uuid(self.order.sale),
             currency: Currency::Dkk,
             total: self.order.amount.money(),
+            account: self.account().map(|account| account.id),
+            holder: self
+                .view
+                .as_ref()
+                .and_then(|known| known.person.name.clone()),
             balance_after: self.balance_after(),
             limit: reason
                 .and_then(DeclineReason::limit)
@@ -206,6 +211,7 @@ pub(crate) fn replayed_answer(
         EntryBody::Sale(sale) if sale.amount == total => Some(SellAnswer {
             decision: SellDecision::Approved,
             reason: None,
+            account: Some(sale.account),
             balance_after: Some(sale.balance_after),
             top_up: sale.top_up,
             ..answer
@@ -213,6 +219,7 @@ pub(crate) fn replayed_answer(
         EntryBody::Decline(decline) if decline.amount == total => Some(SellAnswer {
             decision: SellDecision::Declined,
             reason: SellReason::from_code(&decline.reason),
+            account: Some(decline.account),
             balance_after: Some(decline.balance),
             limit: decline.limit,
             left: decline.left,

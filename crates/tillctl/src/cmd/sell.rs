@@ -83,6 +83,16 @@ fn text(sale: &SellAnswer, screen: Screen) -> String {
     let mut facts = Facts::default();
     facts.add("Sale", outcome(sale, screen));
     facts.add("Total", sale.total.to_string());
+    if let Some(account) = sale.account {
+        let holder = sale
+            .holder
+            .as_deref()
+            .map(|name| format!(", {}", plain(name)));
+        facts.add(
+            "Account",
+            format!("{account}{}", holder.unwrap_or_default()),
+        );
+    }
     if let Some(balance) = sale.balance_after {
         facts.add("Balance", balance.to_string());
     }

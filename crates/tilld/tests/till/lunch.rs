@@ -20,6 +20,11 @@ fn check(site: &Site, chip: &str, lines: &[&str], expected: Outcome) -> Sale {
     let is_recorded = expected.decision != "unknown_chip";
     assert_eq!(sale.seq.is_some(), is_recorded, "{sale:?}");
     assert!(!sale.replayed, "{sale:?}");
+    let known = site.ask(&["chip", "show", chip]).json;
+    let known = &known["chip"];
+    assert_eq!(sale.account, known["account"]["id"].as_i64(), "{sale:?}");
+    assert_eq!(sale.holder.as_deref(), known["holder"].as_str(), "{sale:?}");
+    assert_eq!(sale.account.is_some(), is_recorded, "{sale:?}");
     sale
 }
 

@@ -22,6 +22,10 @@ pub(crate) struct Sale {
     pub(crate) replayed: bool,
     /// Its place in the ledger, if it has one.
     pub(crate) seq: Option<u64>,
+    /// The account that the chip pays from.
+    pub(crate) account: Option<i64>,
+    /// Whose it is.
+    pub(crate) holder: Option<String>,
     /// The outcome with its figures.
     pub(crate) outcome: Outcome,
 }
@@ -86,6 +90,8 @@ impl Sale {
             id: json["id"].as_str()?.to_owned(),
             replayed: json["replayed"].as_bool()?,
             seq: json["entry"]["seq"].as_u64(),
+            account: json["account"].as_i64(),
+            holder: json["holder"].as_str().map(str::to_owned),
             outcome: Outcome {
                 decision: decision.to_owned(),
                 balance: json["balance_after"].as_i64(),
