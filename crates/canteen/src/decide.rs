@@ -142,6 +142,18 @@ pub struct LimitFacts {
     pub left: Money,
 }
 
+impl LimitFacts {
+    /// What a limit leaves when so much was spent in its window.
+    pub fn of(limit: Money, spent: Money) -> LimitFacts {
+        let left = limit.checked_sub(spent).unwrap_or(Money::ZERO);
+        LimitFacts {
+            limit,
+            spent,
+            left: left.max(Money::ZERO),
+        }
+    }
+}
+
 impl DeclineReason {
     /// The stable code of the reason, as on the wire and in `tillctl`.
     pub fn code(&self) -> &'static str {
@@ -326,12 +338,9 @@ fn within_limits(account: &Account, purchase: &Purchase) -> Result<Spent, Declin
 
 fn within(limit: Option<Money>, spent: Money, amount: Money) -> Result<(), LimitFacts> {
     let Some(limit) = limit else { return Ok(()) };
-    let left = limit
-        .checked_sub(spent)
-        .unwrap_or(Money::ZERO)
-        .max(Money::ZERO);
-    if amount > left {
-        Err(LimitFacts { limit, spent, left })
+    let facts = LimitFacts::of(limit, spent);
+    if amount > facts.left {
+        Err(facts)
     } else {
         Ok(())
     }

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use canteen::{AccountId, COPENHAGEN, TopUpState};
+use canteen::{AccountId, BusinessDay, COPENHAGEN, LimitFacts, LimitMode, TopUpState};
 use hub_ledger::{AccountRow, Agreement, BookingRow};
 use jiff::Timestamp;
 
@@ -35,9 +35,19 @@ struct StatementPage {
     balance: String,
     status: &'static str,
     top_up: Option<String>,
+    limits: Vec<LimitText>,
+    limits_hold: &'static str,
     from: String,
     to: String,
     rows: Vec<RowText>,
+}
+
+/// A limit in force and what is left of it today.
+struct LimitText {
+    window: &'static str,
+    limit: String,
+    spent: String,
+    left: String,
 }
 
 struct RowText {
@@ -71,6 +81,15 @@ pub(crate) async fn statement(
         balance: account.balance.to_string(),
         status: status_text(&account),
         top_up: agreement.as_ref().map(top_up_text),
+        limits: limit_texts(&account, BusinessDay::of(now)),
+        limits_hold: match account.limits.mode {
+            LimitMode::Lenient => {
+                "ved hver kasse for sig; kasser uden forbindelse kan tilsammen komme over"
+            }
+            LimitMode::Strict => {
+                "altid; en kasse uden forbindelse kan afvise et køb, selv om der er noget tilbage"
+            }
+        },
         name: account.holder.map(|holder| holder.name).unwrap_or_default(),
         from,
         to,
@@ -102,6 +121,26 @@ fn status_text(account: &AccountRow) -> &'static str {
         canteen::Status::Blocked => "Spærret",
         canteen::Status::Closed => "Lukket",
     }
+}
+
+fn limit_texts(account: &AccountRow, today: BusinessDay) -> Vec<LimitText> {
+    let (limits, spent) = (&account.limits, account.spent.as_of(today));
+    [
+        ("dagligt", limits.day, spent.day()),
+        ("ugentligt", limits.week, spent.week()),
+        ("månedligt", limits.month, spent.month()),
+    ]
+    .into_iter()
+    .filter_map(|(window, limit, spent)| {
+        let LimitFacts { limit, spent, left } = LimitFacts::of(limit?, spent);
+        Some(LimitText {
+            window,
+            limit: limit.to_string(),
+            spent: spent.to_string(),
+            left: left.to_string(),
+        })
+    })
+    .collect()
 }
 
 fn top_up_text(agreement: &Agreement) -> String {

@@ -394,4 +394,48 @@ async fn a_guardian_reads_the_statement_in_danish() {
         !html.contains("<b>"),
         "names from tills are text, not markup"
     );
+    assert!(html.contains("Ingen grænser"), "{html}");
+}
+
+#[tokio::test]
+async fn a_guardian_sees_which_limits_hold_how_and_what_is_left_of_them() {
+    let site = Site::open().await;
+    let payer = site.chip("72BF9961").await;
+    let account = format!("/v1/accounts/{}", payer.0);
+    let change = async |limits: Value| {
+        let body = json!({ "limits": limits }).to_string();
+        site.send(Method::PATCH, &account, TOKEN, &[], Some(body))
+            .await
+    };
+    change(json!({ "day": 25_00, "month": 5_00, "mode": "strict" })).await;
+    let mut till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    till.sell(payer, &[(1, "Stor grovbolle", 8_00)]);
+    till.push(&site, 1).await;
+    for path in [account.clone(), format!("{account}/statement")] {
+        let told = site.get(&path).await;
+        let limits = json!({ "day": 25_00, "week": null, "month": 5_00, "mode": "strict" });
+        assert_eq!(told["limits"], limits, "{path}");
+        let left = json!({ "day": 17_00, "week": null, "month": 0 });
+        assert_eq!(told["left"], left, "{path}");
+        assert_eq!(told["spent"]["week"], 8_00, "{path}");
+    }
+    let page = async || {
+        let page = site
+            .client
+            .get(format!("{}/statements/{}", site.url, payer.0))
+            .basic_auth("operator", Some(TOKEN))
+            .send();
+        page.await.unwrap().text().await.unwrap()
+    };
+    let strict = page().await;
+    for part in [
+        "Maks. forbrug dagligt</dt><dd>25,00 kr. – brugt 8,00 kr., <strong>tilbage 17,00 kr.",
+        "Maks. forbrug månedligt</dt><dd>5,00 kr. – brugt 8,00 kr., <strong>tilbage 0,00 kr.",
+        "Grænserne holder</dt><dd>altid;",
+    ] {
+        assert!(strict.contains(part), "{part} is not in {strict}");
+    }
+    assert!(!strict.contains("ugentligt"), "{strict}");
+    change(json!({ "mode": "lenient" })).await;
+    assert!(page().await.contains("ved hver kasse for sig"));
 }

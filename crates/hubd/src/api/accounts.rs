@@ -3,16 +3,17 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use canteen::{AccountId, LimitMode, Limits, Money};
+use canteen::{AccountId, BusinessDay, Money};
 use hub_ledger::{
     AccountRow, Agreement, CanteenId, Closing, Holder, LedgerError, LimitsChange, NewAccount,
     Reach, Rest,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Currency;
+use super::limits::{LeftJson, LimitsJson, LimitsPatch, SpentJson};
 use super::top_ups::AgreementJson;
 use crate::access::Operator;
 use crate::body::{Body, Path, Query};
@@ -36,8 +37,10 @@ pub(crate) struct AccountJson {
     currency: Currency,
     /// The most that may be spent, in øre.
     limits: LimitsJson,
-    /// What has been spent in the windows of `on`, in øre.
+    /// What has been spent in the windows of today, in øre.
     spent: SpentJson,
+    /// What is left of the limits today, in øre; below zero never.
+    left: LeftJson,
     /// What has been paid in during its life, in øre; 10000 arms automatic top-up.
     paid_in: i64,
     /// The person; absent once erased.
@@ -51,49 +54,6 @@ pub(crate) struct AccountJson {
     closing: Option<String>,
     /// When it was made.
     created_at: String,
-}
-
-/// Limits in øre; null is no limit.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct LimitsJson {
-    /// In a day from local midnight.
-    day: Option<i64>,
-    /// In an ISO week.
-    week: Option<i64>,
-    /// In a calendar month.
-    month: Option<i64>,
-    /// How they hold over several tills; lenient where it is left out.
-    mode: Option<LimitModeJson>,
-}
-
-/// How limits hold over several tills.
-///
-/// `lenient`: each till refuses what exceeds a limit as far as it knows; tills that are cut off may
-/// exceed it together, which is flagged. `strict`: each till sells inside its own share of what is
-/// left, and a limit is never exceeded; a till that is cut off without a share refuses, although
-/// something is left. Strict limits are in force when every till of the canteen has heard of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum LimitModeJson {
-    /// Each till by itself.
-    Lenient,
-    /// Never exceeded.
-    Strict,
-}
-
-/// What has been spent, in øre.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct SpentJson {
-    /// The day whose windows these are.
-    #[schema(example = "2026-11-20")]
-    on: String,
-    /// In that day.
-    day: i64,
-    /// In its ISO week.
-    week: i64,
-    /// In its month.
-    month: i64,
 }
 
 /// The person behind an account.
@@ -164,31 +124,6 @@ pub(crate) struct AccountChange {
     holder: Option<HolderJson>,
 }
 
-/// Limits to change, in øre; null takes a limit away, what is left out stays.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct LimitsPatch {
-    /// In a day.
-    #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<i64>)]
-    day: Option<Option<i64>>,
-    /// In an ISO week.
-    #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<i64>)]
-    week: Option<Option<i64>>,
-    /// In a month.
-    #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<i64>)]
-    month: Option<Option<i64>>,
-    /// How they hold over several tills; a program that leaves it out changes nothing about it.
-    mode: Option<LimitModeJson>,
-}
-
-/// Tells null from nothing.
-fn given<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Option<i64>>, D::Error> {
-    Option::<i64>::deserialize(input).map(Some)
-}
-
 /// Lists accounts by number.
 #[utoipa::path(get, path = "/v1/accounts", tag = "accounts", params(ListQuery),
     responses((status = 200, body = AccountsPage)), security(("operator" = [])))]
@@ -217,7 +152,7 @@ pub(crate) async fn list(
                 .map(|row| {
                     let agreement = books.agreement(&row, now)?;
                     let closing = books.closing(row.id)?;
-                    Ok(AccountJson::new(row, agreement, closing))
+                    Ok(AccountJson::new(row, agreement, closing, now))
                 })
                 .collect::<Result<_, LedgerError>>()?;
             Ok(AccountsPage {
@@ -281,12 +216,7 @@ pub(crate) async fn change(
 ) -> Result<Json<AccountJson>, Problem> {
     let id = AccountId(id);
     let holder = change.holder.map(HolderJson::checked).transpose()?;
-    let limits = LimitsChange {
-        day: change.limits.day.map(|limit| limit.map(Money::from_ore)),
-        week: change.limits.week.map(|limit| limit.map(Money::from_ore)),
-        month: change.limits.month.map(|limit| limit.map(Money::from_ore)),
-        mode: change.limits.mode.map(LimitMode::from),
-    };
+    let limits = LimitsChange::from(change.limits);
     hub.books
         .write(move |books| {
             books.account_within(reach, id)?;
@@ -418,16 +348,23 @@ async fn read(hub: &Hub, reach: Reach, id: AccountId) -> Result<Json<AccountJson
         .books
         .read(move |books| {
             let row = books.account_within(reach, id)?;
-            let agreement = books.agreement(&row, Timestamp::now())?;
+            let now = Timestamp::now();
+            let agreement = books.agreement(&row, now)?;
             let closing = books.closing(id)?;
-            Ok(AccountJson::new(row, agreement, closing))
+            Ok(AccountJson::new(row, agreement, closing, now))
         })
         .await?;
     Ok(Json(account))
 }
 
 impl AccountJson {
-    fn new(row: AccountRow, agreement: Option<Agreement>, closing: Option<Closing>) -> AccountJson {
+    fn new(
+        row: AccountRow,
+        agreement: Option<Agreement>,
+        closing: Option<Closing>,
+        now: Timestamp,
+    ) -> AccountJson {
+        let spent = row.spent.as_of(BusinessDay::of(now));
         AccountJson {
             id: row.id.0,
             canteen: row.canteen.0,
@@ -435,52 +372,14 @@ impl AccountJson {
             balance: row.balance.ore(),
             credit: row.credit.ore(),
             currency: Currency::Dkk,
-            limits: LimitsJson {
-                day: row.limits.day.map(Money::ore),
-                week: row.limits.week.map(Money::ore),
-                month: row.limits.month.map(Money::ore),
-                mode: Some(row.limits.mode.into()),
-            },
-            spent: SpentJson {
-                on: row.spent.on().to_string(),
-                day: row.spent.day().ore(),
-                week: row.spent.week().ore(),
-                month: row.spent.month().ore(),
-            },
+            limits: row.limits.into(),
+            spent: spent.into(),
+            left: LeftJson::of(&row.limits, &spent),
             paid_in: row.paid_in.ore(),
             holder: row.holder.map(HolderJson::from),
             top_up: agreement.map(AgreementJson::from),
             closing: closing.map(|closing| closing.since.to_string()),
             created_at: row.created_at.to_string(),
-        }
-    }
-}
-
-impl From<LimitsJson> for Limits {
-    fn from(limits: LimitsJson) -> Limits {
-        Limits {
-            day: limits.day.map(Money::from_ore),
-            week: limits.week.map(Money::from_ore),
-            month: limits.month.map(Money::from_ore),
-            mode: limits.mode.map(LimitMode::from).unwrap_or_default(),
-        }
-    }
-}
-
-impl From<LimitModeJson> for LimitMode {
-    fn from(mode: LimitModeJson) -> LimitMode {
-        match mode {
-            LimitModeJson::Lenient => LimitMode::Lenient,
-            LimitModeJson::Strict => LimitMode::Strict,
-        }
-    }
-}
-
-impl From<LimitMode> for LimitModeJson {
-    fn from(mode: LimitMode) -> LimitModeJson {
-        match mode {
-            LimitMode::Lenient => LimitModeJson::Lenient,
-            LimitMode::Strict => LimitModeJson::Strict,
         }
     }
 }

@@ -6,6 +6,7 @@ mod debits;
 mod entries;
 mod fetching;
 mod key_sets;
+mod limits;
 mod money_in;
 mod notices;
 mod oversight;

@@ -12,6 +12,7 @@ use sync_proto::SaleLine;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Currency;
+use super::limits::{LeftJson, LimitsJson, SpentJson};
 use crate::access::Operator;
 use crate::body::{Path, Query};
 use crate::problem::Problem;
@@ -78,6 +79,12 @@ pub(crate) struct StatementJson {
     from: String,
     /// The last day.
     to: String,
+    /// The limits in force now, in øre.
+    limits: LimitsJson,
+    /// What has been spent in the windows of today, in øre.
+    spent: SpentJson,
+    /// What is left of the limits today, in øre; below zero never.
+    left: LeftJson,
     rows: Vec<BookingJson>,
 }
 
@@ -154,19 +161,24 @@ pub(crate) async fn statement(
     Path(id): Path<i64>,
     Query(days): Query<Days>,
 ) -> Result<Json<StatementJson>, Problem> {
-    let range = days.range(Timestamp::now())?;
+    let now = Timestamp::now();
+    let range = days.range(now)?;
     let (from, to) = (range.start().to_string(), range.end().to_string());
-    let rows = hub
+    let (account, rows) = hub
         .books
         .read(move |books| {
-            books.account_within(reach, AccountId(id))?;
-            books.statement(AccountId(id), range)
+            let account = books.account_within(reach, AccountId(id))?;
+            Ok((account, books.statement(AccountId(id), range)?))
         })
         .await?;
+    let spent = account.spent.as_of(BusinessDay::of(now));
     Ok(Json(StatementJson {
         account: id,
         from,
         to,
+        limits: account.limits.into(),
+        spent: spent.into(),
+        left: LeftJson::of(&account.limits, &spent),
         rows: rows.into_iter().map(BookingJson::from).collect(),
     }))
 }
