@@ -600,7 +600,7 @@ impl Bench {
                 ReaderEvent::Ready { .. }
                 | ReaderEvent::Faulty { .. }
                 | ReaderEvent::Unreadable {
-                    fault: ChipFault::Typed,
+                    fault: ChipFault::Typed(_),
                     ..
                 } => {}
                 other => bail!("unexpected: {other:?}"),

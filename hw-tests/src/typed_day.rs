@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use canteen::{ChipId, ChipIdentity};
 use till_readers::serial::{Conversation, Happening, Protocol};
-use till_readers::{ChipFault, KeyEvent, NumberFormat};
+use till_readers::{ChipFault, KeyEvent, NumberFormat, Typed};
 
 use crate::dice::Dice;
 use crate::workday::Diary;
@@ -119,7 +119,7 @@ impl TypedDay {
             }
             Mishap::OtherKey => {
                 self.type_keys(&format!("{half}X{rest}"));
-                vec![format!("unreadable {:?}", ChipFault::Typed)]
+                vec![format!("unreadable {:?}", ChipFault::Typed(Typed::Keys))]
             }
             Mishap::Lost => {
                 self.type_keys(half);

@@ -133,16 +133,44 @@ pub enum ChipFault {
     #[error("there are several chips on the reader; hold only one chip to it")]
     Several,
     /// The reader typed what is no chip's number.
-    #[error(
-        "the reader typed what is no chip number; hold the chip to it again, and if that does not help, set readers.keyboard_number to how it types"
-    )]
-    Typed,
+    #[error(transparent)]
+    Typed(#[from] Typed),
     /// Another program holds the reader for itself.
     #[error("another program uses the reader; close it and hold the chip to the reader again")]
     ReaderInUse,
     /// The reader does not work, so nothing can be said of the chip.
     #[error("the reader does not work at the moment")]
     ReaderFaulty,
+}
+
+/// What a reader that types has typed instead of a chip's number, with advice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Typed {
+    /// Keys that are no digits, or more digits than any number has.
+    #[error(
+        "the reader typed keys that are no chip number; hold the chip to it again, and if that does not help, switch off in the reader's own settings what it types before or after the number"
+    )]
+    Keys,
+    /// Digits that are a number if the settings say so.
+    #[error(
+        "the reader typed {digits} digits, a number in another shape than the settings say; set {setting} under [readers] in till.toml, and find out the order with: tillctl reader byte-order"
+    )]
+    Shape {
+        /// How many there were.
+        digits: usize,
+        /// What would take them.
+        setting: &'static str,
+    },
+    /// Digits of which some are missing, or too many.
+    #[error(
+        "the reader typed {digits} digits, and the settings want {wanted}; hold the chip to it again, and if that does not help, see readers.keyboard_number in till.toml"
+    )]
+    Length {
+        /// How many there were.
+        digits: usize,
+        /// How many there are in a number.
+        wanted: &'static str,
+    },
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use canteen::ChipIdentity;
 
 use crate::auth::{ChipTask, EnrolError};
 use crate::serial::{Conversation, Field, Happening, Sight};
-use crate::{ChipFault, ReaderFault, Signal};
+use crate::{ReaderFault, Signal, Typed};
 pub(crate) use device::Keyboard;
 pub use typing::{KeyEvent, NumberFormat};
 use typing::{Line, Typing};
@@ -67,9 +67,9 @@ impl Wedge {
             Line::Number { digits } => match self.format.chip(&digits) {
                 Some(Ok(chip)) => Sight::Chip(ChipIdentity::Bare(chip)),
                 Some(Err(error)) => Sight::Unusable(error.into()),
-                None => Sight::Unusable(ChipFault::Typed),
+                None => Sight::Unusable(self.format.fault(&digits).into()),
             },
-            Line::Other => Sight::Unusable(ChipFault::Typed),
+            Line::Other => Sight::Unusable(Typed::Keys.into()),
             Line::Short => {
                 tracing::debug!("Keys that are no number");
                 return;
@@ -234,10 +234,12 @@ mod tests {
     #[test]
     fn a_half_number_is_never_a_chip() {
         check("00065", "");
-        check("006547886\n", "unreadable Typed");
-        check("00006547886\n", "unreadable Typed");
-        check("4294967296\n", "unreadable Typed");
-        check("x0006547886\n", "unreadable Typed");
+        let length =
+            |digits| format!("unreadable Typed(Length {{ digits: {digits}, wanted: \"10\" }})");
+        check("006547886\n", &length(9));
+        check("00006547886\n", &length(11));
+        check("4294967296\n", &length(10));
+        check("x0006547886\n", "unreadable Typed(Keys)");
         check("00\n\n\n", "");
     }
 
@@ -247,7 +249,8 @@ mod tests {
         bench.type_text("00065");
         bench.run(600);
         bench.type_text("47886\n");
-        assert_eq!(bench.told(), "unreadable Typed");
+        let told = bench.told();
+        assert!(told.starts_with("unreadable Typed(Length"), "{told}");
         bench.type_text("0006547886\n");
         assert_eq!(bench.told(), "came 0063E9AE");
     }

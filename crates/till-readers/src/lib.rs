@@ -24,7 +24,7 @@ use std::time::Instant;
 use auth::{ChipTask, Reply};
 use canteen::ChipIdentity;
 
-pub use fault::{ChipFault, ReaderFault};
+pub use fault::{ChipFault, ReaderFault, Typed};
 pub use keyboard::{KeyEvent, NumberFormat};
 pub use readers::Readers;
 

@@ -178,7 +178,7 @@ fn refusal(error: &EnrolError) -> ErrorAnswer {
             ChipFault::Identity(_)
             | ChipFault::Unsupported { .. }
             | ChipFault::Technology
-            | ChipFault::Typed
+            | ChipFault::Typed(_)
             | ChipFault::Several => (ErrorCode::ChipKind, ""),
         },
         EnrolError::Talk(ProofError::Malformed { .. } | ProofError::Pausing) => {

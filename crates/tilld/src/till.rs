@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use sync_proto::SaleLine;
 use till_ledger::{Ledger, LedgerError, PurchaseRequest, Recorded};
 use till_page::{Attention, ChipOnReader, PageState, Verdict, attention_words, chip_words};
-use till_readers::{ChipFault, Presence, ReaderEvent, ReaderName, ReaderState, Readers, Signal};
+use till_readers::{
+    ChipFault, Presence, ReaderEvent, ReaderName, ReaderState, Readers, Signal, Typed,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -609,9 +611,16 @@ fn unreadable_attention(fault: &ChipFault) -> Attention {
         }
         ChipFault::ReaderInUse => Attention::ReaderInUse,
         ChipFault::ReaderFaulty => Attention::ReaderFaulty,
-        ChipFault::Absent | ChipFault::Mute | ChipFault::HoldStill | ChipFault::Typed => {
-            Attention::HoldStill
-        }
+        ChipFault::Absent | ChipFault::Mute | ChipFault::HoldStill => Attention::HoldStill,
+        ChipFault::Typed(Typed::Keys) => Attention::TypedKeys,
+        ChipFault::Typed(Typed::Shape { digits, setting }) => Attention::TypedShape {
+            digits: *digits,
+            setting,
+        },
+        ChipFault::Typed(Typed::Length { digits, wanted }) => Attention::TypedLength {
+            digits: *digits,
+            wanted,
+        },
     }
 }
 

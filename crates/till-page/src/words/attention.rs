@@ -14,6 +14,22 @@ pub enum Attention {
     Cancelled,
     /// The chip was felt but not read.
     HoldStill,
+    /// A reader that types has typed keys that are no chip number.
+    TypedKeys,
+    /// A reader that types has typed a number in another shape than the settings say.
+    TypedShape {
+        /// How many digits.
+        digits: usize,
+        /// The setting that would take it.
+        setting: &'static str,
+    },
+    /// A reader that types has typed too few digits, or too many.
+    TypedLength {
+        /// How many digits.
+        digits: usize,
+        /// How many the settings want, like `8, 14 or 20`.
+        wanted: &'static str,
+    },
     /// More than one chip is in the field.
     SeveralChips,
     /// The chip cannot identify anyone, such as a telephone with a new number each time.
@@ -67,6 +83,35 @@ fn title_and_detail(attention: &Attention) -> (Text, Text) {
             Text::new(
                 "Chippen kunne ikke læses – hold den stille på læseren",
                 "The chip could not be read – hold it still on the reader",
+            ),
+        ),
+        Attention::TypedKeys => (
+            Text::new("Læseren taster forkert", "The reader types wrongly"),
+            Text::new(
+                "Det er ikke et chipnummer – hold chippen på igen, eller slå læserens ekstra tegn fra",
+                "That is no chip number – hold the chip again, or switch the reader's extra keys off",
+            ),
+        ),
+        Attention::TypedShape { digits, setting } => (
+            Text::new("Læseren taster forkert", "The reader types wrongly"),
+            Text::new(
+                format!(
+                    "{digits} cifre passer ikke med till.toml – sæt {}",
+                    danish(setting)
+                ),
+                format!("{digits} digits are not what till.toml says – set {setting}"),
+            ),
+        ),
+        Attention::TypedLength { digits, wanted } => (
+            Text::new("Prøv igen", "Try again"),
+            Text::new(
+                format!(
+                    "Læseren tastede {digits} cifre i stedet for {} – hold chippen på igen",
+                    danish(wanted)
+                ),
+                format!(
+                    "The reader typed {digits} digits instead of {wanted} – hold the chip again"
+                ),
             ),
         ),
         Attention::SeveralChips => (
@@ -124,6 +169,11 @@ fn title_and_detail(attention: &Attention) -> (Text, Text) {
     }
 }
 
+/// Settings are the same in both languages, but for the words between them.
+fn danish(settings: &str) -> String {
+    settings.replace(" and ", " og ").replace(" or ", " eller ")
+}
+
 fn figure(attention: &Attention) -> Option<Figure> {
     match attention {
         Attention::Voided {
@@ -136,6 +186,9 @@ fn figure(attention: &Attention) -> Option<Figure> {
         Attention::NoChipInTime
         | Attention::Cancelled
         | Attention::HoldStill
+        | Attention::TypedKeys
+        | Attention::TypedShape { .. }
+        | Attention::TypedLength { .. }
         | Attention::SeveralChips
         | Attention::UnusableChip
         | Attention::ReaderInUse
@@ -168,6 +221,21 @@ mod tests {
         check(A::Cancelled, "Afbrudt", "Intet er betalt");
         let still = "Chippen kunne ikke læses – hold den stille på læseren";
         check(A::HoldStill, "Prøv igen", still);
+        let keys =
+            "Det er ikke et chipnummer – hold chippen på igen, eller slå læserens ekstra tegn fra";
+        check(A::TypedKeys, "Læseren taster forkert", keys);
+        let shape = A::TypedShape {
+            digits: 10,
+            setting: "keyboard_number = \"hex\" and keyboard_em4100 = true",
+        };
+        let set = "10 cifre passer ikke med till.toml – sæt keyboard_number = \"hex\" og keyboard_em4100 = true";
+        check(shape, "Læseren taster forkert", set);
+        let length = A::TypedLength {
+            digits: 7,
+            wanted: "8, 14 or 20",
+        };
+        let missing = "Læseren tastede 7 cifre i stedet for 8, 14 eller 20 – hold chippen på igen";
+        check(length, "Prøv igen", missing);
         let single = "Hold kun én chip på læseren ad gangen";
         check(A::SeveralChips, "Flere chips", single);
         let foreign =

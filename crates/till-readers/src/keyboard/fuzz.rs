@@ -55,7 +55,7 @@ fn number_before(steps: &[Step]) -> Option<Vec<u8>> {
     let mut pause = steps.last()?.0;
     let enter = steps.len() - 1;
     for (at, (before, event)) in steps[..enter].iter().enumerate().rev() {
-        if *event == KeyEvent::LOST {
+        if is_lost(event) {
             if pause <= LONGEST_PAUSE {
                 return None;
             }
@@ -82,13 +82,18 @@ fn number_before(steps: &[Step]) -> Option<Vec<u8>> {
 
 /// Whether a key is held at the end that changes what others mean.
 fn is_modified(steps: &[Step]) -> bool {
-    let is_lost = |(_, event): &Step| *event == KeyEvent::LOST;
-    let since = steps.iter().rposition(is_lost).map_or(0, |lost| lost + 1);
+    let lost = steps.iter().rposition(|(_, event)| is_lost(event));
+    let since = lost.map_or(0, |lost| lost + 1);
     MODIFIERS.into_iter().any(|code| {
         let presses = steps[since..].iter().rev().map(|(_, event)| event);
         let mut presses = presses.filter(|event| event.kind == KEY && event.code == code);
         presses.find(|event| matches!(event.value, 0 | 1)) == Some(&key(code, 1))
     })
+}
+
+/// Whether the kernel had more events than were taken; the value says nothing.
+fn is_lost(event: &KeyEvent) -> bool {
+    (event.kind, event.code) == (KeyEvent::LOST.kind, KeyEvent::LOST.code)
 }
 
 /// Each byte is an event or a pause; what it needs follows it.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use canteen::{ChipId, ChipIdError};
 
+use crate::Typed;
+
 /// One event of an input device (Documentation/input/input.rst of the kernel), without its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyEvent {
@@ -77,6 +79,37 @@ impl NumberFormat {
         }
         let number = *bytes.last_chunk()?;
         Some(ChipId::from_em4100(number))
+    }
+
+    /// Why these digits are no number of this format.
+    pub(super) fn fault(self, digits: &[u8]) -> Typed {
+        let (is_decimal, count) = (decimal_bytes(digits).is_some(), digits.len());
+        let has_letters = digits.iter().any(|digit| *digit > 9);
+        let (setting, wanted) = match (self.is_hex, self.is_em4100) {
+            (false, _) => {
+                // Eight figures may be a decimal that lacks two.
+                let is_hex = matches!(count, 14 | 20) || count == 8 && has_letters;
+                let hex = is_hex.then_some("keyboard_number = \"hex\"");
+                let with_version = "keyboard_number = \"hex\" and keyboard_em4100 = true";
+                let is_em4100 = count == 10 && has_letters;
+                (hex.or(is_em4100.then_some(with_version)), "10")
+            }
+            (true, false) => {
+                let decimal = is_decimal.then_some("keyboard_number = \"decimal\"");
+                let is_em4100 = count == 10 && has_letters;
+                let em4100 = is_em4100.then_some("keyboard_em4100 = true");
+                (decimal.or(em4100), "8, 14 or 20")
+            }
+            (true, true) => {
+                let is_uid = matches!(count, 14 | 20);
+                (is_uid.then_some("keyboard_em4100 = false"), "8 or 10")
+            }
+        };
+        let digits = count;
+        match setting {
+            Some(setting) => Typed::Shape { digits, setting },
+            None => Typed::Length { digits, wanted },
+        }
     }
 
     fn hex_bytes(self, digits: &[u8]) -> Option<Vec<u8>> {
@@ -279,13 +312,17 @@ mod tests {
     }
 
     /// A format by its name in the till's settings, `+em` for EM4100.
+    fn format_of(name: &str) -> NumberFormat {
+        NumberFormat {
+            is_hex: name.starts_with("hex"),
+            is_reversed: name.contains("reversed"),
+            is_em4100: name.ends_with("+em"),
+        }
+    }
+
     #[track_caller]
     fn check(format: &str, typed: &str, expect: &str) {
-        let format = NumberFormat {
-            is_hex: format.starts_with("hex"),
-            is_reversed: format.contains("reversed"),
-            is_em4100: format.ends_with("+em"),
-        };
+        let format = format_of(format);
         let said = match format.chip(&digits(typed)) {
             Some(Ok(chip)) => chip.to_string(),
             Some(Err(error)) => format!("{error:?}"),
@@ -325,6 +362,41 @@ mod tests {
         check("hex", "72BF99610", "none");
         check("hex", "010063E9AE", "none");
         check("hex", "", "none");
+    }
+
+    /// As [`check`], for what is no number of the format.
+    #[track_caller]
+    fn check_fault(format: &str, typed: &str, expect: &str) {
+        let format = format_of(format);
+        assert!(format.chip(&digits(typed)).is_none(), "{typed}");
+        let fault = match format.fault(&digits(typed)) {
+            Typed::Shape { setting, .. } => setting.to_owned(),
+            Typed::Length { digits, wanted } => format!("{digits} instead of {wanted}"),
+            Typed::Keys => "keys".to_owned(),
+        };
+        assert_eq!(fault, expect, "{typed}");
+    }
+
+    #[test]
+    fn a_number_in_another_shape_names_the_setting_that_takes_it() {
+        let hex = "keyboard_number = \"hex\"";
+        check_fault("decimal", "72BF9961", hex);
+        check_fault("decimal", "04112233445566", hex);
+        check_fault("decimal-reversed", "04A1B2C3D4E5F6071829", hex);
+        let with_version = "keyboard_number = \"hex\" and keyboard_em4100 = true";
+        check_fault("decimal", "010063E9AE", with_version);
+        check_fault("hex", "1925159265", "keyboard_number = \"decimal\"");
+        check_fault("hex", "010063E9AE", "keyboard_em4100 = true");
+        check_fault("hex+em", "04A1B2C3D4E5F6", "keyboard_em4100 = false");
+    }
+
+    #[test]
+    fn a_number_that_no_setting_takes_says_how_many_digits_are_wanted() {
+        check_fault("decimal", "19251592", "8 instead of 10");
+        check_fault("decimal", "192515926", "9 instead of 10");
+        check_fault("decimal", "4294967296", "10 instead of 10");
+        check_fault("hex", "72BF996", "7 instead of 8, 14 or 20");
+        check_fault("hex+em", "72BF996", "7 instead of 8 or 10");
     }
 
     #[test]
