@@ -14,6 +14,7 @@ use sync_proto::{
 use crate::branches::{Line, Place, begin_branch, move_branch, place};
 use crate::error::LedgerError;
 use crate::flags::{Origin, raise_flag};
+use crate::forgotten_epochs::begin_forgotten_epoch;
 use crate::limit_shares::reach_day;
 use crate::siblings::note_resent;
 use crate::store::{HubLedger, hub_position};
@@ -109,7 +110,14 @@ impl HubLedger {
         let Some(access) = till_by_name(&db, &batch.till)? else {
             return Ok(Err(BatchRefusal::NotEnrolled));
         };
-        let (mark, hashes) = match check(&db, batch)? {
+        let checked = match check(&db, batch)? {
+            // A store that was put back to an older state forgets epochs.
+            Err(BatchRefusal::NotEnrolled) => {
+                begin_forgotten_epoch(&db, &access, batch, now)?.ok_or(BatchRefusal::NotEnrolled)
+            }
+            checked => checked,
+        };
+        let (mark, hashes) = match checked {
             Ok(checked) => checked,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -144,13 +152,13 @@ fn check(
     db: &Connection,
     batch: &Batch,
 ) -> Result<Result<(Watermark, Vec<EntryHash>), BatchRefusal>, LedgerError> {
-    let Some(mark) = watermark(db, &batch.till, batch.epoch)? else {
-        return Ok(Err(BatchRefusal::NotEnrolled));
-    };
     // No ledger ever gets that long, and numbers beyond it cannot be stored.
     if i64::try_from(batch.first_seq.saturating_add(batch.entries.len() as u64)).is_err() {
         return Ok(Err(BatchRefusal::BadChain));
     }
+    let Some(mark) = watermark(db, &batch.till, batch.epoch)? else {
+        return Ok(Err(BatchRefusal::NotEnrolled));
+    };
     Ok(match batch.verify(&mark.key) {
         Ok(hashes) => Ok((mark, hashes)),
         Err(error) => Err(refusal(&error)),

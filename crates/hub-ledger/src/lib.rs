@@ -30,6 +30,7 @@ mod error;
 mod exposure;
 mod feed;
 mod flags;
+mod forgotten_epochs;
 mod ingest;
 mod key_sets;
 mod limit_shares;

@@ -382,6 +382,11 @@ impl TestTill {
         Stranger(TillKey::from_seed(&[99; 32]))
     }
 
+    /// What its key is made of.
+    pub(crate) fn key_seed(&self) -> [u8; 32] {
+        [self.seed; 32]
+    }
+
     /// From now on it draws ids of its own, as a machine with a copied disk does.
     pub(crate) fn become_a_copy(&mut self) {
         self.copy = self.copy * 2 + 1;

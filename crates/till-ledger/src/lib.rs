@@ -48,7 +48,7 @@ pub use machine::serve_this_thread_first;
 pub use moment::Moment;
 pub use page::{EntryRef, StartRequest};
 pub use purchase::{PurchaseRequest, Recorded};
-pub use put_away::put_away;
+pub use put_away::{put_away, read_put_away};
 pub use reader::{ChipView, EntryRange, Reader, RecentEntry, StoredEntry};
 pub use sibling::SiblingStand;
 pub use store::{Journal, Progress, Store, StoreOptions};

@@ -9,6 +9,7 @@ use sync_proto::Epoch;
 use crate::book::Book;
 use crate::error::LedgerError;
 use crate::file::{Lock, log_path};
+use crate::reader::Reader;
 
 /// Keeps a ledger of an epoch under another name, with everything in the one file. Nothing happens
 /// to a ledger of another epoch; an error [`LedgerError::NotFound`] when there is none.
@@ -31,6 +32,11 @@ pub fn put_away(path: &Path, epoch: Epoch, name: &Path) -> Result<(), LedgerErro
         path: path.to_owned(),
         source,
     })
+}
+
+/// Reads a ledger that was put away.
+pub fn read_put_away(name: &Path) -> Result<Reader, LedgerError> {
+    Reader::open(name)
 }
 
 fn move_away(path: &Path, log: &Path, name: &Path) -> io::Result<()> {

@@ -109,6 +109,15 @@ impl Reader {
         Ok(found.into_iter().find(|entry| entry.seq == seq))
     }
 
+    /// The number of the last entry; 0 when there is none.
+    pub fn last_seq(&self) -> Result<u64, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT coalesce(max(seq), 0) FROM entry")?;
+        let seq: i64 = statement.query_row([], |row| row.get(0))?;
+        Ok(seq.cast_unsigned())
+    }
+
     /// The hash up to and with an entry; up to none of them with 0.
     pub fn hash_at(&self, seq: u64) -> Result<EntryHash, LedgerError> {
         if seq == 0 {

@@ -36,6 +36,8 @@ pub(crate) enum Alarm {
     NotRenewed,
     /// The hub knows less than it has told.
     HubBehind,
+    /// The hub does not take a ledger whose life has ended.
+    OldLedger,
 }
 
 /// How many siblings are heard while the hub is away.

@@ -16,6 +16,7 @@ mod follow;
 mod http;
 mod hub;
 mod mark;
+mod old_ledgers;
 mod page_state;
 mod pull;
 mod renewal;
@@ -328,6 +329,7 @@ async fn serve(
     tokio::spawn(Arc::clone(&sync).run_upload());
     tokio::spawn(Arc::clone(&sync).run_feed());
     tokio::spawn(Arc::clone(&sync).run_mark());
+    tokio::spawn(Arc::clone(&sync).run_old_ledgers());
     tokio::spawn(Arc::clone(&sync).run_siblings(sibling::client()?));
     if let Some(door) = &config.pull {
         pull::serve(Arc::clone(&sync), door.listen).await?;

@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
-use sync_proto::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, EnrolRequest, Epoch};
+use sync_proto::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, BatchRefusal, EnrolRequest, Epoch};
 use till_ledger::{Ledger, LedgerError, Moment};
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::hub::HubError;
@@ -165,9 +165,16 @@ impl Sync {
                     .acknowledge(answer.accepted, answer.durable_through, Moment::now())
                     .await
                     .map_err(local)?,
+                Err(HubError::Batch(BatchRefusal::Gap { expected })) => self
+                    .ledger
+                    .resume_from(expected, Moment::now())
+                    .await
+                    .map_err(local)?,
+                // A hub that has forgotten this epoch knows the key when the new one has begun, and is
+                // sent the old ledger then (`old_ledgers.rs`).
                 Err(error) if error.standing().is_some() => {
-                    error!(%error, waiting = self.ledger.progress().waiting(),
-                        "The hub takes no entries of the old ledger; keep its file and show it to the operator");
+                    warn!(%error, waiting = self.ledger.progress().waiting(),
+                        "The hub takes no entries of the old ledger yet; they are sent from its file");
                     return Ok(());
                 }
                 Err(error) => return Err(error.into()),

@@ -217,6 +217,24 @@ impl StateDir {
         self.path.join(format!("ledger-{epoch}.db"))
     }
 
+    /// The ledgers whose life has ended.
+    pub(crate) fn old_ledgers(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for file in fs::read_dir(&self.path)? {
+            let file = file?;
+            let name = file.file_name();
+            let epoch = name.to_str().and_then(|name| {
+                let epoch = name.strip_prefix("ledger-")?.strip_suffix(".db")?;
+                epoch.parse::<Epoch>().ok()
+            });
+            if epoch.is_some() {
+                found.push(file.path());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
         let path = self.path.join(name);
         match fs::read_to_string(&path) {

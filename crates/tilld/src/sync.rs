@@ -59,6 +59,8 @@ pub(crate) struct Wake {
     pub(crate) applied: AtomicU64,
     /// The hub does not take this ledger's entries in any way.
     pub(crate) undeliverable: AtomicBool,
+    /// Somebody wants to know now whether the hub has what it has acknowledged.
+    pub(crate) old_ledgers: AtomicBool,
     /// What the hub wants to have once more.
     pub(crate) resend: Mutex<Option<Resend>>,
 }
@@ -73,6 +75,7 @@ impl Wake {
     /// Somebody asks for everything now.
     pub(crate) fn now(&self) {
         self.line_up.store(true, Ordering::Relaxed);
+        self.old_ledgers.store(true, Ordering::Relaxed);
         self.upload.notify_one();
         self.feed.notify_one();
     }

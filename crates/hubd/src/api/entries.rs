@@ -15,12 +15,14 @@ use crate::server::Hub;
 /// ended the epoch, or its disk was copied or restored.
 ///
 /// Entries under numbers that others have already are kept apart. All are booked once, by their ids.
+/// A hub that was restored takes an epoch that it has forgotten from whoever signs with a key that the
+/// till was enrolled with.
 #[utoipa::path(post, path = "/v1/tills/{till}/branch", tag = "till-link",
     params(("till" = String, Path, description = "The till's name")),
     request_body(content = Object, description = "`Batch` of sync-proto, zstd allowed"),
     responses((status = 200, description = "`BatchAnswer` of sync-proto: everything is stored", body = Object),
         (status = 400, description = "Numbers, hashes or signature are wrong", body = Problem),
-        (status = 401, description = "The epoch is not known", body = Problem),
+        (status = 401, description = "The epoch is not known, nor the key", body = Problem),
         (status = 409, description = "Gap", body = Problem),
         (status = 413, description = "Too large", body = Problem)))]
 pub(crate) async fn branch(

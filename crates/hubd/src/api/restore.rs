@@ -136,8 +136,9 @@ fn to_do(is_frozen: bool, is_paused: bool) -> Vec<String> {
     let steps = [
         (
             is_frozen,
-            "switch on the tills that are missing, or retire those that are gone for good; until all \
-             have reported nobody gets more to spend (runbook page hub-restored.md, steps 4 to 6)",
+            "switch on the tills that are missing, give those that the hub does not know a new code, \
+             and retire those that are gone for good; until all have reported nobody gets more to \
+             spend (runbook page hub-restored.md, steps 4 to 8)",
         ),
         (
             is_paused,

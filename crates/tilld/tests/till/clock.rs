@@ -29,11 +29,12 @@ fn doubt_clock(site: &Site, days: i64) {
     let enrolled = then - SignedDuration::from_hours(24);
     enrolment["at"] = enrolled.to_string().into();
     fs::write(path, enrolment.to_string()).unwrap();
-    // What the hub told is not known after another start of the machine.
+    // What the hub told was before that, too, and says nothing after another start of the machine.
     let forgotten = ledger
         .execute(
-            "UPDATE progress SET hub_clock_boot = ?1 WHERE hub_clock_boot IS NOT NULL",
-            [boot],
+            "UPDATE progress SET hub_clock_boot = ?1, hub_clock_ms = ?2
+             WHERE hub_clock_boot IS NOT NULL",
+            (boot, then.as_millisecond()),
         )
         .unwrap();
     assert_eq!(forgotten, 1);

@@ -63,17 +63,17 @@ pub(crate) fn make_rich(site: &Site) {
 }
 
 /// The operator is sure that nobody sells on the epochs before this one any more.
-fn retire_old_epochs(site: &Site) {
+pub(crate) fn retire_old_epochs(site: &Site) {
     site.hub().post("/v1/tills/kasse-1/retire", &json!({}));
 }
 
-fn enrol_anew(site: &Site, code: &str) {
+pub(crate) fn enrol_anew(site: &Site, code: &str) {
     let answer = site.ask(&["enrol", "--code", code]);
     assert_eq!(answer.code, 0, "{answer:?}");
     assert_eq!(answer.json["begins_anew"], true, "{answer:?}");
 }
 
-fn old_ledgers(site: &Site) -> usize {
+pub(crate) fn old_ledgers(site: &Site) -> usize {
     let files = fs::read_dir(site.path("till")).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
     let old = names.filter(|name| name.starts_with("ledger-") && name.ends_with(".db"));

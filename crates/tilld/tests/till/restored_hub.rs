@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::hard_cases::{booked, make_rich, sell_at, wait_until_booked};
+use crate::hard_cases::{booked, enrol_anew, make_rich, old_ledgers, sell_at, wait_until_booked};
 use crate::rig::{Site, WEEKLY, eventually};
 
 /// The files of the hub's database, but for what it writes anew.
@@ -150,4 +150,107 @@ fn sy_25_a_hub_put_back_to_yesterday_says_what_to_do_and_gets_every_sale_back_on
     assert_eq!(booked(&site).len(), sold.len());
     let to_do = site.hub().json("/v1/restore")["to_do"].to_string();
     assert!(!to_do.contains("switch on the tills"), "{to_do}");
+}
+
+/// Puts a backup in place and begins the hub's new life.
+fn restore(site: &mut Site, backup: &[Option<Vec<u8>>; 2]) {
+    site.stop_hub();
+    put_back(site, backup);
+    let restored = site.run_hubd(&["restore", "--yes"]);
+    assert!(restored.status.success(), "{restored:?}");
+    site.start_hub();
+}
+
+#[test]
+fn a_till_that_was_enrolled_anew_after_the_backup_loses_no_sale_of_either_ledger() {
+    let mut site = Site::open();
+    make_rich(&site);
+    let mut sold = vec![1_01];
+    assert!(sell_at(&site, 1_01));
+    site.wait_until_agreed();
+    site.stop_hub();
+    let backup = back_up(&site);
+    site.start_hub();
+    site.wait_for_line("online");
+
+    // After the backup: sales in the old ledger, a new one, and sales in that.
+    assert!(sell_at(&site, 1_02));
+    site.wait_until_sent();
+    enrol_anew(&site, &site.new_code());
+    eventually("the new ledger", || (old_ledgers(&site) == 1).then_some(()));
+    site.wait_for_standing("good");
+    site.wait_for_line("online");
+    site.wait_for_readers(true);
+    assert!(sell_at(&site, 1_03));
+    sold.extend([1_02, 1_03]);
+    site.wait_until_agreed();
+    wait_until_booked(&site, sold.clone());
+
+    // The hub has never heard of the new ledger, nor of what the old one has sold since.
+    restore(&mut site, &backup);
+    site.wait_for_standing("not_enrolled");
+    wait_until_booked(&site, sold.clone());
+    let flags = site.hub().json("/v1/flags").to_string();
+    assert!(flags.contains("forgotten_epoch"), "{flags}");
+
+    // It sells on inside what it was allowed, and all of it arrives.
+    assert!(sell_at(&site, 1_04));
+    sold.push(1_04);
+    site.wait_until_sent();
+    wait_until_booked(&site, sold.clone());
+
+    // With a new code it is a till like every other one again.
+    enrol_anew(&site, &site.new_code());
+    eventually("the newest ledger", || {
+        (old_ledgers(&site) == 2).then_some(())
+    });
+    site.wait_for_standing("good");
+    site.wait_for_line("online");
+    site.wait_for_readers(true);
+    assert!(sell_at(&site, 1_05));
+    sold.push(1_05);
+    site.wait_until_sent();
+    wait_until_booked(&site, sold.clone());
+    assert_eq!(booked(&site).len(), sold.len());
+    let verdict = site.ask(&["ledger", "verify"]);
+    assert_eq!(verdict.json["ok"], true, "{verdict:?}");
+}
+
+#[test]
+fn a_branch_that_the_hub_acknowledged_before_it_was_put_back_is_sent_once_more() {
+    let mut first = Site::open();
+    make_rich(&first);
+    assert!(sell_at(&first, 1_01));
+    first.wait_until_agreed();
+    first.stop_hub();
+    let backup = back_up(&first);
+    first.start_hub();
+    first.wait_for_line("online");
+
+    // A copy sells, and is told that it is one.
+    first.stop_till();
+    let mut copy = first.copy_till();
+    first.start_till();
+    first.wait_for_line("online");
+    first.wait_for_readers(true);
+    assert!(sell_at(&first, 1_02));
+    first.wait_until_sent();
+    copy.start_till();
+    copy.wait_for_standing("forked");
+    copy.wait_for_readers(true);
+    assert!(sell_at(&copy, 1_03));
+    copy.wait_until_sent();
+    let sold = vec![1_01, 1_02, 1_03];
+    wait_until_booked(&first, sold.clone());
+
+    // The copy hears nothing of the hub's new life, and is asked by a technician to look.
+    restore(&mut first, &backup);
+    first.wait_for_line("online");
+    first.wait_until_sent();
+    eventually("the copy to send its branch once more", || {
+        copy.ask(&["sync", "now"]);
+        let mut found = booked(&first);
+        found.sort_unstable();
+        (found == sold).then_some(())
+    });
 }
