@@ -184,7 +184,9 @@ mod tests {
     }
 
     fn top_ups(bed: &Bed, account: AccountId) -> usize {
-        let rows = bed.ledger.list_top_ups(Reach::Everything, Some(account), 9);
+        let rows = bed
+            .ledger
+            .list_top_ups(Reach::Everything, Some(account), None, 9);
         rows.unwrap().len()
     }
 

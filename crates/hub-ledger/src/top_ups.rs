@@ -175,18 +175,20 @@ impl HubReader {
     pub fn top_up_within(&self, reach: Reach, id: TopUpId) -> Result<TopUpRow, LedgerError> {
         let account = read_top_up(&self.db, id)?.map(|top_up| top_up.account);
         let rows = match account {
-            Some(account) => self.list_top_ups(reach, Some(account), u32::MAX)?,
+            Some(account) => self.list_top_ups(reach, Some(account), None, u32::MAX)?,
             None => Vec::new(),
         };
         let found = rows.into_iter().find(|row| row.id == id);
         Ok(found.ok_or_else(|| Refusal::not_found("top-up", id))?)
     }
 
-    /// The newest top-ups within reach, the newest first.
+    /// The newest top-ups within reach, the newest first; those before one of them, where the page
+    /// before ended.
     pub fn list_top_ups(
         &self,
         reach: Reach,
         account: Option<AccountId>,
+        before: Option<TopUpId>,
         limit: u32,
     ) -> Result<Vec<TopUpRow>, LedgerError> {
         let mut statement = self.db.prepare_cached(
@@ -194,10 +196,16 @@ impl HubReader {
                u.detail, u.booking, u.due_at, u.created_at, u.changed_at
              FROM top_up u JOIN account a ON a.id = u.account
              WHERE (?1 IS NULL OR a.tenant = ?1) AND (?2 IS NULL OR u.account = ?2)
+               AND (?4 IS NULL OR (u.created_at, u.rowid) <
+                 (SELECT l.created_at, l.rowid FROM top_up l WHERE l.id = ?4))
              ORDER BY u.created_at DESC, u.rowid DESC LIMIT ?3",
         )?;
-        let mut rows =
-            statement.query((reach.filter(), account.map(|account| account.0), limit))?;
+        let mut rows = statement.query((
+            reach.filter(),
+            account.map(|account| account.0),
+            limit,
+            before.map(|id| id.to_string()),
+        ))?;
         let mut top_ups = Vec::new();
         while let Some(row) = rows.next()? {
             top_ups.push(TopUpRow {

@@ -7,6 +7,7 @@
 
 mod site;
 
+use canteen::AccountId;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use site::{OTHER_TENANT, Site, TOKEN};
@@ -300,27 +301,41 @@ async fn an_account_is_made_changed_blocked_and_closed() {
 #[tokio::test]
 async fn lists_go_on_where_the_page_before_ended() {
     let site = Site::open().await;
+    let seen = read_pages(&site, "accounts", 5).await;
+    let seen: Vec<i64> = seen.iter().map(|id| id.as_i64().unwrap()).collect();
+    assert_eq!(seen.len(), 16);
+    assert!(seen.is_sorted());
+
+    // Each sale on an account that nobody knows is flagged.
+    let mut till = site.till("kasse-1", "DEMO-KASSE-1", 1).await;
+    for _ in 0..7 {
+        till.sell((AccountId(999), 1), &[(1, "Ostehaps", 3_00)]);
+    }
+    till.push(&site, 1).await;
+    let flags = read_pages(&site, "flags", 2).await;
+    let flags: Vec<i64> = flags.iter().map(|id| id.as_i64().unwrap()).collect();
+    assert_eq!(flags.len(), 7, "{flags:?}");
+    assert!(flags.is_sorted_by(|newer, older| newer > older));
+}
+
+/// What `id`s a list has, read a few at a time; a page that is exactly full may be the last one.
+async fn read_pages(site: &Site, list: &str, limit: usize) -> Vec<Value> {
+    let path = format!("/v1/{}?limit={limit}", list.replace('_', "-"));
     let mut seen = Vec::new();
-    let mut path = "/v1/accounts?limit=5".to_owned();
+    let mut page = site.get(&path).await;
     loop {
-        let page = site.get(&path).await;
-        let ids = page["accounts"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|row| row["id"].as_i64().unwrap());
-        seen.extend(ids);
+        let rows = page[list].as_array().unwrap();
+        assert!(rows.len() <= limit, "{page}");
+        seen.extend(rows.iter().map(|row| row["id"].clone()));
         let Some(cursor) = page["next_cursor"].as_str() else {
             break;
         };
-        path = format!("/v1/accounts?limit=5&cursor={cursor}");
+        page = site.get(&format!("{path}&cursor={cursor}")).await;
     }
-    assert_eq!(seen.len(), 16);
-    assert!(seen.is_sorted());
-    let bad = site
-        .send(Method::GET, "/v1/accounts?cursor=x", TOKEN, &[], None)
-        .await;
+    let wrong = format!("{path}&cursor=x");
+    let bad = site.send(Method::GET, &wrong, TOKEN, &[], None).await;
     assert_eq!(bad.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    seen
 }
 
 #[tokio::test]

@@ -255,7 +255,7 @@ mod tests {
         let asked = |bed: &Bed| {
             let rows = bed
                 .ledger
-                .list_top_ups(crate::Reach::Everything, Some(account), 9);
+                .list_top_ups(crate::Reach::Everything, Some(account), None, 9);
             rows.unwrap().len()
         };
         assert_eq!(asked(&bed), 0);

@@ -34,7 +34,7 @@ fn armed(bed: &mut Bed, balance: Money, card: &str) -> (AccountId, i64) {
 fn stage(bed: &Bed, account: AccountId) -> String {
     let rows = bed
         .ledger
-        .list_top_ups(Reach::Everything, Some(account), 100)
+        .list_top_ups(Reach::Everything, Some(account), None, 100)
         .unwrap();
     let mut stages: Vec<_> = rows.iter().map(|row| row.stage.code()).collect();
     stages.reverse();
@@ -43,7 +43,7 @@ fn stage(bed: &Bed, account: AccountId) -> String {
 
 fn coalesced(bed: &Bed, account: AccountId) -> u32 {
     bed.ledger
-        .list_top_ups(Reach::Everything, Some(account), 1)
+        .list_top_ups(Reach::Everything, Some(account), None, 1)
         .unwrap()[0]
         .coalesced
 }
@@ -317,4 +317,40 @@ proptest! {
             prop_assert!(pair[1].1.duration_since(pair[0].1) >= jiff::SignedDuration::from_mins(12));
         }
     }
+}
+
+#[test]
+fn the_list_goes_on_where_the_page_before_ended_and_stays_within_reach() {
+    let mut bed = Bed::new();
+    let payers: Vec<_> = (0..5)
+        .map(|n| armed(&mut bed, kr(60), &format!("demo-card-{n}")))
+        .collect();
+    let mut till = bed.till("kasse-1");
+    // All in the same moment.
+    let sales = payers
+        .iter()
+        .map(|(account, chip)| sale(*account, *chip, kr(30)));
+    bed.send(&mut till, sales);
+    let list = |before, limit| {
+        let reach = Reach::Everything;
+        let rows = bed.ledger.list_top_ups(reach, None, before, limit).unwrap();
+        rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    let all = list(None, 100);
+    assert_eq!(all.len(), 5);
+    let mut read = Vec::new();
+    while read.len() < 5 {
+        let page = list(read.last().copied(), 2);
+        assert!((1..=2).contains(&page.len()), "{page:?}");
+        read.extend(page);
+    }
+    assert_eq!(read, all);
+    assert_eq!(list(all.last().copied(), 2), []);
+    // Nothing stands behind what is not in the list.
+    assert_eq!(list(Some(TopUpId(uuid::Uuid::nil())), 2), []);
+    let elsewhere = bed.ledger.tenant_named("Anden Kommune").unwrap();
+    let theirs = bed
+        .ledger
+        .list_top_ups(Reach::Tenant(elsewhere), None, Some(all[0]), 9);
+    assert_eq!(theirs.unwrap(), []);
 }

@@ -89,10 +89,13 @@ pub(crate) struct TopUpJson {
     changed_at: String,
 }
 
-/// Top-ups.
+/// A page of top-ups.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TopUpsJson {
     top_ups: Vec<TopUpJson>,
+    /// Send it as `cursor` to go on; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// Which top-ups to list.
@@ -102,6 +105,8 @@ pub(crate) struct TopUpsJson {
 pub(crate) struct ListQuery {
     /// Only those of an account.
     account: Option<i64>,
+    /// Where the page before ended.
+    cursor: Option<String>,
     /// At most so many, 100 unless told, 500 at most.
     limit: Option<u32>,
 }
@@ -170,7 +175,8 @@ pub(crate) async fn cancel_agreement(
 
 /// The newest top-ups, the newest first.
 #[utoipa::path(get, path = "/v1/top-ups", tag = "top-ups", params(ListQuery),
-    responses((status = 200, body = TopUpsJson)), security(("operator" = [])))]
+    responses((status = 200, body = TopUpsJson), (status = 422, body = Problem)),
+    security(("operator" = [])))]
 pub(crate) async fn list(
     State(hub): State<Hub>,
     Operator(reach): Operator,
@@ -178,11 +184,18 @@ pub(crate) async fn list(
 ) -> Result<Json<TopUpsJson>, Problem> {
     let limit = query.limit.unwrap_or(100).clamp(1, 500);
     let account = query.account.map(AccountId);
+    let before: Option<TopUpId> = query
+        .cursor
+        .map(|cursor| cursor.parse())
+        .transpose()
+        .map_err(|_| Problem::invalid("cursor", "the cursor is not one of this list"))?;
     let rows = hub
         .books
-        .read(move |books| books.list_top_ups(reach, account, limit))
+        .read(move |books| books.list_top_ups(reach, account, before, limit))
         .await?;
+    let full = rows.len() == limit as usize;
     Ok(Json(TopUpsJson {
+        next_cursor: rows.last().filter(|_| full).map(|row| row.id.to_string()),
         top_ups: rows.into_iter().map(TopUpJson::from).collect(),
     }))
 }

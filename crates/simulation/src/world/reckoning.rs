@@ -448,7 +448,7 @@ impl World {
     /// Takes over what top-ups have credited, and holds them against what cards were charged.
     pub(crate) fn check_top_ups(&mut self) -> Result<(), Violation> {
         let rows = self.hub.read("listing top-ups", |ledger| {
-            ledger.list_top_ups(Reach::Everything, None, u32::MAX)
+            ledger.list_top_ups(Reach::Everything, None, None, u32::MAX)
         })?;
         for purse in self.reckoning.accounts.values_mut() {
             purse.topped_up = 0;
@@ -492,7 +492,7 @@ impl World {
     /// At the end: every card that was charged was credited or paid back.
     pub(crate) fn check_charged(&mut self) -> Result<(), Violation> {
         let rows = self.hub.read("listing top-ups", |ledger| {
-            ledger.list_top_ups(Reach::Everything, None, u32::MAX)
+            ledger.list_top_ups(Reach::Everything, None, None, u32::MAX)
         })?;
         for id in self.gateway.paid_top_ups() {
             self.tally.check(Invariant::Credited);

@@ -79,7 +79,7 @@ impl World {
             self.work_on_top_up(Card::Pays, Way::CLEAR)?;
             self.check_hub()?;
             let rows = self.hub.read("listing top-ups", |ledger| {
-                ledger.list_top_ups(Reach::Everything, None, u32::MAX)
+                ledger.list_top_ups(Reach::Everything, None, None, u32::MAX)
             })?;
             let is_over = |stage| match stage {
                 TopUpStage::Settled
