@@ -57,6 +57,15 @@ impl KeyboardHands {
         }
     }
 
+    /// Types a chip's number; when the reader said the last of it, which is that Enter is down.
+    pub fn type_number(&mut self, uid: &[u8]) -> anyhow::Result<Instant> {
+        let line = line(uid);
+        self.type_keys(line.trim_end())?;
+        let ended_at = Instant::now();
+        self.type_keys("\n")?;
+        Ok(ended_at)
+    }
+
     fn type_keys(&mut self, text: &str) -> anyhow::Result<()> {
         let keyboard = self.keyboard.as_mut().context("the reader is unplugged")?;
         for letter in text.chars() {

@@ -21,6 +21,7 @@ pub mod rig;
 pub mod stations;
 pub mod table;
 pub mod typed_day;
+pub mod typed_speed;
 pub mod vpcd_card;
 pub mod wire;
 pub mod workday;

@@ -33,7 +33,7 @@ struct Target {
     meaning: &'static str,
 }
 
-const TARGETS: [Target; 18] = [
+const TARGETS: [Target; 19] = [
     target(
         "tap_p50_ratio",
         1.25,
@@ -83,6 +83,11 @@ const TARGETS: [Target; 18] = [
     target("reader_rdm6300_own_ms", 2.0, "the same, RDM6300"),
     target("reader_twn4_own_ms", 2.0, "the same, TWN4"),
     target(
+        "reader_keyboard_own_ms",
+        5.0,
+        "from the Enter of one that types, in a computed machine",
+    ),
+    target(
         "proof_cost_ratio",
         2.5,
         "the till's part of a chip's proof, against its AES alone",
@@ -104,7 +109,9 @@ const fn target(key: &'static str, at_most: f64, meaning: &'static str) -> Targe
 
 /// Measures, prints a table, and writes the figures to a file if asked to.
 pub(crate) fn run(options: &Bench) -> anyhow::Result<()> {
-    packages::require(packages::FOR_DEMO, options.no_install)?;
+    packages::require(packages::FOR_BENCH, options.no_install)?;
+    let kernel = workspace::target()?.join("cloud-kernel");
+    packages::fetch_kernel(&kernel, options.no_install)?;
     let directory = workspace::target()?.join("bench");
     fs::create_dir_all(&directory)?;
     let mut figures = measure_ledger("till-ledger", "tap", &directory)?;

@@ -17,6 +17,17 @@ pub(crate) const FOR_DEMO: &[&str] = &[
     "util-linux",
 ];
 
+/// What measuring needs: a machine for the readers that type, and what is in `FOR_DEMO`.
+pub(crate) const FOR_BENCH: &[&str] = &[
+    "gcc",
+    "libc6-dev",
+    "libpcsclite-dev",
+    "pcscd",
+    "pkgconf",
+    "qemu-system-x86",
+    "util-linux",
+];
+
 /// What the checks need on top: a browser for the cashier page, systemd's own judge of units, and the
 /// vsmartcard project's driver of a virtual reader.
 pub(crate) const FOR_TEST: &[&str] = &[

@@ -20,6 +20,7 @@ use hw_tests::proof_cost;
 use hw_tests::rig::{Rig, RigReader};
 use hw_tests::stations::{self, Station};
 use hw_tests::table;
+use hw_tests::typed_speed;
 use till_readers::ReaderConfig;
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -128,6 +129,9 @@ fn report(rig: &Rig, sentence: &str, outcome: anyhow::Result<Able>) -> bool {
 
 /// Runs the rig of a virtual machine, as its only program.
 fn inside() -> anyhow::Result<()> {
+    if typed_speed::is_asked_for() {
+        return typed_speed::measure_inside();
+    }
     let rig = Rig::load(&Path::new("/").join(RIG_INSIDE))?;
     let hands = KeyboardHands::start()?;
     let config = hands.config();
@@ -176,6 +180,15 @@ fn speed(socket: &Path, file: Option<&str>) -> anyhow::Result<()> {
             figures.push((format!("reader_{}_tap_ms", seen.name), whole));
         }
     }
+    let typed = typed_speed::measure()?;
+    println!(
+        "keyboard {:6} taps; Enter to event {} in the middle, {} of a hundred, in a computed machine",
+        typed.len(),
+        stations::milliseconds(stations::at(&typed, 50)),
+        stations::milliseconds(stations::at(&typed, 99)),
+    );
+    let own = stations::at(&typed, 50).as_micros();
+    figures.push(("reader_keyboard_own_ms".to_owned(), own));
     let cost = proof_cost::measure()?;
     println!(
         "a proof costs the till {}.{:03} times the cipher work in it",
