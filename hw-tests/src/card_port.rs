@@ -8,6 +8,8 @@ use std::time::Duration;
 use firmware_proto::device::Field;
 use firmware_proto::message::{Bytes, Chip, Technology, chip_flag};
 
+use crate::device::Air;
+
 /// An open port, and the chip that lies there.
 #[derive(Debug)]
 pub struct CardPort {
@@ -46,9 +48,15 @@ impl CardPort {
         }
         self.card.as_ref().map(|card| Field::One(card.chip))
     }
+}
 
-    /// Passes a frame on to the chip; `None` when it does not answer.
-    pub fn exchange(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+impl Air for CardPort {
+    fn select(&mut self) {
+        // One that has gone is noticed at the next look.
+        let _ = self.card.as_mut().map(|card| card.say(&[RESET]));
+    }
+
+    fn exchange(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
         let answer = self.card.as_mut()?.ask(frame).ok();
         if answer.is_none() {
             self.card = None;
@@ -110,6 +118,8 @@ impl Card {
 }
 
 const POWER_ON: u8 = 0x01;
+/// It is selected anew.
+const RESET: u8 = 0x02;
 const GET_RESET: u8 = 0x04;
 const READ_UID: [u8; 5] = [0xFF, 0xCA, 0x00, 0x00, 0x00];
 /// The registered application of PC/SC in a storage chip's answer to reset.

@@ -82,12 +82,40 @@ pub fn field_of(uid: &[u8]) -> Field {
     chip.map_or(Field::Unreadable, Field::One)
 }
 
-/// Passes a frame on to the chip in the field; `None` when it does not answer.
-pub type Air<'a> = dyn FnMut(&[u8]) -> Option<Vec<u8>> + 'a;
+/// What is between a reader and the chip in its field.
+pub trait Air {
+    /// The chip is selected: what was begun with it before is void.
+    fn select(&mut self);
+
+    /// Passes a frame on to the chip; `None` when it does not answer.
+    fn exchange(&mut self, frame: &[u8]) -> Option<Vec<u8>>;
+}
 
 /// The air to a chip that only says its number.
-pub fn silence(_frame: &[u8]) -> Option<Vec<u8>> {
-    None
+#[derive(Debug)]
+pub struct Silence;
+
+impl Air for Silence {
+    fn select(&mut self) {}
+
+    fn exchange(&mut self, _frame: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// The checksum of frames of ISO/IEC 14443-3 type A, bit by bit.
+fn crc_a(frame: &[u8]) -> [u8; 2] {
+    let sum = frame.iter().fold(0x6363_u16, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(*byte), |crc, _| {
+            let shifted = crc >> 1;
+            if crc & 1 == 1 {
+                shifted ^ 0x8408
+            } else {
+                shifted
+            }
+        })
+    });
+    sum.to_le_bytes()
 }
 
 /// A reader without a line.
@@ -97,7 +125,7 @@ pub trait SimulatedDevice: Send + fmt::Debug {
 
     /// One turn of its main loop, at so many milliseconds: what lies in its field and answers over
     /// the air, what it hears, and the frames that it says.
-    fn turn(&mut self, field: Field, air: &mut Air<'_>, heard: &[u8], now: u32) -> Vec<Vec<u8>>;
+    fn turn(&mut self, field: Field, air: &mut dyn Air, heard: &[u8], now: u32) -> Vec<Vec<u8>>;
 
     /// A frame with one wrong bit or digit, in its right length.
     fn garbled(&self, frame: &[u8]) -> Vec<u8>;

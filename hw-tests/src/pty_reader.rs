@@ -17,7 +17,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
 use crate::card_port::CardPort;
-use crate::device::{DeviceKind, SimulatedDevice, field_of};
+use crate::device::{Air, DeviceKind, Silence, SimulatedDevice, field_of};
 use crate::wire::{Damage, Wire};
 
 /// A running simulated reader; dropping it unplugs it.
@@ -214,11 +214,13 @@ impl State {
             return Ok(());
         }
         let heard = &room[..length];
-        let card_port = &mut self.card_port;
-        let field = card_port.as_mut().and_then(CardPort::field);
-        let mut air = |frame: &[u8]| card_port.as_mut()?.exchange(frame);
-        let field = field.unwrap_or(self.field);
-        for frame in self.device.turn(field, &mut air, heard, now) {
+        let laid = self.card_port.as_mut().and_then(CardPort::field);
+        let field = laid.unwrap_or(self.field);
+        let air: &mut dyn Air = match &mut self.card_port {
+            Some(card_port) => card_port,
+            None => &mut Silence,
+        };
+        for frame in self.device.turn(field, air, heard, now) {
             self.wire.say(&*self.device, &frame);
         }
         self.send()

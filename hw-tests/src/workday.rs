@@ -16,7 +16,7 @@ use firmware_proto::device::Field;
 use till_readers::Presence;
 use till_readers::serial::{Conversation, Happening};
 
-use crate::device::{DeviceKind, SimulatedDevice, field_of, silence};
+use crate::device::{DeviceKind, Silence, SimulatedDevice, field_of};
 use crate::dice::Dice;
 use crate::wire::{Damage, Wire};
 
@@ -119,7 +119,7 @@ impl SimulatedLine {
         let milliseconds = self.now as u32;
         for frame in self
             .device
-            .turn(self.field, &mut silence, &heard, milliseconds)
+            .turn(self.field, &mut Silence, &heard, milliseconds)
         {
             self.wire.say(&*self.device, &frame);
         }

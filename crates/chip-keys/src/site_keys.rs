@@ -14,6 +14,9 @@ pub enum Application {
     Named(Vec<u8>),
     /// By DESFire's number of three bytes, written as on paper, most significant byte first.
     Numbered([u8; 3]),
+    /// On a chip without applications, by a mark of three bytes at the beginning of its memory; the
+    /// version of its keys stands behind it.
+    Marked([u8; 3]),
 }
 
 /// The kinds of chips that the hub makes keys for.
@@ -23,17 +26,24 @@ pub enum ChipKind {
     Ntag424,
     /// DESFire, set up by who delivers it.
     Desfire,
+    /// MIFARE Ultralight AES, set up by who delivers it.
+    UltralightAes,
 }
 
 impl ChipKind {
     /// All of them.
-    pub const ALL: [ChipKind; 2] = [ChipKind::Ntag424, ChipKind::Desfire];
+    pub const ALL: [ChipKind; 3] = [
+        ChipKind::Ntag424,
+        ChipKind::Desfire,
+        ChipKind::UltralightAes,
+    ];
 
     /// Where the keys are.
     pub fn application(self) -> Application {
         match self {
             ChipKind::Ntag424 => Application::ntag_424(),
             ChipKind::Desfire => Application::desfire(),
+            ChipKind::UltralightAes => Application::ultralight_aes(),
         }
     }
 }
@@ -49,11 +59,16 @@ impl Application {
         Application::Numbered([0xCA, 0x17, 0xEE])
     }
 
+    /// The mark that canteens put on a MIFARE Ultralight AES, in its page 04.
+    pub fn ultralight_aes() -> Application {
+        Application::Marked([0xCA, 0x17, 0xAE])
+    }
+
     /// The bytes that take part in a chip's diversified key.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
             Application::Named(name) => name,
-            Application::Numbered(number) => number,
+            Application::Numbered(number) | Application::Marked(number) => number,
         }
     }
 }

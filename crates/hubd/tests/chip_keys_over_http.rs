@@ -63,6 +63,13 @@ async fn a_till_is_given_the_keys_of_its_canteens_chips_and_no_others() {
     };
     assert_eq!(ntag.name.as_deref(), Some("D2760000850101"));
     assert_eq!(desfire.number.as_deref(), Some("CA17EE"));
+    // A till of before marked chips finds only what it knows among the applications.
+    let [ultralight] = delivered.marked.as_slice() else {
+        panic!("one kind of marked chips")
+    };
+    assert_eq!(ultralight.mark, "CA17AE");
+    assert_eq!(ultralight.sets[0].uid_key, set.uid_key);
+    assert_ne!(ultralight.sets[0].chips[UID], set.chips[UID]);
     assert_eq!(set.uid_key, written.versions[0].keys[1]);
     assert_eq!(set.chips.len(), 1);
     assert_eq!(set.chips[UID], written.versions[0].keys[3]);

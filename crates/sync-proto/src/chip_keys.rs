@@ -15,6 +15,19 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub struct KeyDelivery {
     /// For each kind of chip the keys on it.
     pub applications: Vec<ApplicationKeys>,
+    /// The same for chips without applications. They stand apart because a till that does not know
+    /// them would refuse a delivery with such keys among the others, and prove no chip any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marked: Vec<MarkedKeys>,
+}
+
+/// The keys of one kind of chip that carries a mark at the beginning of its memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkedKeys {
+    /// The mark of three bytes in hex, in the order of the chip's memory.
+    pub mark: String,
+    /// The versions, newest first.
+    pub sets: Vec<KeySetText>,
 }
 
 /// The keys of one kind of chip.
@@ -101,7 +114,15 @@ mod tests {
                 sets: vec![KeySetText {
                     version: 2,
                     uid_key: key.clone(),
-                    chips: [("04958CAA5C5E80".to_owned(), key)].into(),
+                    chips: [("04958CAA5C5E80".to_owned(), key.clone())].into(),
+                }],
+            }],
+            marked: vec![MarkedKeys {
+                mark: "CA17AE".into(),
+                sets: vec![KeySetText {
+                    version: 2,
+                    uid_key: key.clone(),
+                    chips: [("04958CAA5C5E81".to_owned(), key)].into(),
                 }],
             }],
         };
@@ -112,6 +133,26 @@ mod tests {
         );
         assert!(text.contains("abababab"));
         assert!(!format!("{delivery:?}").contains("abab"));
+    }
+
+    /// A till or a hub of before marked chips: neither side knows of `marked`.
+    #[test]
+    fn a_delivery_goes_between_versions_that_know_marked_chips_and_those_that_do_not() {
+        #[derive(Deserialize)]
+        struct Before {
+            applications: Vec<ApplicationKeys>,
+        }
+        let old = r#"{"applications":[]}"#;
+        let read: KeyDelivery = serde_json::from_str(old).unwrap();
+        assert_eq!(read.marked, []);
+        assert_eq!(serde_json::to_string(&read).unwrap(), old);
+        let marked = vec![MarkedKeys {
+            mark: "CA17AE".into(),
+            sets: Vec::new(),
+        }];
+        let new = serde_json::to_string(&KeyDelivery { marked, ..read }).unwrap();
+        let read: Before = serde_json::from_str(&new).unwrap();
+        assert_eq!(read.applications, []);
     }
 
     #[test]

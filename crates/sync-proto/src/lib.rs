@@ -39,6 +39,7 @@ pub use batch::{
 };
 pub use chip_keys::{
     ApplicationKeys, ChipKeyText, ChipKeyVersion, EnrolmentKeys, KeyDelivery, KeySetText,
+    MarkedKeys,
 };
 pub use enrol::{EnrolAnswer, EnrolRequest};
 pub use entry::{

@@ -4,6 +4,7 @@
 //! decided by a conversation without a line and without a clock, one for each [`Protocol`].
 
 mod conversation;
+mod crc_a;
 mod em4100;
 mod field;
 #[cfg(any(test, fuzzing))]

@@ -43,6 +43,8 @@ pub(crate) async fn look(readers: &Readers, only: Option<&str>) -> Result<Answer
     let kind = match kind {
         ChipKind::Ntag424 => till_control::ChipKind::Ntag424,
         ChipKind::Desfire => till_control::ChipKind::Desfire,
+        // It comes with its keys from who delivers it, and is never what a look finds.
+        ChipKind::UltralightAes => return Err(refusal(&EnrolError::Kind)),
     };
     Ok(Answer::ChipLook(ChipLookAnswer {
         reader: reader.to_string(),
@@ -188,6 +190,8 @@ fn refusal(error: &EnrolError) -> ErrorAnswer {
             ProofError::Random(_)
             | ProofError::NoApplication { .. }
             | ProofError::NoSuchKey
+            | ProofError::NoMark
+            | ProofError::Unprotected
             | ProofError::WrongKey
             | ProofError::NotListed
             | ProofError::Forged

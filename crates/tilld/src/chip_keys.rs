@@ -11,8 +11,8 @@ use chip_keys::{
     Application, ChipKey, ChipKind, KeySet, ReadingKeys, SYSTEM_NAME, SiteKeys, SiteKeysError,
 };
 use sync_proto::{
-    ApplicationKeys, Change, ChipKeyText, KeyDelivery, KeySetText, Record, SealError, Sealed,
-    TillKey,
+    ApplicationKeys, Change, ChipKeyText, KeyDelivery, KeySetText, MarkedKeys, Record, SealError,
+    Sealed, TillKey,
 };
 use thiserror::Error;
 use till_ledger::Ledger;
@@ -141,7 +141,9 @@ pub(crate) enum ChipKeysError {
 }
 
 fn site_keys(delivery: &KeyDelivery) -> Result<Vec<SiteKeys>, ChipKeysError> {
-    delivery.applications.iter().map(of_application).collect()
+    let applications = delivery.applications.iter().map(of_application);
+    let marked = delivery.marked.iter().map(of_marked);
+    applications.chain(marked).collect()
 }
 
 fn of_application(keys: &ApplicationKeys) -> Result<SiteKeys, ChipKeysError> {
@@ -155,7 +157,17 @@ fn of_application(keys: &ApplicationKeys) -> Result<SiteKeys, ChipKeysError> {
         }
         (Some(_), Some(_)) | (None, None) => return Err(ChipKeysError::Shape),
     };
-    let sets = keys.sets.iter().map(of_set).collect::<Result<_, _>>()?;
+    of_kind(application, &keys.sets)
+}
+
+fn of_marked(keys: &MarkedKeys) -> Result<SiteKeys, ChipKeysError> {
+    let mut mark = [0; 3];
+    hex::decode_to_slice(&keys.mark, &mut mark).map_err(|_| ChipKeysError::Shape)?;
+    of_kind(Application::Marked(mark), &keys.sets)
+}
+
+fn of_kind(application: Application, sets: &[KeySetText]) -> Result<SiteKeys, ChipKeysError> {
+    let sets = sets.iter().map(of_set).collect::<Result<_, _>>()?;
     Ok(SiteKeys::new(application, SYSTEM_NAME, sets)?)
 }
 
@@ -196,6 +208,7 @@ mod tests {
                     chips: [(uid.to_owned(), ChipKeyText::of(&[byte; 16]))].into(),
                 }],
             }],
+            marked: Vec::new(),
         }
     }
 
@@ -213,6 +226,23 @@ mod tests {
         check(&delivery(Some("D2760000850101"), None, "0863E6C3", 2), None);
         let keys = site_keys(&delivery(None, Some("CA17EE"), UID, 2)).unwrap();
         assert_eq!(*keys[0].application(), Application::desfire());
+    }
+
+    #[test]
+    fn keys_of_marked_chips_stand_beside_those_of_applications() {
+        let mut both = delivery(None, Some("CA17EE"), UID, 2);
+        let marked = |mark: &str| {
+            vec![MarkedKeys {
+                mark: mark.to_owned(),
+                sets: both.applications[0].sets.clone(),
+            }]
+        };
+        let (good, bad) = (marked("CA17AE"), marked("CA17"));
+        both.marked = good;
+        let keys = site_keys(&both).unwrap();
+        assert_eq!(*keys[1].application(), Application::ultralight_aes());
+        both.marked = bad;
+        check(&both, Some("they are not written as chip keys are"));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl SimulatedDevice for OwnReader {
         self.device = device(self.boots);
     }
 
-    fn turn(&mut self, field: Field, air: &mut Air<'_>, heard: &[u8], now: u32) -> Vec<Vec<u8>> {
+    fn turn(&mut self, field: Field, air: &mut dyn Air, heard: &[u8], now: u32) -> Vec<Vec<u8>> {
         let device = &mut self.device.0;
         device.handle_field(field, now);
         let mut wire = [0; MAX_WIRE];
@@ -65,13 +65,13 @@ impl SimulatedDevice for OwnReader {
     }
 }
 
-struct Radio<'a, 'b> {
+struct Radio<'a> {
     field: Field,
     shown: &'a mut Vec<Pattern>,
-    air: &'a mut Air<'b>,
+    air: &'a mut dyn Air,
 }
 
-impl Hardware for Radio<'_, '_> {
+impl Hardware for Radio<'_> {
     fn scan(&mut self) -> Field {
         self.field
     }
@@ -79,7 +79,7 @@ impl Hardware for Radio<'_, '_> {
         self.shown.push(pattern);
     }
     fn exchange(&mut self, command: &[u8], answer: &mut [u8]) -> Option<usize> {
-        let said = (self.air)(command)?;
+        let said = self.air.exchange(command)?;
         answer.get_mut(..said.len())?.copy_from_slice(&said);
         Some(said.len())
     }

@@ -5,7 +5,7 @@
 use firmware_proto::device::Field;
 use firmware_proto::message::{Chip, chip_flag};
 
-use super::{Air, SimulatedDevice, with_wrong_bit};
+use super::{Air, SimulatedDevice, crc_a, with_wrong_bit};
 
 #[derive(Debug)]
 pub(super) struct Pn532 {
@@ -15,6 +15,8 @@ pub(super) struct Pn532 {
     retries: u8,
     /// A chip that was listed and not released.
     holds_chip: bool,
+    /// CIU_RxMode.
+    reception: u8,
     /// Searching, for so many chips at the most.
     searching: Option<u8>,
     was_aborted: bool,
@@ -27,6 +29,7 @@ impl Pn532 {
             is_awake: false,
             retries: FOR_EVER,
             holds_chip: false,
+            reception: CHECKS,
             searching: None,
             was_aborted: false,
         }
@@ -58,7 +61,7 @@ impl Pn532 {
         }
     }
 
-    fn handle(&mut self, command: &[u8], air: &mut Air<'_>, said: &mut Vec<Vec<u8>>) {
+    fn handle(&mut self, command: &[u8], air: &mut dyn Air, said: &mut Vec<Vec<u8>>) {
         // A new command ends the one before it.
         self.searching = None;
         if !std::mem::take(&mut self.was_aborted) {
@@ -73,8 +76,17 @@ impl Pn532 {
             }
             [0x4A, most @ (1 | 2), 0x00] => self.searching = Some(most),
             [0x40, 1, ref apdu @ ..] => {
-                let heard = self.holds_chip.then(|| air(apdu)).flatten();
+                let heard = self.holds_chip.then(|| air.exchange(apdu)).flatten();
                 said.push(exchanged(0x41, heard));
+            }
+            [0x42, ref frame @ ..] => {
+                let heard = self.holds_chip.then(|| air.exchange(frame)).flatten();
+                said.push(self.communicated(heard));
+            }
+            [0x06, 0x63, 0x03] => said.push(answer(&[0x07, self.reception])),
+            [0x08, 0x63, 0x03, value] => {
+                self.reception = value;
+                said.push(answer(&[0x09]));
             }
             [0x52, _] => {
                 self.holds_chip = false;
@@ -84,8 +96,21 @@ impl Pn532 {
         }
     }
 
+    /// The answer to InCommunicateThru: while checksums are checked, a refusal of four bits, which
+    /// has none, is a wrong one; while they are not, they stand behind what the chip said.
+    fn communicated(&self, heard: Option<Vec<u8>>) -> Vec<u8> {
+        let checks = self.reception & CHECKS != 0;
+        match heard {
+            Some(refusal) if refusal.len() == 1 && checks => answer(&[0x43, WRONG_CHECKSUM]),
+            Some(said) if said.len() > 1 && !checks => {
+                answer(&[&[0x43, 0x00], &said[..], &crc_a(&said)].concat())
+            }
+            heard => exchanged(0x43, heard),
+        }
+    }
+
     /// One turn of a search.
-    fn search(&mut self, field: Field, said: &mut Vec<Vec<u8>>) {
+    fn search(&mut self, field: Field, air: &mut dyn Air, said: &mut Vec<Vec<u8>>) {
         let Some(most) = self.searching else { return };
         let mut targets = match field {
             Field::Empty | Field::Unreadable => Vec::new(),
@@ -101,6 +126,10 @@ impl Pn532 {
         }
         self.searching = None;
         self.holds_chip = !targets.is_empty();
+        self.reception = CHECKS;
+        if self.holds_chip {
+            air.select();
+        }
         let mut list = vec![0x4B, targets.len() as u8];
         list.extend(targets.concat());
         said.push(answer(&list));
@@ -117,11 +146,11 @@ impl SimulatedDevice for Pn532 {
         *self = Pn532::new();
     }
 
-    fn turn(&mut self, field: Field, air: &mut Air<'_>, heard: &[u8], _now: u32) -> Vec<Vec<u8>> {
+    fn turn(&mut self, field: Field, air: &mut dyn Air, heard: &[u8], _now: u32) -> Vec<Vec<u8>> {
         self.heard.extend(heard);
         let mut said = Vec::new();
         // A search takes until the turn after its command.
-        self.search(field, &mut said);
+        self.search(field, air, &mut said);
         while let Some(heard) = self.next_command() {
             match heard {
                 _ if !self.is_awake => {}
@@ -151,6 +180,9 @@ fn exchanged(code: u8, heard: Option<Vec<u8>>) -> Vec<u8> {
 /// One that takes commands has said in its answer to select how it does.
 fn target_of(chip: &Chip) -> Vec<u8> {
     let uid = chip.uid.as_slice();
+    if chip.sak == ULTRALIGHT {
+        return [&[1, 0x00, 0x44, ULTRALIGHT, uid.len() as u8], uid].concat();
+    }
     if chip.flags & chip_flag::TAKES_COMMANDS == 0 {
         return target(1, uid);
     }
@@ -181,6 +213,11 @@ fn answer(data: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// RxCRCEn in CIU_RxMode.
+const CHECKS: u8 = 0x80;
+const WRONG_CHECKSUM: u8 = 0x02;
+/// SEL_RES of the whole family.
+const ULTRALIGHT: u8 = 0x00;
 const WAKE_UP: u8 = 0x55;
 const FOR_EVER: u8 = 0xFF;
 const ACK: [u8; 6] = [0x00, 0x00, 0xFF, 0x00, 0xFF, 0x00];
@@ -190,7 +227,7 @@ const SECOND: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
 
 #[cfg(test)]
 mod tests {
-    use super::super::{field_of, silence, to_hex};
+    use super::super::{Silence, field_of, to_hex};
     use super::*;
 
     const WAKE: &[u8] = b"\x55\x55\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -220,8 +257,8 @@ mod tests {
     /// What it says to this, in two turns.
     #[track_caller]
     fn check(chip: &mut Pn532, field: Field, heard: &[u8], expect: &str) {
-        let mut said = chip.turn(field, &mut silence, heard, 0);
-        said.extend(chip.turn(field, &mut silence, &[], 10));
+        let mut said = chip.turn(field, &mut Silence, heard, 0);
+        said.extend(chip.turn(field, &mut Silence, &[], 10));
         let said: Vec<String> = said.iter().map(|frame| to_hex(frame)).collect();
         assert_eq!(said.join(" "), expect);
     }

@@ -18,7 +18,7 @@ impl Rdm6300 {
 impl SimulatedDevice for Rdm6300 {
     fn power_up(&mut self) {}
 
-    fn turn(&mut self, field: Field, _air: &mut Air<'_>, _heard: &[u8], now: u32) -> Vec<Vec<u8>> {
+    fn turn(&mut self, field: Field, _air: &mut dyn Air, _heard: &[u8], now: u32) -> Vec<Vec<u8>> {
         let number = match field {
             Field::One(chip) => <[u8; 4]>::try_from(chip.uid.as_slice()).ok(),
             // Two chips drown each other.
@@ -47,7 +47,7 @@ const PERIOD: u32 = 60;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{field_of, silence};
+    use super::super::{Silence, field_of};
     use super::*;
 
     #[test]
@@ -68,10 +68,10 @@ mod tests {
         let mut said = 0;
         for now in (0..600).step_by(10) {
             said += reader
-                .turn(field_of(&[0x00, 0x63, 0xE9, 0xAE]), &mut silence, &[], now)
+                .turn(field_of(&[0x00, 0x63, 0xE9, 0xAE]), &mut Silence, &[], now)
                 .len();
         }
         assert_eq!(said, 10);
-        assert!(reader.turn(Field::Empty, &mut silence, &[], 700).is_empty());
+        assert!(reader.turn(Field::Empty, &mut Silence, &[], 700).is_empty());
     }
 }

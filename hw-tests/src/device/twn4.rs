@@ -4,7 +4,7 @@
 use firmware_proto::device::Field;
 use firmware_proto::message::{Chip, Technology};
 
-use super::{Air, SimulatedDevice, to_hex, with_wrong_digit};
+use super::{Air, SimulatedDevice, crc_a, to_hex, with_wrong_digit};
 
 #[derive(Debug)]
 pub(super) struct Twn4 {
@@ -33,7 +33,7 @@ impl Twn4 {
         }
     }
 
-    fn handle_line(&mut self, line: &[u8], field: Field, air: &mut Air<'_>, now: u32) {
+    fn handle_line(&mut self, line: &[u8], field: Field, air: &mut dyn Air, now: u32) {
         let mut bytes = Vec::new();
         for pair in line.chunks(2) {
             let digit = |at: usize| pair.get(at).and_then(|byte| char::from(*byte).to_digit(16));
@@ -56,7 +56,7 @@ impl Twn4 {
     }
 
     /// The answer to a command, and how long it takes.
-    fn run(&mut self, command: &[u8], field: Field, air: &mut Air<'_>) -> (Vec<u8>, u32) {
+    fn run(&mut self, command: &[u8], field: Field, air: &mut dyn Air) -> (Vec<u8>, u32) {
         let answer = match *command {
             [0x00, 0x04, most] => {
                 let text = &VERSION[..VERSION.len().min(usize::from(most))];
@@ -64,6 +64,7 @@ impl Twn4 {
             }
             [0x05, 0x00, most] => {
                 self.selected = chip_of(field);
+                air.select();
                 return (self.search(field, most), SEARCH_TIME);
             }
             [0x05, 0x02, a, b, c, d, e, f, g, h] => {
@@ -77,6 +78,9 @@ impl Twn4 {
             }
             [0x12, 0x09, length, ref uid @ ..] if usize::from(length) == uid.len() => {
                 self.selected = chip_of(field).filter(|chip| chip.uid.as_slice() == uid);
+                if self.selected.is_some() {
+                    air.select();
+                }
                 vec![0, u8::from(self.selected.is_some())]
             }
             [0x12, 0x05] => match self.selected {
@@ -86,7 +90,13 @@ impl Twn4 {
             [0x12, 0x03, length, ref apdu @ .., most] if usize::from(length) == apdu.len() => {
                 let takes_apdus = |chip: &Chip| chip.sak & 0x20 != 0;
                 let is_ready = self.selected.as_ref().is_some_and(takes_apdus);
-                exchanged(is_ready.then(|| air(apdu)).flatten(), most)
+                exchanged(is_ready.then(|| air.exchange(apdu)).flatten(), most)
+            }
+            [0x12, 0x07, length, ref frame @ .., most, _, _]
+                if usize::from(length) == frame.len() =>
+            {
+                let heard = self.selected.and_then(|_| framed(frame, air));
+                exchanged(heard, most)
             }
             [0x04, 0x00, _, 0x00, 0x00] => vec![0],
             [0x04, 0x02, pins] => {
@@ -147,6 +157,17 @@ fn chip_of(field: Field) -> Option<Chip> {
     }
 }
 
+/// A frame with its checksum, which the chip does not answer unless it is right, and what it says
+/// with one behind it; a refusal of four bits has none.
+fn framed(frame: &[u8], air: &mut dyn Air) -> Option<Vec<u8>> {
+    let (frame, sum) = frame.split_last_chunk::<2>()?;
+    let said = (crc_a(frame) == *sum).then(|| air.exchange(frame))??;
+    Some(match said[..] {
+        [refusal] => vec![refusal],
+        _ => [&said[..], &crc_a(&said)].concat(),
+    })
+}
+
 fn exchanged(said: Option<Vec<u8>>, most: u8) -> Vec<u8> {
     match said {
         Some(said) if said.len() <= usize::from(most) => {
@@ -184,7 +205,7 @@ impl SimulatedDevice for Twn4 {
         };
     }
 
-    fn turn(&mut self, field: Field, air: &mut Air<'_>, heard: &[u8], now: u32) -> Vec<Vec<u8>> {
+    fn turn(&mut self, field: Field, air: &mut dyn Air, heard: &[u8], now: u32) -> Vec<Vec<u8>> {
         for &byte in heard {
             if byte == b'\r' {
                 let line = std::mem::take(&mut self.line);
@@ -236,7 +257,7 @@ const CHIPS: [[u8; 7]; 3] = [
 
 #[cfg(test)]
 mod tests {
-    use super::super::{field_of, silence};
+    use super::super::{Silence, field_of};
     use super::*;
 
     /// What it says to a line, in 100 ms.
@@ -244,9 +265,9 @@ mod tests {
     fn check(has_crc: bool, field: Field, line: &str, expect: &str) {
         let mut reader = Twn4::new(has_crc);
         let mut said = reader
-            .turn(field, &mut silence, format!("{line}\r").as_bytes(), 0)
+            .turn(field, &mut Silence, format!("{line}\r").as_bytes(), 0)
             .concat();
-        said.extend(reader.turn(field, &mut silence, &[], 100).concat());
+        said.extend(reader.turn(field, &mut Silence, &[], 100).concat());
         assert_eq!(
             String::from_utf8(said).unwrap().trim_end(),
             expect,

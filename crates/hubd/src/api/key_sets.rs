@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sync_proto::{
     ApplicationKeys, ChipKeyText, ChipKeyVersion, EnrolmentKeys, HubKey, KeyDelivery, KeySetText,
+    MarkedKeys,
 };
 use tracing::{error, info};
 use utoipa::ToSchema;
@@ -64,6 +65,8 @@ pub(crate) enum EnrolledKind {
     Ntag424,
     /// DESFire EV2 or EV3 with the application CA17EE.
     Desfire,
+    /// MIFARE Ultralight AES with the mark CA17AE: key 1 is its UIDRetrKey, key 3 its DataProtKey.
+    UltralightAes,
 }
 
 /// All versions of a canteen's chip keys.
@@ -169,6 +172,7 @@ pub(crate) async fn of_chip(
     let kind = match chip.kind {
         EnrolledKind::Ntag424 => ChipKind::Ntag424,
         EnrolledKind::Desfire => ChipKind::Desfire,
+        EnrolledKind::UltralightAes => ChipKind::UltralightAes,
     };
     // A UID of 7 bytes may happen to have no letter, and is no printed card number here.
     let Ok(chip) = NumberShape::Hex.read(&chip.chip) else {
@@ -228,11 +232,7 @@ pub(crate) async fn of_till(
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let sets = open(&hub.key, canteen, &in_use)?;
-    let delivery = KeyDelivery {
-        applications: ChipKind::ALL
-            .map(|kind| delivered(kind, &sets, &chips))
-            .into(),
-    };
+    let delivery = delivery(&sets, &chips);
     let internal = |what: &dyn std::fmt::Display| {
         error!(error = %what, till = %access.till, "Cannot seal chip keys for a till");
         Problem::new("internal", "the hub could not do this; its log says why")
@@ -273,7 +273,35 @@ fn version_of(set: &MasterSet, kind: ChipKind, chip: &ChipId) -> ChipKeyVersion 
     }
 }
 
-fn delivered(kind: ChipKind, sets: &[MasterSet], chips: &[ChipId]) -> ApplicationKeys {
+/// For each kind of chip all its keys.
+fn delivery(sets: &[MasterSet], chips: &[ChipId]) -> KeyDelivery {
+    let (mut applications, mut marked) = (Vec::new(), Vec::new());
+    for kind in ChipKind::ALL {
+        let sets = delivered(kind, sets, chips);
+        match kind.application() {
+            Application::Named(name) => applications.push(ApplicationKeys {
+                name: Some(hex::encode_upper(name)),
+                number: None,
+                sets,
+            }),
+            Application::Numbered(number) => applications.push(ApplicationKeys {
+                name: None,
+                number: Some(hex::encode_upper(number)),
+                sets,
+            }),
+            Application::Marked(mark) => marked.push(MarkedKeys {
+                mark: hex::encode_upper(mark),
+                sets,
+            }),
+        }
+    }
+    KeyDelivery {
+        applications,
+        marked,
+    }
+}
+
+fn delivered(kind: ChipKind, sets: &[MasterSet], chips: &[ChipId]) -> Vec<KeySetText> {
     let of_set = |set: &MasterSet| {
         let of_chip = |chip: &ChipId| {
             let key = set.reading_key(kind, chip);
@@ -285,19 +313,7 @@ fn delivered(kind: ChipKind, sets: &[MasterSet], chips: &[ChipId]) -> Applicatio
             chips: chips.iter().map(of_chip).collect::<BTreeMap<_, _>>(),
         }
     };
-    let sets = sets.iter().map(of_set).collect();
-    match kind.application() {
-        Application::Named(name) => ApplicationKeys {
-            name: Some(hex::encode_upper(name)),
-            number: None,
-            sets,
-        },
-        Application::Numbered(number) => ApplicationKeys {
-            name: None,
-            number: Some(hex::encode_upper(number)),
-            sets,
-        },
-    }
+    sets.iter().map(of_set).collect()
 }
 
 impl From<KeySetRow> for KeySetJson {

@@ -17,6 +17,8 @@ pub(super) fn select(
             sent.reverse();
             (command_with([0x90, 0x5A, 0x00, 0x00], &sent), DONE)
         }
+        // Its chips have no applications and take no such commands.
+        Application::Marked(_) => return Err(ProofError::NoMark),
     };
     ask::<0>(exchange, Step::Select, &command, done).map(|[]| ())
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::apdu::{self, DONE};
 use super::ev2::{self, Session};
-use super::identify::Shown;
+use super::identify::{Shown, Speaks};
 use super::{Exchange, NoRandom, ProofError, READING_KEY, Random, Step, UID_KEY, open_uid};
 use crate::ChipFault;
 
@@ -91,7 +91,7 @@ impl ChipTask {
     ) -> Result<ChipReport, EnrolError> {
         match self {
             ChipTask::Look => look(exchange, site, shown, random).map(ChipReport::Looked),
-            ChipTask::Enrol(_) if !shown.takes_apdus => Err(EnrolError::Kind),
+            ChipTask::Enrol(_) if shown.speaks != Speaks::Apdus => Err(EnrolError::Kind),
             ChipTask::Enrol(enrolment) => {
                 enrol(exchange, enrolment, random).map(ChipReport::Enrolled)
             }
@@ -106,13 +106,13 @@ pub(crate) fn look(
     shown: &Shown,
     random: &mut Random<'_>,
 ) -> Result<Blank, EnrolError> {
-    if !shown.takes_apdus {
+    if shown.speaks != Speaks::Apdus {
         return Err(EnrolError::Kind);
     }
     for kind in ChipKind::ALL {
         match apdu::select(exchange, &kind.application()) {
             Ok(()) => {}
-            Err(ProofError::NoApplication { .. }) => continue,
+            Err(ProofError::NoApplication { .. } | ProofError::NoMark) => continue,
             Err(error) => return Err(error.into()),
         }
         if let Ok(uid) = ChipId::from_uid(&shown.uid) {
@@ -317,7 +317,9 @@ pub enum EnrolError {
     #[error(transparent)]
     Talk(#[from] ProofError),
     /// The chip is of a kind that cannot be enrolled.
-    #[error("this chip cannot be given keys; use NTAG 424 DNA, or DESFire prepared for canteens")]
+    #[error(
+        "this chip cannot be given keys here; use NTAG 424 DNA, or DESFire prepared for canteens (MIFARE Ultralight AES comes with its keys from the supplier)"
+    )]
     Kind,
     /// Key 0 is none that this canteen ever had.
     #[error(
@@ -578,7 +580,7 @@ mod tests {
     ) {
         let shown = Shown {
             uid: shown.to_vec(),
-            takes_apdus: true,
+            speaks: Speaks::Apdus,
         };
         let told = look(&mut card.exchange(), site, &shown, &mut os_random);
         assert_eq!(told.map(|found| found.uid), expect);
@@ -599,7 +601,7 @@ mod tests {
         check_look(telephone, &random, &site, Err(EnrolError::Kind));
         let storage = Shown {
             uid: UID.to_vec(),
-            takes_apdus: false,
+            speaks: Speaks::Nothing,
         };
         let mut silent = |_: &[u8]| -> Result<Vec<u8>, ChipFault> { panic!("nothing may be sent") };
         let told = look(&mut silent, &site, &storage, &mut os_random);

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use canteen::{ChipId, ChipIdentity};
 use chip_keys::{Application, SiteKeys};
 
-use super::{Exchange, ProofError, Random, Step, prove, prove_desfire_ev1};
+use super::{Exchange, ProofError, ProvenChip, Random, Step, prove, prove_desfire_ev1, ultralight};
 use crate::ChipFault;
 
 /// The site's keys, as all readers of a till share them; one set for each kind of application
@@ -30,8 +30,45 @@ impl Keyring {
 pub(crate) struct Shown {
     /// The UID that it sends in the clear, which may be a random one.
     pub(crate) uid: Vec<u8>,
-    /// Whether commands of ISO/IEC 7816-4 can be sent to it.
-    pub(crate) takes_apdus: bool,
+    /// What can be sent to it through this reader.
+    pub(crate) speaks: Speaks,
+}
+
+/// What can be sent to a chip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// Commands of ISO/IEC 7816-4.
+    Apdus,
+    /// Frames of ISO/IEC 14443-3, as they go over the air but for their checksums.
+    Frames,
+    /// It is to be found out before anything is sent.
+    Unasked,
+    /// Nothing.
+    Nothing,
+}
+
+impl Speaks {
+    /// By the chip's answer to its selection (SAK; ISO/IEC 14443-3, 6.5.3.4, and NXP's AN10833).
+    pub(crate) fn of_select(sak: u8) -> Speaks {
+        match sak {
+            _ if sak & TAKES_APDUS != 0 => Speaks::Apdus,
+            // The Ultralight family, and no other of NXP's storage chips.
+            0x00 => Speaks::Frames,
+            _ => Speaks::Nothing,
+        }
+    }
+
+    /// Whether a chip that is spoken to so may have its keys there.
+    fn suits(self, application: &Application) -> bool {
+        match (application, self) {
+            (_, Speaks::Unasked) => true,
+            (Application::Named(_) | Application::Numbered(_), Speaks::Apdus)
+            | (Application::Marked(_), Speaks::Frames) => true,
+            (Application::Named(_) | Application::Numbered(_), Speaks::Frames)
+            | (Application::Marked(_), Speaks::Apdus)
+            | (_, Speaks::Nothing) => false,
+        }
+    }
 }
 
 impl Shown {
@@ -42,7 +79,8 @@ impl Shown {
 
     /// Whether there is anything to prove by.
     pub(crate) fn may_prove(&self, keys: &[SiteKeys]) -> bool {
-        self.takes_apdus && !keys.is_empty()
+        keys.iter()
+            .any(|site| self.speaks.suits(site.application()))
     }
 
     fn failed(&self) -> ChipIdentity {
@@ -54,8 +92,8 @@ impl Shown {
 
 /// Finds out who the chip is. A fault means that nothing is known and another try may help.
 ///
-/// A chip without the site's application is no chip that proves itself, and its UID is taken for
-/// what it is. One that has the application and does not know the keys has failed, whatever UID
+/// A chip without the site's application or mark is no chip that proves itself, and its UID is taken for
+/// what it is. One that has it and does not know the keys has failed, whatever UID
 /// it shows.
 pub(crate) fn identify(
     exchange: &mut Exchange<'_>,
@@ -63,25 +101,16 @@ pub(crate) fn identify(
     shown: &Shown,
     random: &mut Random<'_>,
 ) -> Result<ChipIdentity, ChipFault> {
-    if !shown.may_prove(keys) {
-        return shown.claim();
-    }
-    for site in keys {
-        let proof = match prove(exchange, site, random) {
-            Err(ProofError::Refused {
-                step: Step::Challenge,
-                status: UNKNOWN_COMMAND,
-            }) => prove_older(exchange, site, shown, random),
-            proof => proof,
-        };
-        match proof {
+    let suiting = |site: &&SiteKeys| shown.speaks.suits(site.application());
+    for site in keys.iter().filter(suiting) {
+        match prove_by(exchange, site, shown, random) {
             Ok(proven) => {
                 return Ok(ChipIdentity::Proven {
                     chip: proven.uid,
                     key_version: proven.key_version,
                 });
             }
-            Err(ProofError::NoApplication { .. }) => {}
+            Err(ProofError::NoApplication { .. } | ProofError::NoMark) => {}
             Err(ProofError::Exchange(fault)) => return Err(fault),
             Err(ProofError::Identity(error)) => return Err(error.into()),
             // A chip torn away leaves answers cut short; a pausing one answers after a moment.
@@ -91,6 +120,7 @@ pub(crate) fn identify(
             Err(
                 error @ (ProofError::Random(_)
                 | ProofError::NoSuchKey
+                | ProofError::Unprotected
                 | ProofError::WrongKey
                 | ProofError::NotListed
                 | ProofError::Forged
@@ -105,22 +135,45 @@ pub(crate) fn identify(
     shown.claim()
 }
 
+/// The proof of the kind of chip that the keys are for.
+fn prove_by(
+    exchange: &mut Exchange<'_>,
+    site: &SiteKeys,
+    shown: &Shown,
+    random: &mut Random<'_>,
+) -> Result<ProvenChip, ProofError> {
+    if let Application::Marked(mark) = site.application() {
+        return ultralight::prove(exchange, site, *mark, &shown.uid, random);
+    }
+    match prove(exchange, site, random) {
+        Err(ProofError::Refused {
+            step: Step::Challenge,
+            status: UNKNOWN_COMMAND,
+        }) => prove_older(exchange, site, shown, random),
+        proof => proof,
+    }
+}
+
 /// A DESFire EV1 knows the older authentication only, and tells no UID behind a random one.
 fn prove_older(
     exchange: &mut Exchange<'_>,
     site: &SiteKeys,
     shown: &Shown,
     random: &mut Random<'_>,
-) -> Result<super::ProvenChip, ProofError> {
+) -> Result<ProvenChip, ProofError> {
     match (site.application(), ChipId::from_uid(&shown.uid)) {
         (Application::Numbered(_), Ok(uid)) => prove_desfire_ev1(exchange, site, uid, random),
-        (Application::Numbered(_) | Application::Named(_), _) => Err(ProofError::Refused {
-            step: Step::Challenge,
-            status: UNKNOWN_COMMAND,
-        }),
+        (Application::Numbered(_) | Application::Named(_) | Application::Marked(_), _) => {
+            Err(ProofError::Refused {
+                step: Step::Challenge,
+                status: UNKNOWN_COMMAND,
+            })
+        }
     }
 }
 
+/// Bit 5 of SAK: the chip speaks ISO/IEC 14443-4.
+const TAKES_APDUS: u8 = 0x20;
 /// 911C: a DESFire does not know the command.
 const UNKNOWN_COMMAND: u16 = 0x911C;
 
@@ -132,6 +185,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::auth::talk::{Aim, Talk, Told, Turn};
     use crate::auth::virtual_card::VirtualCard;
+    use crate::auth::virtual_ultralight::VirtualUltralight;
     use crate::auth::{Enrolment, os_random};
 
     pub(crate) const UID: [u8; 7] = [0x04, 0x95, 0x8C, 0xAA, 0x5C, 0x5E, 0x80];
@@ -147,6 +201,11 @@ pub(crate) mod tests {
             reading_keys: ReadingKeys::Listed(listed),
         };
         SiteKeys::new(application, b"", vec![set]).expect("keys")
+    }
+
+    /// A MIFARE Ultralight AES of that site.
+    pub(crate) fn ultralight() -> VirtualUltralight {
+        VirtualUltralight::new(UID, [0x22; 16], [0x11; 16])
     }
 
     /// A chip of that site.
@@ -180,7 +239,7 @@ pub(crate) mod tests {
     fn shown(uid: &[u8]) -> Shown {
         Shown {
             uid: uid.to_vec(),
-            takes_apdus: true,
+            speaks: Speaks::Apdus,
         }
     }
 
@@ -283,6 +342,30 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_chip_is_sent_only_what_it_and_the_reader_can_speak() {
+        let frames = |uid: &[u8]| Shown {
+            uid: uid.to_vec(),
+            speaks: Speaks::Frames,
+        };
+        let keys = [both().to_vec(), vec![site(Application::ultralight_aes())]].concat();
+        let told = |chip: &mut VirtualUltralight, shown: &Shown| {
+            let mut exchange = |frame: &[u8]| Ok(chip.handle(frame));
+            identify(&mut exchange, &keys, shown, &mut os_random)
+        };
+        assert_eq!(told(&mut ultralight(), &frames(&RANDOM_UID)), proven());
+        let mut copy = ultralight();
+        copy.keys[0] = [0x77; 16];
+        let failed = Ok(ChipIdentity::Failed { claimed: None });
+        assert_eq!(told(&mut copy, &frames(&RANDOM_UID)), failed);
+        // One of another kind is who it claims to be, and a random UID is nobody's.
+        let mut other = ultralight();
+        other.mark = [0; 4];
+        assert_eq!(told(&mut other, &frames(&UID)), frames(&UID).claim());
+        let random = Err(ChipFault::Identity(canteen::ChipIdError::Random));
+        assert_eq!(told(&mut other, &frames(&RANDOM_UID)), random);
+    }
+
+    #[test]
     fn nothing_is_sent_without_keys_or_to_a_chip_that_takes_no_commands() {
         let claim = shown(&UID).claim();
         let mut silent = |command: &[u8]| -> Result<Vec<u8>, ChipFault> {
@@ -291,7 +374,7 @@ pub(crate) mod tests {
         let told = identify(&mut silent, &[], &shown(&UID), &mut os_random);
         assert_eq!(told, claim);
         let storage = Shown {
-            takes_apdus: false,
+            speaks: Speaks::Nothing,
             ..shown(&UID)
         };
         let told = identify(&mut silent, &both(), &storage, &mut os_random);

@@ -2,8 +2,7 @@
 //!
 //! A UID is a claim: it is sent in the clear, and chips that say any UID cost next to nothing. A
 //! chip that knows a secret key can be believed. [`prove`] does so for NTAG 424 DNA and DESFire
-//! Light, EV2 and EV3, [`prove_desfire_ev1`] for DESFire EV1; [`ultralight`] holds the messages of
-//! MIFARE Ultralight AES.
+//! Light, EV2 and EV3, [`prove_desfire_ev1`] for DESFire EV1, `ultralight` for MIFARE Ultralight AES.
 //!
 //! Nothing here does input or output: commands go out and answers come in through [`Exchange`],
 //! random numbers through [`Random`]. So recorded exchanges can be replayed in tests, and any
@@ -19,11 +18,13 @@ mod ev1;
 mod ev2;
 mod identify;
 mod talk;
-pub mod ultralight;
+mod ultralight;
 #[cfg(test)]
 mod vectors;
 #[cfg(test)]
 pub(crate) mod virtual_card;
+#[cfg(test)]
+pub(crate) mod virtual_ultralight;
 
 use std::fmt;
 
@@ -38,7 +39,7 @@ pub use enrolment::{Blank, ChipReport, ChipTask, EnrolError, Enrolled, Enrolment
 pub use identify::Keyring;
 #[cfg(test)]
 pub(crate) use identify::tests as tests_of_identify;
-pub(crate) use identify::{Shown, identify};
+pub(crate) use identify::{Shown, Speaks, identify};
 pub(crate) use talk::{Aim, Talk, Told, Turn};
 
 /// Sends one command to the chip and waits for its whole answer, status included.
@@ -163,6 +164,12 @@ pub enum ProofError {
         /// The chip's status word.
         status: u16,
     },
+    /// The chip does not carry the site's mark.
+    #[error("the chip is none of this site's secured chips (it does not carry their mark)")]
+    NoMark,
+    /// The chip knows its key and is set up so that others may find it out.
+    #[error("the chip's settings leave its keys unprotected; have it set up again")]
+    Unprotected,
     /// The chip has the application, but not as many keys as the site's chips.
     #[error("the chip was not set up for this site; have it enrolled")]
     NoSuchKey,

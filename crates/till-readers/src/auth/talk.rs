@@ -11,7 +11,7 @@ use chip_keys::SiteKeys;
 use zeroize::Zeroizing;
 
 use super::enrolment::{ChipReport, ChipTask, EnrolError};
-use super::identify::{Shown, identify};
+use super::identify::{Shown, Speaks, identify};
 use super::{NoRandom, os_random};
 use crate::ChipFault;
 
@@ -62,8 +62,14 @@ impl Talk {
         }
     }
 
-    pub(crate) fn shown(&self) -> &Shown {
-        &self.shown
+    /// What can be sent to the chip.
+    pub(crate) fn speaks(&self) -> Speaks {
+        self.shown.speaks
+    }
+
+    /// It was found out what can be sent to the chip.
+    pub(crate) fn handle_speaks(&mut self, speaks: Speaks) {
+        self.shown.speaks = speaks;
     }
 
     /// Takes the chip's answer to what was to be sent last.
@@ -79,11 +85,11 @@ impl Talk {
         }
     }
 
-    /// What comes of it when nothing can be sent to the chip at all: it is who it claims to be.
-    pub(crate) fn without_commands(&self, error: EnrolError) -> Told {
+    /// What comes of it when the reader lets nothing through: the chip is who it claims to be.
+    pub(crate) fn without_passage(&self) -> Told {
         match self.aim {
             Aim::Identify => Told::Identified(self.shown.claim()),
-            Aim::Work(_) => Told::Worked(Err(error)),
+            Aim::Work(_) => Told::Worked(Err(EnrolError::Reader)),
         }
     }
 

@@ -274,7 +274,7 @@ impl VirtualCard {
     }
 }
 
-fn session_vector(label: [u8; 2], a: [u8; 16], b: [u8; 16]) -> Vec<u8> {
+pub(super) fn session_vector(label: [u8; 2], a: [u8; 16], b: [u8; 16]) -> Vec<u8> {
     let mut vector = vec![label[0], label[1], 0x00, 0x01, 0x00, 0x80, a[0], a[1]];
     for i in 0..6 {
         vector.push(a[2 + i] ^ b[i]);
@@ -284,17 +284,17 @@ fn session_vector(label: [u8; 2], a: [u8; 16], b: [u8; 16]) -> Vec<u8> {
     vector
 }
 
-fn halves(token: &[u8]) -> Option<([u8; 16], [u8; 16])> {
+pub(super) fn halves(token: &[u8]) -> Option<([u8; 16], [u8; 16])> {
     let (first, second) = token.split_at_checked(16)?;
     Some((first.try_into().ok()?, second.try_into().ok()?))
 }
 
-fn encrypt(key: [u8; 16], mut block: [u8; 16]) -> [u8; 16] {
+pub(super) fn encrypt(key: [u8; 16], mut block: [u8; 16]) -> [u8; 16] {
     Aes128::new(&key.into()).encrypt_block((&mut block).into());
     block
 }
 
-fn decrypt(key: [u8; 16], mut block: [u8; 16]) -> [u8; 16] {
+pub(super) fn decrypt(key: [u8; 16], mut block: [u8; 16]) -> [u8; 16] {
     Aes128::new(&key.into()).decrypt_block((&mut block).into());
     block
 }
@@ -344,15 +344,15 @@ fn check_sum(bytes: &[u8]) -> [u8; 4] {
     sum.to_le_bytes()
 }
 
-fn odd(whole: [u8; 16]) -> [u8; 8] {
+pub(super) fn odd(whole: [u8; 16]) -> [u8; 8] {
     [1, 3, 5, 7, 9, 11, 13, 15].map(|i: usize| whole[i])
 }
 
-fn turn(block: [u8; 16]) -> [u8; 16] {
+pub(super) fn turn(block: [u8; 16]) -> [u8; 16] {
     u128::from_be_bytes(block).rotate_left(8).to_be_bytes()
 }
 
-fn mix(a: [u8; 16], b: [u8; 16]) -> [u8; 16] {
+pub(super) fn mix(a: [u8; 16], b: [u8; 16]) -> [u8; 16] {
     (u128::from_be_bytes(a) ^ u128::from_be_bytes(b)).to_be_bytes()
 }
 

@@ -6,7 +6,7 @@ use canteen::ChipIdentity;
 use chip_keys::SiteKeys;
 use pcsc::{Card, Context, Disposition, Error, Protocols, ShareMode, Transaction};
 
-use crate::auth::{self, ChipReport, ChipTask, EnrolError, Shown};
+use crate::auth::{self, ChipReport, ChipTask, EnrolError, Shown, Speaks};
 use crate::{ChipFault, Signal};
 
 /// Why a command brought nothing, and whether another try may.
@@ -41,10 +41,14 @@ pub(super) fn identify(
         .map_err(Trouble::of)?;
     // Only chips with an operating system of their own are sent commands: what a reader makes of
     // one for a storage chip differs from maker to maker.
-    let takes_apdus = !keys.is_empty() && has_system(&card);
+    let speaks = if keys.is_empty() {
+        Speaks::Nothing
+    } else {
+        speaks(&card)
+    };
     let told = alone(&mut card, |transaction| {
         let uid = uid_in(&transmit(transaction, &READ_UID).map_err(Trouble::of)?)?;
-        let shown = Shown { uid, takes_apdus };
+        let shown = Shown { uid, speaks };
         identify_alone(transaction, keys, &shown)
     });
     leave(card, after);
@@ -76,10 +80,10 @@ pub(super) fn work(
     task: &ChipTask,
 ) -> Result<Result<ChipReport, EnrolError>, Trouble> {
     let mut card = context.connect(reader, ShareMode::Shared, Protocols::ANY)?;
-    let takes_apdus = has_system(&card);
+    let speaks = speaks(&card);
     let told = alone(&mut card, |transaction| {
         let uid = uid_in(&transmit(transaction, &READ_UID)?)?;
-        let shown = Shown { uid, takes_apdus };
+        let shown = Shown { uid, speaks };
         let mut trouble = None;
         let mut exchange = |command: &[u8]| say(transaction, command, &mut trouble);
         let done = task.run(&mut exchange, keys, &shown, &mut auth::os_random);
@@ -109,10 +113,13 @@ fn say(
     }
 }
 
-/// Whether the answer to reset is not that of a storage chip (PC/SC part 3, 3.1.3.2.3.2).
-fn has_system(card: &Card) -> bool {
-    let status = card.status2_owned();
-    status.is_ok_and(|status| !is_storage_chip(status.atr()))
+/// APDUs, unless the answer to reset is that of a storage chip (PC/SC part 3, 3.1.3.2.3.2). PC/SC has
+/// no common way to send anything to such a chip.
+fn speaks(card: &Card) -> Speaks {
+    match card.status2_owned() {
+        Ok(status) if !is_storage_chip(status.atr()) => Speaks::Apdus,
+        Ok(_) | Err(_) => Speaks::Nothing,
+    }
 }
 
 fn is_storage_chip(atr: &[u8]) -> bool {
@@ -253,7 +260,7 @@ mod tests {
         let claim = |uid| {
             Shown {
                 uid,
-                takes_apdus: false,
+                speaks: Speaks::Nothing,
             }
             .claim()
         };

@@ -12,7 +12,9 @@ use firmware_proto::message::{
 
 use super::conversation::{Conversation, Happening};
 use super::em4100;
-use crate::auth::{Aim, ChipReport, ChipTask, EnrolError, Keyring, Shown, Talk, Told, Turn};
+use crate::auth::{
+    Aim, ChipReport, ChipTask, EnrolError, Keyring, Shown, Speaks, Talk, Told, Turn,
+};
 use crate::{ChipFault, Presence, ReaderFault, Signal};
 
 /// One conversation, from the opening of a line to its end.
@@ -524,7 +526,7 @@ impl OwnConversation {
     fn handle_refused_command(&mut self, reason: NackReason, now: Instant) {
         match (reason, self.talks.front()) {
             (NackReason::NotSupported | NackReason::UnknownKind, Some(ChipTalk { talk, .. })) => {
-                self.finish_talk(talk.without_commands(EnrolError::Reader), now);
+                self.finish_talk(talk.without_passage(), now);
             }
             _ => self.break_off(now),
         }
@@ -572,7 +574,10 @@ impl OwnConversation {
         match chip.technology {
             Technology::Iso14443A => Ok(Shown {
                 uid: chip.uid.as_slice().to_vec(),
-                takes_apdus: self.lets_through() && chip.flags & chip_flag::TAKES_COMMANDS != 0,
+                speaks: match self.lets_through() && chip.flags & chip_flag::TAKES_COMMANDS != 0 {
+                    true => Speaks::Apdus,
+                    false => Speaks::Nothing,
+                },
             }),
             Technology::Iso14443B
             | Technology::Felica

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::conversation::{Conversation, Happening};
 use super::field::Field;
 use super::proof::Prover;
-use crate::auth::{ChipTask, Keyring};
+use crate::auth::{ChipTask, Keyring, Speaks};
 use crate::{ReaderFault, Signal};
 #[cfg(any(test, fuzzing))]
 pub(super) use frame::MAX_BODY;
@@ -27,6 +27,8 @@ pub(super) struct Pn532 {
     prover: Prover,
     asked: Option<Asked>,
     next: Command,
+    /// Checksums of what the chip says are left to the till.
+    is_unchecked: bool,
     /// Nothing is sent before that.
     quiet_until: Instant,
     is_open: bool,
@@ -58,6 +60,13 @@ enum Command {
     Look,
     /// InDataExchange with the chip that was found.
     Exchange(Vec<u8>),
+    /// ReadRegister of how answers over the air are received.
+    Reception,
+    /// WriteRegister of the same: the reader is not to check checksums. It would take a refusal of a
+    /// chip, which has none, for a damaged answer.
+    Unchecked(u8),
+    /// InCommunicateThru: a frame as it goes over the air, but for the checksum.
+    Frame(Vec<u8>),
     /// InRelease of all.
     Release,
 }
@@ -70,6 +79,7 @@ impl Pn532 {
             prover: Prover::new(keyring),
             asked: None,
             next: Command::Wake,
+            is_unchecked: false,
             quiet_until: now,
             is_open: false,
             failures: 0,
@@ -91,7 +101,7 @@ impl Pn532 {
     /// The command has failed as often as it may. What the chip may still be doing is ended.
     fn give_up(&mut self, now: Instant) -> Vec<u8> {
         let asked = self.asked.take();
-        if asked.is_some_and(|asked| matches!(asked.command, Command::Exchange(_))) {
+        if asked.is_some_and(|asked| asked.command.is_for_chip()) {
             self.prover.handle_answer(None, &mut self.field, now);
             self.next = Command::Release;
         }
@@ -142,6 +152,8 @@ impl Pn532 {
             }
             Command::Retries | Command::Release => Command::Look,
             Command::Look => {
+                // The search sets how answers are received as it needs it.
+                self.is_unchecked = false;
                 let has_chips = data.first().is_some_and(|count| *count > 0);
                 self.prover
                     .handle_seen(target::seen(data), &mut self.field, begun_at, now);
@@ -156,6 +168,22 @@ impl Pn532 {
                     .handle_answer(target::exchanged(data), &mut self.field, now);
                 self.next_exchange(now)
             }
+            Command::Reception => match target::register(data) {
+                Some(reception) => Command::Unchecked(reception & !CHECKS),
+                None => {
+                    self.prover.handle_answer(None, &mut self.field, now);
+                    Command::Release
+                }
+            },
+            Command::Unchecked(_) => {
+                self.is_unchecked = true;
+                self.next_exchange(now)
+            }
+            Command::Frame(_) => {
+                self.prover
+                    .handle_answer(target::heard(data), &mut self.field, now);
+                self.next_exchange(now)
+            }
         };
         if self.next == Command::Look && !self.field.is_unsettled() {
             self.quiet_until = now + PAUSE;
@@ -166,9 +194,13 @@ impl Pn532 {
 impl Pn532 {
     /// What the chip that was found is sent next; in the end it is released.
     fn next_exchange(&mut self, now: Instant) -> Command {
-        match self.prover.poll_command(&mut self.field, now) {
-            Some(command) => Command::Exchange(command),
-            None => Command::Release,
+        let Some(command) = self.prover.poll_command(&mut self.field, now) else {
+            return Command::Release;
+        };
+        match self.prover.speaks() {
+            Speaks::Frames if self.is_unchecked => Command::Frame(command),
+            Speaks::Frames => Command::Reception,
+            Speaks::Apdus | Speaks::Unasked | Speaks::Nothing => Command::Exchange(command),
         }
     }
 }
@@ -259,6 +291,15 @@ impl Command {
                 exchange = [&[0x40, FIRST_TARGET], &command[..]].concat();
                 &exchange
             }
+            Command::Reception => &[0x06, RECEPTION[0], RECEPTION[1]],
+            Command::Unchecked(value) => {
+                exchange = vec![0x08, RECEPTION[0], RECEPTION[1], *value];
+                &exchange
+            }
+            Command::Frame(frame) => {
+                exchange = [&[0x42], &frame[..]].concat();
+                &exchange
+            }
             Command::Release => &[0x52, 0x00],
         };
         let frame = frame::encode(command)?;
@@ -268,6 +309,9 @@ impl Command {
             | Command::Retries
             | Command::Look
             | Command::Exchange(_)
+            | Command::Reception
+            | Command::Unchecked(_)
+            | Command::Frame(_)
             | Command::Release => frame,
         })
     }
@@ -275,12 +319,29 @@ impl Command {
     /// How often it is sent. A chip that heard a step of a proof twice would refuse the second.
     fn times(&self) -> u32 {
         match self {
-            Command::Exchange(_) => 1,
+            Command::Exchange(_) | Command::Frame(_) => 1,
             Command::Wake
             | Command::Firmware
             | Command::Retries
             | Command::Look
+            | Command::Reception
+            | Command::Unchecked(_)
             | Command::Release => TIMES,
+        }
+    }
+
+    /// Whether the talk with a chip is over when it fails.
+    fn is_for_chip(&self) -> bool {
+        match self {
+            Command::Exchange(_)
+            | Command::Reception
+            | Command::Unchecked(_)
+            | Command::Frame(_) => true,
+            Command::Wake
+            | Command::Firmware
+            | Command::Retries
+            | Command::Look
+            | Command::Release => false,
         }
     }
 
@@ -292,6 +353,9 @@ impl Command {
             Command::Retries => 0x33,
             Command::Look => 0x4B,
             Command::Exchange(_) => 0x41,
+            Command::Reception => 0x07,
+            Command::Unchecked(_) => 0x09,
+            Command::Frame(_) => 0x43,
             Command::Release => 0x53,
         }
     }
@@ -299,6 +363,9 @@ impl Command {
 
 /// The chip's number of the only target in its field.
 const FIRST_TARGET: u8 = 0x01;
+/// CIU_RxMode, and the bit in it that has checksums checked (RxCRCEn).
+const RECEPTION: [u8; 2] = [0x63, 0x03];
+const CHECKS: u8 = 0x80;
 /// As libnfc sends it: two bytes to wake the UART, then time for the oscillator.
 const WAKE_UP: [u8; 16] = [0x55, 0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// The chip takes 15 ms; adapters and small computers take more.
@@ -322,8 +389,10 @@ pub(in crate::serial) mod tests {
     use super::*;
     use crate::ChipFault;
     use crate::auth::EnrolError;
-    use crate::auth::tests_of_identify::{blank_card, card, enrolment, site};
+    use crate::auth::tests_of_identify::{blank_card, card, enrolment, site, ultralight};
     use crate::auth::virtual_card::VirtualCard;
+    use crate::auth::virtual_ultralight::VirtualUltralight;
+    use crate::serial::crc_a;
     use crate::serial::field::words;
 
     pub(in crate::serial) fn hex(text: &str) -> Vec<u8> {
@@ -721,5 +790,102 @@ pub(in crate::serial) mod tests {
         bench.till.handle_task(3, ChipTask::Look, bench.now);
         bench.till.handle_end();
         assert_eq!(bench.told(), format!("worked 3 {faulty}"));
+    }
+
+    /// A bench where a MIFARE Ultralight AES must prove itself.
+    fn frames_bench() -> Bench {
+        let mut bench = Bench::open();
+        let keyring = Keyring::default();
+        keyring.put(vec![site(Application::ultralight_aes())]);
+        bench.till.prover = Prover::new(keyring);
+        bench
+    }
+
+    /// Switches the check of checksums off, and passes so many frames on.
+    #[track_caller]
+    fn frames(bench: &mut Bench, chip: &mut VirtualUltralight, times: usize) {
+        bench.expect("0000FF04FCD4066303C000");
+        bench.say(&[ACK, &said(&[0x07, 0x88])]);
+        bench.expect("0000FF05FBD408630308B600");
+        bench.say(&[ACK, &said(&[0x09])]);
+        for _ in 0..times {
+            let sent = bench.sent();
+            let [0, 0, 0xFF, _, _, 0xD4, 0x42, frame @ .., _, 0] = &sent[..] else {
+                panic!("no frame: {sent:02X?}")
+            };
+            let heard = chip.handle(frame);
+            let heard = match heard.len() {
+                1 => heard,
+                _ => crc_a::with_checksum(&heard),
+            };
+            bench.say(&[ACK, &said(&[&[0x43, 0], &heard[..]].concat())]);
+        }
+        bench.expect("0000FF03FDD45200DA00");
+        bench.say(&[ACK, "0000FF03FDD55300D800"]);
+    }
+
+    /// A frame of the reader.
+    fn said(data: &[u8]) -> String {
+        let said = [&[0xD5], data].concat();
+        let length = said.len() as u8;
+        let sum = said.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+        let head = [0, 0, 0xFF, length, length.wrapping_neg()];
+        let frame = [&head[..], &said, &[sum.wrapping_neg(), 0]].concat();
+        frame.iter().map(|byte| format!("{byte:02X}")).collect()
+    }
+
+    /// One chip of the Ultralight family that shows the random UID 083A5C11.
+    fn lay_ultralight(bench: &mut Bench) {
+        bench.expect(LOOK);
+        let listed = said(&[0x4B, 1, 1, 0x00, 0x44, 0x00, 4, 0x08, 0x3A, 0x5C, 0x11]);
+        bench.say(&[ACK, &listed]);
+    }
+
+    #[test]
+    fn a_chip_that_speaks_frames_proves_itself_with_the_check_of_checksums_switched_off() {
+        let (mut bench, mut chip) = (frames_bench(), ultralight());
+        lay_ultralight(&mut bench);
+        frames(&mut bench, &mut chip, 7);
+        assert_eq!(bench.told(), "came 04958CAA5C5E80 proven");
+        // The next search has switched it on again; somebody asks who is there.
+        bench.till.handle_read_again(7, bench.now);
+        lay_ultralight(&mut bench);
+        let mut chip = ultralight();
+        frames(&mut bench, &mut chip, 7);
+        assert_eq!(bench.told(), "again 7 04958CAA5C5E80 proven");
+    }
+
+    #[test]
+    fn a_chip_that_refuses_the_proof_has_failed_and_a_damaged_answer_is_no_refusal() {
+        let (mut bench, mut chip) = (frames_bench(), ultralight());
+        chip.keys[1] = [0x77; 16];
+        lay_ultralight(&mut bench);
+        frames(&mut bench, &mut chip, 3);
+        assert_eq!(bench.told(), "came failed");
+
+        let mut bench = frames_bench();
+        lay_ultralight(&mut bench);
+        bench.sent();
+        bench.say(&[ACK, &said(&[0x07, 0x88])]);
+        bench.sent();
+        bench.say(&[ACK, &said(&[0x09])]);
+        bench.sent();
+        bench.say(&[ACK, &said(&[0x43, 0, 0xCA, 0x17, 0xAE, 0x01, 0x00])]);
+        bench.expect("0000FF03FDD45200DA00");
+        assert_eq!(bench.told(), "unreadable HoldStill");
+    }
+
+    #[test]
+    fn a_frame_is_never_sent_twice() {
+        let mut bench = frames_bench();
+        lay_ultralight(&mut bench);
+        bench.sent();
+        bench.say(&[ACK, &said(&[0x07, 0x88])]);
+        bench.sent();
+        bench.say(&[ACK, &said(&[0x09])]);
+        bench.sent();
+        bench.expect("0000FF00FF00");
+        bench.expect("0000FF03FDD45200DA00");
+        assert_eq!(bench.told(), "unreadable HoldStill");
     }
 }

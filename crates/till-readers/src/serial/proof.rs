@@ -9,7 +9,7 @@ use canteen::ChipIdentity;
 use super::conversation::Happening;
 use super::field::{Field, Seen, Sight};
 use crate::ChipFault;
-use crate::auth::{Aim, ChipTask, EnrolError, Keyring, Shown, Talk, Told, Turn};
+use crate::auth::{Aim, ChipTask, EnrolError, Keyring, Shown, Speaks, Talk, Told, Turn};
 
 /// What is known of the chip in the field, the talk under way, and the tasks that wait for a look.
 pub(super) struct Prover {
@@ -22,6 +22,8 @@ pub(super) struct Prover {
 
 struct UnderWay {
     talk: Talk,
+    /// The chip as the look saw it; the talk may have found out more since.
+    seen: Shown,
     /// When the look was begun that found the chip.
     begun_at: Instant,
     /// The task's number, if it is for one.
@@ -86,7 +88,8 @@ impl Prover {
             && let Some(Task { token, task, .. }) = self.tasks.pop_front()
         {
             self.under_way = Some(UnderWay {
-                talk: Talk::new(Aim::Work(task), keys, shown),
+                talk: Talk::new(Aim::Work(task), keys, shown.clone()),
+                seen: shown,
                 begun_at,
                 task: Some(token),
             });
@@ -101,7 +104,8 @@ impl Prover {
             }
             Some(_) | None => {
                 self.under_way = Some(UnderWay {
-                    talk: Talk::new(Aim::Identify, keys, shown),
+                    talk: Talk::new(Aim::Identify, keys, shown.clone()),
+                    seen: shown,
                     begun_at,
                     task: None,
                 });
@@ -118,7 +122,20 @@ impl Prover {
     /// The UID that the chip shows which is talked with now.
     pub(super) fn uid(&self) -> Option<&[u8]> {
         let under_way = self.under_way.as_ref()?;
-        Some(&under_way.talk.shown().uid)
+        Some(&under_way.seen.uid)
+    }
+
+    /// What can be sent to the chip which is talked with now.
+    pub(super) fn speaks(&self) -> Speaks {
+        let under_way = self.under_way.as_ref();
+        under_way.map_or(Speaks::Nothing, |under_way| under_way.talk.speaks())
+    }
+
+    /// It was found out what can be sent to the chip.
+    pub(super) fn handle_speaks(&mut self, speaks: Speaks) {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.talk.handle_speaks(speaks);
+        }
     }
 
     /// What to send to the chip; `None` when the talk is over, and the field was told.
@@ -149,16 +166,11 @@ impl Prover {
         }
     }
 
-    /// Nothing can be sent to the chip after all, so it is who it claims to be; a task is refused
-    /// with `error`.
-    pub(super) fn handle_no_commands(
-        &mut self,
-        error: EnrolError,
-        field: &mut Field,
-        now: Instant,
-    ) {
+    /// The reader lets nothing through after all, so the chip is who it claims to be; a task is
+    /// refused.
+    pub(super) fn handle_no_passage(&mut self, field: &mut Field, now: Instant) {
         if let Some(under_way) = &self.under_way {
-            let told = under_way.talk.without_commands(error);
+            let told = under_way.talk.without_passage();
             self.finish(told, field, now);
         }
     }
@@ -200,9 +212,10 @@ impl Prover {
 
     fn finish(&mut self, told: Told, field: &mut Field, now: Instant) {
         let Some(UnderWay {
-            talk,
+            seen,
             begun_at,
             task,
+            ..
         }) = self.under_way.take()
         else {
             return;
@@ -210,7 +223,7 @@ impl Prover {
         match (told, task) {
             (Told::Identified(told), _) => {
                 self.known = match &told {
-                    Ok(identity) => Some((talk.shown().clone(), *identity)),
+                    Ok(identity) => Some((seen, *identity)),
                     Err(_) => None,
                 };
                 field.handle_look(Sight::of(told), begun_at, now);

@@ -9,7 +9,7 @@
 //!
 //! SearchMultiTag counts chips of ISO/IEC 14443 type A. A firmware that does not have it is asked
 //! with SearchTag, which shows one of several chips. A chip that was found is selected, and what
-//! proves it goes through the reader as it is (ISO14443_4_TDX). EM4100 chips are looked for only when the
+//! proves it goes through the reader as it is (ISO14443_4_TDX, ISO14443_3_TDX). EM4100 chips are looked for only when the
 //! configuration says so, since anybody can copy them.
 
 mod answer;
@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 use canteen::ChipIdentity;
 
 use super::conversation::{Conversation, Happening};
+use super::crc_a;
 use super::field::{Field, Seen, Sight};
 use super::proof::Prover;
-use crate::auth::{ChipTask, EnrolError, Keyring, Shown};
+use crate::auth::{ChipTask, Keyring, Shown, Speaks};
 use crate::{ChipFault, ReaderFault, Signal};
 use answer::{Answer, Found, Tag};
 use line::Check;
@@ -91,6 +92,8 @@ enum Command {
     Sak,
     /// ISO14443_4_TDX with the selected chip.
     Exchange(Vec<u8>),
+    /// ISO14443_3_TDX: a frame as it goes over the air; the reader adds and checks no checksum.
+    Frame(Vec<u8>),
     LightOn(u8),
     LightOff(u8),
     /// Hertz and milliseconds.
@@ -211,7 +214,7 @@ impl Twn4 {
             Command::Types { .. } | Command::Lights => self.setup.push_front(command),
             // The sale stands without light and sound.
             Command::LightOn(_) | Command::LightOff(_) | Command::Beep(..) => {}
-            Command::Select(_) | Command::Sak | Command::Exchange(_) => {
+            Command::Select(_) | Command::Sak | Command::Exchange(_) | Command::Frame(_) => {
                 self.prover.handle_answer(None, &mut self.field, now);
             }
             Command::LineEnd | Command::Several | Command::Single => {}
@@ -292,9 +295,15 @@ impl Twn4 {
                 Some(false) => self.handle_said(None, now),
                 None => false,
             },
-            (Command::Sak, Answer::Done(results)) => match answer::takes_apdus(results) {
-                Some(true) => self.next_exchange(now),
-                Some(false) => self.handle_no_commands(EnrolError::Kind, now),
+            (Command::Sak, Answer::Done(results)) => match answer::speaks(results) {
+                Some(speaks) => {
+                    self.prover.handle_speaks(speaks);
+                    self.next_exchange(now)
+                }
+                None => false,
+            },
+            (Command::Frame(_), Answer::Done(results)) => match answer::exchanged(results) {
+                Some(said) => self.handle_said(said.as_deref().and_then(answer::heard), now),
                 None => false,
             },
             (Command::Exchange(_), Answer::Done(results)) => match answer::exchanged(results) {
@@ -302,13 +311,11 @@ impl Twn4 {
                 None => false,
             },
             // Such a firmware lets nothing through.
-            (Command::Select(_) | Command::Sak | Command::Exchange(_), Answer::Unknown) => {
+            (command, Answer::Unknown) if command.is_for_chip() => {
                 tracing::warn!("Reader firmware lets no chip prove itself; update it");
-                self.handle_no_commands(EnrolError::Reader, now)
+                self.handle_no_passage(now)
             }
-            (Command::Select(_) | Command::Sak | Command::Exchange(_), Answer::Refused(_)) => {
-                self.handle_said(None, now)
-            }
+            (command, Answer::Refused(_)) if command.is_for_chip() => self.handle_said(None, now),
             (_, Answer::Done(_)) => true,
             (_, Answer::Unknown | Answer::Refused(_)) => {
                 tracing::debug!(?command, ?said, "Reader refused");
@@ -343,7 +350,7 @@ impl Twn4 {
             // Whether it takes commands is asked only when there is anything to prove by.
             (Some(Tag::TypeA(uid)), true) => Seen::Chip(Shown {
                 uid,
-                takes_apdus: true,
+                speaks: Speaks::Unasked,
             }),
             (Some(Tag::Other(chip)), true) => {
                 self.prover.handle_mute_chip(&mut self.field, begun_at);
@@ -367,7 +374,10 @@ impl Twn4 {
 
     fn next_exchange(&mut self, now: Instant) -> bool {
         let command = self.prover.poll_command(&mut self.field, now);
-        self.talk = command.map(Command::Exchange);
+        self.talk = command.map(match self.prover.speaks() {
+            Speaks::Frames => Command::Frame,
+            Speaks::Apdus | Speaks::Unasked | Speaks::Nothing => Command::Exchange,
+        });
         true
     }
 
@@ -376,8 +386,8 @@ impl Twn4 {
         self.next_exchange(now)
     }
 
-    fn handle_no_commands(&mut self, error: EnrolError, now: Instant) -> bool {
-        self.prover.handle_no_commands(error, &mut self.field, now);
+    fn handle_no_passage(&mut self, now: Instant) -> bool {
+        self.prover.handle_no_passage(&mut self.field, now);
         true
     }
 }
@@ -468,6 +478,11 @@ impl Command {
             Command::Select(ref uid) => sized(&[0x12, 0x09], uid, &[]),
             Command::Sak => vec![0x12, 0x05],
             Command::Exchange(ref command) => sized(&[0x12, 0x03], command, &[0xFF]),
+            Command::Frame(ref frame) => {
+                let [low, high] = FRAME_TIME.to_le_bytes();
+                let frame = crc_a::with_checksum(frame);
+                sized(&[0x12, 0x07], &frame, &[0xFF, low, high])
+            }
             Command::LightOn(pins) => vec![0x04, 0x02, pins],
             Command::LightOff(pins) => vec![0x04, 0x03, pins],
             Command::Beep(hertz, milliseconds) => {
@@ -476,6 +491,14 @@ impl Command {
                 vec![0x04, 0x07, 0x64, a, b, c, d, c, d]
             }
         }
+    }
+
+    /// Whether it is a part of a talk with a chip.
+    fn is_for_chip(&self) -> bool {
+        matches!(
+            self,
+            Command::Select(_) | Command::Sak | Command::Exchange(_) | Command::Frame(_)
+        )
     }
 
     fn answer_time(&self) -> Duration {
@@ -511,6 +534,8 @@ const GREEN: u8 = 0x02;
 /// The tones that the manufacturer's own programs use for good and, lower here, for bad.
 const HIGH: u16 = 2400;
 const LOW: u16 = 1200;
+/// In milliseconds; a chip takes a few for a step of its proof.
+const FRAME_TIME: u16 = 50;
 const VERSION_TIME: Duration = Duration::from_millis(300);
 /// Searches take the longest, and beeps until they are over.
 const ANSWER_TIME: Duration = Duration::from_millis(700);
@@ -529,7 +554,8 @@ mod tests {
     use chip_keys::Application;
 
     use super::*;
-    use crate::auth::tests_of_identify::{blank_card, card, enrolment, site};
+    use crate::auth::EnrolError;
+    use crate::auth::tests_of_identify::{blank_card, card, enrolment, site, ultralight};
     use crate::auth::virtual_card::VirtualCard;
     use crate::serial::field::words;
     use crate::serial::pn532::tests::hex;
@@ -924,5 +950,42 @@ mod tests {
         bench.check(LOOK, HIDDEN);
         bench.check(SELECT, "04");
         assert_eq!(bench.told(), format!("worked 2 {}", EnrolError::Reader));
+    }
+
+    #[test]
+    fn a_chip_that_speaks_frames_proves_itself_by_frames_with_their_checksums() {
+        for (uid_key, times, expect) in [
+            ([0x11; 16], 7, "came 04958CAA5C5E80 proven"),
+            ([0x77; 16], 3, "came failed"),
+        ] {
+            let mut bench = Bench::open();
+            let keyring = Keyring::default();
+            keyring.put(vec![site(Application::ultralight_aes())]);
+            bench.till.prover = Prover::new(keyring);
+            let mut chip = ultralight();
+            chip.keys[1] = uid_key;
+            bench.check(LOOK, HIDDEN);
+            bench.check(SELECT, "0001");
+            bench.check(SAK, "000100");
+            for _ in 0..times {
+                let sent = hex(bench.sent().trim_end());
+                let [0x12, 0x07, length, frame @ .., 0xFF, 50, 0] = &sent[..] else {
+                    panic!("no frame: {sent:02X?}")
+                };
+                assert_eq!(usize::from(*length), frame.len());
+                let heard = chip.handle(&crc_a::checked(frame).unwrap());
+                let heard = match heard.len() {
+                    1 => heard,
+                    _ => crc_a::with_checksum(&heard),
+                };
+                let said = [&[0, 1, heard.len() as u8], &heard[..]].concat();
+                let said: String = said.iter().map(|byte| format!("{byte:02X}")).collect();
+                bench.say(&format!("{said}\r"));
+            }
+            assert_eq!(bench.told(), expect);
+            // It lies there and is not asked again.
+            bench.check(LOOK, HIDDEN);
+            bench.check(LOOK, HIDDEN);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The virtual NTAG 424 DNA of the reader bench, in the field of a canteen's reader.
+//! The virtual chips of the reader bench that prove themselves, in the field of a canteen's reader.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,8 +19,17 @@ impl Card {
 
     /// Lays it on the reader that takes cards at a port of its own.
     pub(crate) fn lay_at(port: u16, words: &[&str]) -> Card {
+        Card::run("ntag424.py", port, words)
+    }
+
+    /// The same with a MIFARE Ultralight AES.
+    pub(crate) fn lay_ultralight_at(port: u16, words: &[&str]) -> Card {
+        Card::run("ultralight_aes.py", port, words)
+    }
+
+    fn run(program: &str, port: u16, words: &[&str]) -> Card {
         let child = Command::new("/usr/bin/python3")
-            .arg(workspace().join("hw-tests/cards/ntag424.py"))
+            .arg(workspace().join("hw-tests/cards").join(program))
             .arg(port.to_string())
             .arg(UID)
             .args(words)

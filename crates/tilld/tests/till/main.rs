@@ -25,3 +25,4 @@ mod strict_limits;
 mod technician;
 mod tls_door;
 mod top_up;
+mod ultralight;

@@ -1,7 +1,8 @@
 //! What the PN532 answers, beyond its frames (NXP UM0701-02, 7.2.2 and 7.3.5).
 
 use crate::ChipFault;
-use crate::auth::Shown;
+use crate::auth::{Shown, Speaks};
+use crate::serial::crc_a;
 use crate::serial::field::Seen;
 
 /// The answer to GetFirmwareVersion in words.
@@ -37,6 +38,21 @@ pub(super) fn exchanged(answer: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// The answer to InCommunicateThru with the reader's check of checksums switched off: a status, then
+/// what the chip said. What is one byte is a refusal of four bits, which has no checksum.
+pub(super) fn heard(answer: &[u8]) -> Option<Vec<u8>> {
+    match answer {
+        [status, refusal] if status & STATUS_ERROR == 0 => Some(vec![*refusal]),
+        [status, said @ ..] if status & STATUS_ERROR == 0 => crc_a::checked(said),
+        [..] => None,
+    }
+}
+
+/// The answer to ReadRegister; a PN533 puts a status before the value.
+pub(super) fn register(answer: &[u8]) -> Option<u8> {
+    answer.last().copied()
+}
+
 /// Number of the target, SENS_RES (2), SEL_RES, length of the UID, the UID; what follows is the
 /// answer to select of ISO/IEC 14443-4.
 fn shown(target: &[u8]) -> Option<Shown> {
@@ -45,12 +61,10 @@ fn shown(target: &[u8]) -> Option<Shown> {
     };
     Some(Shown {
         uid: rest.get(..usize::from(length))?.to_vec(),
-        takes_apdus: select & TAKES_APDUS != 0,
+        speaks: Speaks::of_select(select),
     })
 }
 
-/// Bit 5 of SEL_RES (ISO/IEC 14443-3, 6.5.3.4): the chip speaks ISO/IEC 14443-4.
-const TAKES_APDUS: u8 = 0x20;
 const STATUS_ERROR: u8 = 0x3F;
 
 #[cfg(test)]
@@ -66,7 +80,7 @@ mod tests {
         let shown = match seen(&hex(answer)) {
             Seen::Nothing => "empty".to_owned(),
             Seen::Chip(shown) => match shown.claim() {
-                Ok(identity) if shown.takes_apdus => format!("{} apdus", who(identity)),
+                Ok(identity) if shown.speaks == Speaks::Apdus => format!("{} apdus", who(identity)),
                 Ok(identity) => who(identity),
                 Err(fault) => format!("{fault:?}"),
             },
@@ -113,6 +127,25 @@ mod tests {
         }
     }
 
+    /// A refusal, and the frame of ISO/IEC 14443-3, annex B, with a bit turned and cut.
+    #[test]
+    fn what_the_chip_said_in_a_frame_has_its_checksum_behind_it() {
+        assert_eq!(heard(&hex("0000")), Some(vec![0]));
+        assert_eq!(heard(&hex("00123426CF")), Some(hex("1234")));
+        for damaged in [
+            "",
+            "00",
+            "01",
+            "02123426CF",
+            "00123426CE",
+            "00123526CF",
+            "003426CF",
+            "0026CF",
+        ] {
+            assert_eq!(heard(&hex(damaged)), None, "{damaged}");
+        }
+    }
+
     #[test]
     fn the_kind_of_chip_is_told() {
         assert_eq!(firmware(&hex("32010607")), "PN532 1.6");
@@ -125,6 +158,8 @@ mod tests {
         fn any_answer_is_taken(answer in prop::collection::vec(any::<u8>(), 0..300)) {
             seen(&answer);
             exchanged(&answer);
+            heard(&answer);
+            register(&answer);
             firmware(&answer);
         }
     }

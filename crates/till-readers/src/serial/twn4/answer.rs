@@ -3,7 +3,8 @@
 use canteen::{ChipId, ChipIdError};
 
 use crate::ChipFault;
-use crate::serial::em4100;
+use crate::auth::Speaks;
+use crate::serial::{crc_a, em4100};
 
 /// Chips that one search found.
 pub(super) type Found = Vec<Tag>;
@@ -25,11 +26,11 @@ pub(super) fn is_done(results: &[u8]) -> Option<bool> {
     }
 }
 
-/// The result of GetSAK: whether the chip speaks ISO/IEC 14443-4; `None` when it is damaged.
-pub(super) fn takes_apdus(results: &[u8]) -> Option<bool> {
+/// The result of GetSAK: what can be sent to the chip; `None` when it is damaged.
+pub(super) fn speaks(results: &[u8]) -> Option<Speaks> {
     match *results {
-        [0] => Some(false),
-        [1, select] => Some(select & TAKES_APDUS != 0),
+        [0] => Some(Speaks::Nothing),
+        [1, select] => Some(Speaks::of_select(select)),
         [..] => None,
     }
 }
@@ -42,6 +43,14 @@ pub(super) fn exchanged(results: &[u8]) -> Option<Option<Vec<u8>>> {
             Some(Some(said.to_vec()))
         }
         [..] => None,
+    }
+}
+
+/// What a chip said in a frame over the air: a refusal of four bits comes as one byte.
+pub(super) fn heard(frame: &[u8]) -> Option<Vec<u8>> {
+    match frame {
+        [refusal] => Some(vec![*refusal]),
+        [..] => crc_a::checked(frame),
     }
 }
 
@@ -121,8 +130,6 @@ fn usable(chip: Result<ChipId, ChipIdError>) -> Result<ChipId, ChipFault> {
     Ok(chip?)
 }
 
-/// Bit 5 of SAK (ISO/IEC 14443-3, 6.5.3.4): the chip speaks ISO/IEC 14443-4.
-const TAKES_APDUS: u8 = 0x20;
 const EM4102: u8 = 0x40;
 const ISO14443A: u8 = 0x80;
 
@@ -241,12 +248,12 @@ mod tests {
             (is_done(&[1]), is_done(&[0]), is_done(&[])),
             (Some(true), Some(false), None)
         );
-        assert_eq!(takes_apdus(&[1, 0x20]), Some(true));
+        assert_eq!(speaks(&[1, 0x20]), Some(Speaks::Apdus));
         assert_eq!(
-            (takes_apdus(&[1, 8]), takes_apdus(&[0])),
-            (Some(false), Some(false))
+            (speaks(&[1, 8]), speaks(&[0])),
+            (Some(Speaks::Nothing), Some(Speaks::Nothing))
         );
-        assert_eq!(takes_apdus(&[1]), None);
+        assert_eq!(speaks(&[1]), None);
     }
 
     #[test]
@@ -264,7 +271,8 @@ mod tests {
             single(&results);
             version(&results);
             is_done(&results);
-            takes_apdus(&results);
+            speaks(&results);
+            heard(&results);
             exchanged(&results);
         }
     }
