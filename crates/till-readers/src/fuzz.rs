@@ -56,7 +56,7 @@ pub fn proof(input: &[u8]) {
     };
     let mut random = || Ok([7; 16]);
     // Nobody who does not know the keys is believed, and a fuzzer does not.
-    let proven = auth::prove(&mut exchange, &keys(), &mut random);
+    let proven = auth::prove(&mut exchange, &keys(Application::ntag_424()), &mut random);
     assert!(proven.is_err(), "{proven:?}");
 }
 
@@ -261,17 +261,20 @@ fn task(kind: u8) -> ChipTask {
 
 fn keyring() -> Keyring {
     let ring = Keyring::default();
-    ring.put(vec![keys()]);
+    ring.put(vec![
+        keys(Application::ntag_424()),
+        keys(Application::ultralight_aes()),
+    ]);
     ring
 }
 
-fn keys() -> SiteKeys {
+fn keys(application: Application) -> SiteKeys {
     let set = KeySet {
         version: KeyVersion(1),
         uid_key: ChipKey::new([0x11; 16]),
         reading_keys: ReadingKeys::Master(ChipKey::new([0x22; 16])),
     };
-    SiteKeys::new(Application::ntag_424(), b"fuzz", vec![set]).expect("keys as they must be")
+    SiteKeys::new(application, b"fuzz", vec![set]).expect("keys as they must be")
 }
 
 #[cfg(test)]
