@@ -12,6 +12,7 @@ use firmware_proto::message::{
 
 use super::conversation::{Conversation, Happening};
 use super::em4100;
+use super::proof::TASK_TIME;
 use crate::auth::{
     Aim, ChipReport, ChipTask, EnrolError, Keyring, Shown, Speaks, Talk, Told, Turn,
 };
@@ -169,7 +170,7 @@ impl Conversation for OwnConversation {
             return encode(&FromHost::Ack { event }, self.seq);
         }
         self.refuse_reads(|read| now.saturating_duration_since(read.asked_at) > READ_TIME);
-        self.refuse_tasks(|task| now.saturating_duration_since(task.asked_at) > READ_TIME);
+        self.refuse_tasks(|task| now.saturating_duration_since(task.asked_at) > TASK_TIME);
         if let Some(asked) = &self.asked {
             if now.saturating_duration_since(asked.sent_at) < asked.question.answer_time() {
                 return None;

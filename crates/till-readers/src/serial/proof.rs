@@ -238,5 +238,6 @@ impl Prover {
     }
 }
 
-/// Until a look is begun; well under what people wait.
-const TASK_TIME: Duration = Duration::from_secs(3);
+/// Until a look is begun; a reader that is in trouble is given up long before. Well under what people
+/// wait.
+pub(super) const TASK_TIME: Duration = Duration::from_secs(10);

@@ -399,7 +399,7 @@ fn a_task_ends_with_the_line_or_the_chip_and_never_waits_for_ever() {
         bench.told(),
         "worked 1 the chip was not read; hold it still on the reader"
     );
-    bench.now += Duration::from_secs(4);
+    bench.now += Duration::from_secs(11);
     bench.till.poll_transmit(bench.now);
     let faulty = ChipFault::ReaderFaulty;
     assert_eq!(bench.told(), format!("worked 2 {faulty}"));
