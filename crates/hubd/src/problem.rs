@@ -233,6 +233,12 @@ pub(crate) async fn explain(Path(code): Path<String>) -> Response {
     }
 }
 
+/// The codes and titles of the kinds with a status.
+pub(crate) fn kinds_with_status(status: u16) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let kinds = KINDS.iter().filter(move |kind| kind.status == status);
+    kinds.map(|kind| (kind.code, kind.title))
+}
+
 struct Kind {
     code: &'static str,
     status: u16,

@@ -77,7 +77,7 @@ pub async fn serve(
 }
 
 fn router(hub: Hub) -> Router {
-    let (api, description) = api::router().split_for_parts();
+    let (api, description) = api::described_router();
     Router::new()
         .merge(api)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", description))

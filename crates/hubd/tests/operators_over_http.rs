@@ -338,6 +338,47 @@ async fn read_pages(site: &Site, list: &str, limit: usize) -> Vec<Value> {
     seen
 }
 
+/// To what is not there, so that each is read and none does anything.
+#[tokio::test]
+async fn the_hub_takes_every_example_of_its_description() {
+    let site = Site::open().await;
+    let description = site.get("/openapi.json").await;
+    let mut sent = 0;
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let body = &operation["requestBody"]["content"]["application/json"];
+            let Some(example) = body.get("example") else {
+                continue;
+            };
+            let nowhere: Vec<&str> = path
+                .split('/')
+                .map(|part| {
+                    if part.starts_with('{') {
+                        "999999"
+                    } else {
+                        part
+                    }
+                })
+                .collect();
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let key = ("idempotency-key", format!("example-{sent}"));
+            let headers = [(key.0, key.1.as_str())];
+            let text = Some(example.to_string());
+            let response = site
+                .send(method, &nowhere.join("/"), TOKEN, &headers, text)
+                .await;
+            let status = response.status().as_u16();
+            let told = response.text().await.unwrap();
+            assert!(
+                matches!(status, 200 | 201 | 404),
+                "{path} with {example}: {status} {told}"
+            );
+            sent += 1;
+        }
+    }
+    assert_eq!(sent, 20);
+}
+
 #[tokio::test]
 async fn the_description_of_the_api_is_the_committed_one() {
     let site = Site::open().await;

@@ -3,7 +3,9 @@
 mod accounts;
 mod chips;
 mod debits;
+mod description;
 mod entries;
+mod examples;
 mod fetching;
 mod key_sets;
 mod limits;
@@ -22,6 +24,7 @@ mod top_ups;
 
 pub(crate) use statements::{Days, line_text};
 
+use axum::Router;
 use utoipa::openapi::OpenApi as Description;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
@@ -32,10 +35,16 @@ use crate::server::Hub;
 
 /// The description of the API as it is committed and served.
 pub fn open_api() -> Description {
-    router().split_for_parts().1
+    described_router().1
 }
 
-pub(crate) fn router() -> OpenApiRouter<Hub> {
+/// The API and its description.
+pub(crate) fn described_router() -> (Router<Hub>, Description) {
+    let (router, description) = router().split_for_parts();
+    (router, description::complete(description))
+}
+
+fn router() -> OpenApiRouter<Hub> {
     OpenApiRouter::with_openapi(Api::openapi())
         .routes(routes!(till_link::enrol))
         .routes(routes!(till_link::push))
@@ -114,7 +123,13 @@ pub(crate) fn router() -> OpenApiRouter<Hub> {
         description = "Accounts, chips, deposits, statements and tills of canteens.\n\n\
             Amounts are whole numbers of øre beside a `currency`; times are RFC 3339 in UTC; days \
             are dates in Europe/Copenhagen. Errors are `application/problem+json`; the `type` \
-            leads to an explanation. Show an operator's token as a bearer token.",
+            leads to an explanation on this hub, and the kinds stand by their status under the \
+            shared responses. Show an operator's token as a bearer token. Requests that move money \
+            carry an `Idempotency-Key` of your own: the same key and body again give the first \
+            answer and move nothing.\n\n\
+            Lists have a `next_cursor` while there is more; send it as `cursor`. Fields may be added \
+            to answers: pass over those that you do not know. In requests an unknown field is \
+            refused.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     modifiers(&Tokens),
