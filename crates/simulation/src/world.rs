@@ -14,6 +14,7 @@ mod limits;
 mod message;
 mod mistake;
 mod office;
+mod old_ledgers;
 mod reckoning;
 mod restore;
 mod run;
@@ -42,6 +43,7 @@ use disk::Image;
 use gateway::Gateway;
 use hub::Hub;
 use message::Letter;
+use old_ledgers::OldLedger;
 use reckoning::Reckoning;
 use restore::Backup;
 use till::Till;
@@ -50,6 +52,7 @@ use till::Till;
 pub(crate) struct World {
     pub(crate) hub: Hub,
     pub(crate) tills: Vec<Till>,
+    pub(crate) old_ledgers: Vec<OldLedger>,
     pub(crate) accounts: Vec<AccountId>,
     pub(crate) gateway: Gateway,
     pub(crate) reckoning: Reckoning,

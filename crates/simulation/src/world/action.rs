@@ -461,6 +461,15 @@ impl Plan {
         self.dearest = apart.among(&[10, 20, 50]);
     }
 
+    /// Restores in a world with copies: what is true of each alone is not true of both.
+    pub(crate) fn restore_copies(&mut self) {
+        if self.weights.contains(&(Kind::Renew, 3)) {
+            self.weights.push((Kind::BackHubUp, 3));
+            self.weights.push((Kind::RestoreHub, 2));
+            self.weights.push((Kind::ResumeTopUps, 2));
+        }
+    }
+
     /// What happens before anything is left to chance: without having heard of a till what its
     /// program can, the hub gives it no share of a strict limit.
     pub(crate) fn beginning(&self, scene: &Scene) -> Vec<Action> {

@@ -5,6 +5,7 @@ use sync_proto::{EnrolRequest, Epoch};
 use super::World;
 use super::action::Way;
 use super::office::OfficeAct;
+use super::old_ledgers::OldLedger;
 use super::tally::{Fault, Violation, broken};
 
 impl World {
@@ -66,7 +67,13 @@ impl World {
         let code = format!("code of {epoch}");
         let now_ms = self.now_ms;
         let id = self.tills[till].id.clone();
-        self.tills[till].begin_anew(epoch, now_ms)?;
+        let (path, sheet) = self.tills[till].begin_anew(epoch, now_ms)?;
+        self.old_ledgers.push(OldLedger {
+            machine: till,
+            path,
+            key: self.tills[till].key(),
+            sheet,
+        });
         let request = EnrolRequest {
             till: id.clone(),
             code: code.clone(),

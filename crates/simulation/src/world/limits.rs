@@ -97,7 +97,7 @@ impl World {
         let unbooked = unbooked.filter(|own| window.compare(own.day, day).is_eq());
         let unbooked: i64 = unbooked.map(|own| own.what.taken_from(account)).sum();
         let sold = self.reckoning.booked_in(account, window, day) + unbooked;
-        let copies = self.reckoning.copies * i64::from(self.scene.till_max) * 100;
+        let copies = self.allowed_to_copies(account);
         self.tally.check(Invariant::StrictLimits);
         if sold > limit + copies {
             let window = window.words();

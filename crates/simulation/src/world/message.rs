@@ -273,7 +273,7 @@ impl World {
     }
 
     /// Entries that come without a token, and perhaps beside the main chain.
-    fn serve_branch(&mut self, batch: &Batch) -> Result<Option<Answer>, Violation> {
+    pub(crate) fn serve_branch(&mut self, batch: &Batch) -> Result<Option<Answer>, Violation> {
         let now = self.now();
         let World { hub, tally, .. } = self;
         let answer = hub.write(tally, "taking a branch in", |ledger| {

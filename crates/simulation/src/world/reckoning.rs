@@ -29,6 +29,9 @@ pub(crate) struct Reckoning {
     pub(crate) doubtful: BTreeSet<(TillId, Epoch)>,
     /// How often that happened: each copy may spend one till's right once more.
     pub(crate) copies: i64,
+    /// What a hub that was put back had booked of such ledgers and knows nothing of any more: it does
+    /// not wait for every copy to send it again before it gives the money away.
+    lost_of_copies: BTreeMap<AccountId, i64>,
     /// What was done at the hub that moved no money, and when.
     pub(crate) acts: Vec<(i64, OfficeAct)>,
     /// Every batch that the hub has stored.
@@ -50,6 +53,8 @@ pub(crate) struct Reckoning {
 struct Booked {
     what: What,
     day: BusinessDay,
+    /// Whose ledger it came from.
+    by: (TillId, Epoch),
     /// Whether the account bears it, and not the operator.
     counts: bool,
 }
@@ -116,6 +121,21 @@ impl Reckoning {
     pub(crate) fn after_restore(mut self, now: &Reckoning) -> Reckoning {
         self.doubtful = now.doubtful.clone();
         self.copies = now.copies;
+        // An epoch of after the backup is waited for by nobody, as if it were a copy.
+        for key in now.accepted.keys() {
+            if !self.accepted.contains_key(key) && self.doubtful.insert(key.clone()) {
+                self.copies += 1;
+            }
+        }
+        self.lost_of_copies = now.lost_of_copies.clone();
+        for (id, booked) in &now.booked {
+            if let What::Sale { account, ore, .. } = booked.what
+                && self.doubtful.contains(&booked.by)
+                && !self.booked.contains_key(id)
+            {
+                *self.lost_of_copies.entry(account).or_insert(0) += ore;
+            }
+        }
         self.is_early |= now.is_early;
         self.was_frozen = true;
         for purse in self.accounts.values_mut() {
@@ -131,7 +151,7 @@ impl Reckoning {
     }
 
     /// The hub has an entry from now on.
-    fn take_in(&mut self, own: &Own) {
+    fn take_in(&mut self, own: &Own, by: (TillId, Epoch)) {
         if self.booked.contains_key(&own.id) {
             return;
         }
@@ -145,7 +165,15 @@ impl Reckoning {
         };
         let what = own.what;
         let day = own.day;
-        self.booked.insert(own.id, Booked { what, day, counts });
+        self.booked.insert(
+            own.id,
+            Booked {
+                what,
+                day,
+                by,
+                counts,
+            },
+        );
     }
 
     /// Whether the hub has what an entry did.
@@ -224,7 +252,8 @@ impl World {
             let known = usize::try_from(known).unwrap_or(usize::MAX);
             till.sheet.own.iter().skip(known)
         });
-        waiting.filter(move |own| {
+        let old = self.old_ledgers.iter().flat_map(|old| &old.sheet.own);
+        waiting.chain(old).filter(move |own| {
             let is_new = !self.reckoning.booked.contains_key(&own.id) && seen.insert(own.id);
             is_new
                 && match own.what {
@@ -248,7 +277,8 @@ impl World {
         for entry in &batch.entries {
             let own = Own::read(&entry.texts, self.now_ms, |_| KnownLimits::default())?;
             self.reckoning.is_early |= own.is_ahead || own.at_ms > self.now_ms;
-            self.reckoning.take_in(&own);
+            self.reckoning
+                .take_in(&own, (batch.till.clone(), batch.epoch));
         }
         let taken = &mut self.reckoning.taken;
         let is_known =
@@ -327,7 +357,17 @@ impl World {
         self.reckoning.doubtful.contains(&(till.clone(), epoch))
     }
 
-    /// INV-4, after every step.
+    /// By how much copies widen a bound: K·C + L. Each copy may spend one till's right once more (K·C).
+    /// When the hub was put back, what it had booked since the backup of ledgers with copies may be
+    /// spent again (L): the report of one copy ends the wait for all, and the others' sales come later.
+    pub(crate) fn allowed_to_copies(&self, account: AccountId) -> i64 {
+        let lost = self.reckoning.lost_of_copies.get(&account);
+        let rights = self.reckoning.copies * i64::from(self.scene.till_max) * 100;
+        rights + lost.copied().unwrap_or(0)
+    }
+
+    /// INV-4, after every step: an account is never further below zero than R, its credit, what was
+    /// taken by force, what a restore took away, and what copies may spend.
     pub(crate) fn check_bound(&mut self) -> Result<(), Violation> {
         let waiting = self.waiting_debits()?;
         for account in self.accounts.clone() {
@@ -336,7 +376,7 @@ impl World {
             // What is set aside for a debit that waits is still there if the tills spend it.
             let of_account = waiting.iter().filter(|debit| debit.account == account);
             let reserved: i64 = of_account.map(|debit| debit.amount.ore()).sum();
-            let copies = self.reckoning.copies * i64::from(self.scene.till_max) * 100;
+            let copies = self.allowed_to_copies(account);
             let floor = self.reckoning.floor(account) - overspend - reserved - copies;
             let balance = self.true_balance(account);
             if balance < floor {

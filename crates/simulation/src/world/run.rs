@@ -52,6 +52,9 @@ impl Run {
             scene.be_strict(&mut apart);
             plan.be_strict(&mut apart);
         }
+        if Chance::of(seed ^ APART_BOTH).one_in(3) {
+            plan.restore_copies();
+        }
         let steps = 60 + chance.below(140);
         // Every till begins with what the hub knows; what follows is left to chance.
         let begin = plan.beginning(&scene);
@@ -210,6 +213,9 @@ impl fmt::Display for Telling {
 
 /// Tells the draws about strict limits from all others.
 const APART: u64 = 0x0005_7a1d;
+
+/// The same of those about restores in worlds with copies.
+const APART_BOTH: u64 = 0xb070_0066;
 
 /// Enough for a run of two hundred actions to be halved and then thinned out twice.
 const TRIES_MAX: usize = 1500;

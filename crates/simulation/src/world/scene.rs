@@ -145,6 +145,7 @@ impl World {
         let mut world = World {
             hub: Hub::open(dir.path())?,
             tills: Vec::new(),
+            old_ledgers: Vec::new(),
             accounts: Vec::new(),
             gateway: Gateway::default(),
             reckoning: Reckoning::default(),

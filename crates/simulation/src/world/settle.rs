@@ -36,7 +36,7 @@ impl World {
                     && progress.waiting() == 0
                     && at_till.sheet.feed == before
                     && !owes_snapshot;
-                is_quiet &= is_settled;
+                is_quiet &= is_settled && !self.look_after_old_ledgers(till)?;
                 // An acknowledgement changes nothing but the ceilings.
                 if !is_settled {
                     self.ack_feed(till)?;

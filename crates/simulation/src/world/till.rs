@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use canteen::{BusinessDay, ChipNumber, OfflineRules};
 use hub_ledger::Fingerprint;
-use sync_proto::{Epoch, TillId, TillKey, TillPosition, TillReport, Upload};
+use sync_proto::{Batch, Epoch, TillId, TillKey, TillPosition, TillReport, Upload};
 use till_ledger::{
     EntryRange, Identity, LedgerError, Moment, PurchaseRequest, Reader, Store, StoreOptions,
 };
@@ -129,6 +129,10 @@ impl Till {
             ..
         } = self;
         self.dir.join(format!("till-{machine}-{generation}"))
+    }
+
+    pub(crate) fn key(&self) -> TillKey {
+        TillKey::from_seed(&[self.key_seed; 32])
     }
 
     pub(crate) fn public_key(&self) -> sync_proto::TillPublicKey {
@@ -352,7 +356,7 @@ impl Till {
     }
 
     /// The next batch.
-    pub(crate) fn batch(&mut self, most: usize) -> Result<Option<sync_proto::Batch>, Violation> {
+    pub(crate) fn batch(&mut self, most: usize) -> Result<Option<Batch>, Violation> {
         let store = self.store.as_mut().ok_or_else(closed)?;
         let report = TillReport::default();
         let batch = store.batch(most, sync_proto::BATCH_MAX_BYTES, &self.key, report);
@@ -448,15 +452,35 @@ impl Till {
         Ok(true)
     }
 
-    /// An empty ledger takes the place of the old one: a new epoch under the same name.
-    pub(crate) fn begin_anew(&mut self, epoch: Epoch, now_ms: i64) -> Result<(), Violation> {
+    /// Any run of entries as a batch, whatever the hub has.
+    pub(crate) fn batch_after(&self, seq: u64, most: usize) -> Result<Option<Batch>, Violation> {
+        let report = TillReport::default();
+        let batch = self
+            .reader()?
+            .batch(seq, most, sync_proto::BATCH_MAX_BYTES, &self.key, report);
+        batch.map_err(|error| broken("making a batch", &error))
+    }
+
+    /// An empty ledger takes the place of the old one, which is put away: a new epoch under the same
+    /// name.
+    pub(crate) fn begin_anew(
+        &mut self,
+        epoch: Epoch,
+        now_ms: i64,
+    ) -> Result<(PathBuf, Sheet), Violation> {
+        let moment = self.moment(now_ms);
         self.reader = None;
-        self.store = None;
-        let _ = std::fs::remove_file(self.path());
+        let store = self.store.take().ok_or_else(closed)?;
+        let ended = store.close(moment);
+        ended.map_err(|error| broken("closing a ledger", &error))?;
+        let (machine, ended) = (self.machine, self.epoch);
+        let old = self.dir.join(format!("old-{machine}-{ended}"));
+        let put_away = till_ledger::put_away(&self.path(), ended, &old);
+        put_away.map_err(|error| broken("putting a ledger away", &error))?;
         self.generation += 1;
         self.epoch = epoch;
         self.token = Fingerprint::of(&format!("token of {} in {epoch}", self.id));
-        self.sheet = Sheet::default();
+        let sheet = std::mem::take(&mut self.sheet);
         self.sales.clear();
         self.last = None;
         self.kept = None;
@@ -469,7 +493,8 @@ impl Till {
         };
         let made = Store::create(&self.path(), &identity, OPTIONS);
         made.map_err(|error| broken("beginning a ledger", &error))?;
-        self.start(now_ms)
+        self.start(now_ms)?;
+        Ok((old, sheet))
     }
 
     /// The hub wants to go on from an entry.

@@ -231,9 +231,19 @@ impl World {
 
     /// Entries go up.
     pub(crate) fn push(&mut self, till: usize, most: u8, way: Way) -> Result<String, Violation> {
+        let has_lost_entries = self.has_lost_entries();
         let at_till = &mut self.tills[till];
         let waiting = at_till.store()?.progress().waiting();
         let running = at_till.running(self.now_ms);
+        if waiting == 0 && at_till.line_is_up && has_lost_entries {
+            let is_forked = self.tills[till].is_forked;
+            self.look_after_old_ledgers(till)?;
+            if is_forked {
+                self.look_after_branch(till, way)?;
+                return Ok("it asks whether its branch is there".to_owned());
+            }
+            return Ok("there is nothing to send".to_owned());
+        }
         let entries = match at_till.upload.poll_step(waiting, running) {
             UploadStep::Send { entries } => entries,
             // Nothing here fails in a way that calls for it.
