@@ -228,3 +228,48 @@ fn a_till_that_loses_its_power_after_a_month_goes_on_from_the_day_that_the_hub_t
         ],
     );
 }
+
+/// The hub hears the copy first and gives away what the other machine had spent: that is more than
+/// one till's right, and what the bound of copies and restores together is widened by.
+#[test]
+fn what_a_restore_lost_of_a_copied_till_may_be_spent_again_and_no_more() {
+    let way = Way::CLEAR;
+    let sell = |till| Action::Sell {
+        till,
+        account: 0,
+        chip: 0,
+        ore: 50_00,
+        way,
+    };
+    let push = |till| Action::Push { till, most: 0, way };
+    let follow = |till| {
+        [
+            Action::Fetch { till, way },
+            Action::AckFeed { till },
+            push(till),
+        ]
+    };
+    let spend = |till| [sell(till), push(till)].into_iter().chain(follow(till));
+    let mut actions = vec![Action::BackHubUp, Action::Clone { till: 0 }];
+    // The machines are the till, the other till and the copy.
+    actions.extend((0..5).flat_map(|_| spend(0)));
+    actions.extend([Action::Line { till: 0, up: false }, Action::RestoreHub]);
+    for _ in 0..3 {
+        actions.extend(follow(2).into_iter().chain(follow(1)));
+    }
+    actions.extend((0..6).flat_map(|_| spend(1)));
+    let scene = Scene {
+        tills: 2,
+        balances: vec![300],
+        overspend_max: 0,
+        till_max: 50,
+        begins: "2026-11-20T11:00:00Z".parse().expect("a moment"),
+        one_card: false,
+        strict: [0; 3],
+        top_up: 0,
+    };
+    let told = runs(None).tell(&Run { scene, actions });
+    assert!(told.failure.is_none(), "{told}");
+    let sold = told.steps.iter().filter(|step| step.ends_with("approved"));
+    assert!(sold.count() > 300 / 50 + 1, "{told}");
+}
