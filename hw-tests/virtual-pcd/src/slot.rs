@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 /// A listening slot; closed by [`Slot::close`].
@@ -74,7 +74,10 @@ impl Slot {
     pub(crate) fn is_present(&self) -> bool {
         let mut state = self.shared.lock();
         let present = state.chip.is_some();
-        if !present && !state.absence_told {
+        // Who powers a chip down asks first, too, and keeps the answer to himself: of an empty field
+        // only the thread that waits for chips makes a chip that has left.
+        let is_watcher = state.watcher.is_none_or(|id| id == thread::current().id());
+        if !present && is_watcher && !state.absence_told {
             state.absence_told = true;
             drop(state);
             self.shared.changed.notify_all();
@@ -115,6 +118,7 @@ impl Slot {
     pub(crate) fn wait_for_change(&self, time: Duration) {
         let deadline = Instant::now() + time;
         let mut state = self.shared.lock();
+        state.watcher = Some(thread::current().id());
         while state.changes == state.changes_told && !state.stop_waiting && !state.closing {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -211,6 +215,8 @@ struct State {
     changes_told: u64,
     /// Whether somebody asked and was told that the last chip is gone.
     absence_told: bool,
+    /// The resource manager's thread that waits for chips to come and go.
+    watcher: Option<ThreadId>,
     stop_waiting: bool,
     closing: bool,
 }
@@ -453,6 +459,23 @@ mod tests {
         hear(&mut second);
         say(&mut second, &[0x90, 0x00]);
         assert_eq!(asked.join().unwrap(), Ok(vec![0x90, 0x00]));
+        slot.close();
+    }
+
+    #[test]
+    fn only_who_waits_for_chips_sees_the_gap_between_two() {
+        let slot = open();
+        slot.wait_for_change(Duration::ZERO);
+        let first = connect(&slot);
+        wait_until("the first chip is present", || slot.is_present());
+        drop(first);
+        let _second = connect(&slot);
+        thread::scope(|other| {
+            let asked = other.spawn(|| wait_until("the gap is seen", || !slot.is_present()));
+            asked.join().unwrap();
+        });
+        assert!(!slot.is_present(), "the gap was closed by another's look");
+        wait_until("the second chip is present", || slot.is_present());
         slot.close();
     }
 

@@ -49,11 +49,11 @@ pub(super) fn run(service: &Service) {
     }
 }
 
-/// The library reports a service that dies while it greets as one that refuses: only a refusal that
-/// is repeated is one.
+/// The library reports a service that dies or begins while it is greeted as one that refuses: only a
+/// refusal that is repeated for more than a second is one.
 fn service_fault(refusals: u32) -> ReaderFault {
     match refusals {
-        0 | 1 => ReaderFault::ServiceDown,
+        0..=4 => ReaderFault::ServiceDown,
         _ => ReaderFault::ServiceRefused,
     }
 }
