@@ -144,6 +144,11 @@ fn seed_9922_a_fork_that_was_noted_in_a_power_cut_books_nothing() {
     check_seed(9922);
 }
 
+#[test]
+fn seed_1267_what_a_power_cut_had_undone_comes_back_with_the_next_one() {
+    check_seed(1267);
+}
+
 /// Plays a story that a seed has found once.
 #[track_caller]
 fn check_story(balances: &[i32], begins: &str, actions: &[Action]) {

@@ -41,6 +41,9 @@ pub(crate) struct Till {
     pub(crate) clock_off_ms: i64,
     /// What becomes of the next transaction.
     pub(crate) cut: Option<Cut>,
+    /// What was written when the power failed last and was not on the disk afterwards: pieces of it
+    /// may be, and the next power cut in a transaction may make it whole.
+    undone: Option<Sheet>,
     /// A copy of its disk that somebody made, and what was on it.
     kept: Option<(Image, Sheet)>,
     dir: PathBuf,
@@ -103,6 +106,7 @@ impl Till {
             wants_snapshot: true,
             owes_ack: false,
             is_forked: false,
+            undone: None,
             kept: None,
             heard_ms: None,
             clock_off_ms: 0,
@@ -208,6 +212,7 @@ impl Till {
         self.note_entries(now_ms)?;
         let (Some(cut), Some(before), Some(sheet_before)) = (cut, before, sheet_before) else {
             self.compare(tally)?;
+            self.undone = None;
             return Ok(Some(done));
         };
         let after = take(&path)?;
@@ -217,17 +222,33 @@ impl Till {
             tally.inject(Fault::TornWrite);
         }
         self.boot_from(&left, now_ms)?;
-        if let Err(violation) = self.compare(tally) {
-            let sheet_after = std::mem::replace(&mut self.sheet, sheet_before);
-            if self.compare(tally).is_err() {
-                self.sheet = sheet_after;
-                let what = format!("after a power cut {}", violation.what);
-                return Err(Violation { what, ..violation });
-            }
-        }
+        self.find_what_is_left(tally, sheet_before)?;
         self.sales
             .retain(|id| self.sheet.own.iter().any(|own| own.id == *id));
         Ok(None)
+    }
+
+    /// After a power cut the ledger holds all of the transaction, or nothing, or what an earlier power
+    /// cut had undone.
+    fn find_what_is_left(&mut self, tally: &mut Tally, before: Sheet) -> Result<(), Violation> {
+        let Err(violation) = self.compare(tally) else {
+            self.undone = None;
+            return Ok(());
+        };
+        let after = std::mem::replace(&mut self.sheet, before);
+        if self.compare(tally).is_ok() {
+            self.undone = Some(after);
+            return Ok(());
+        }
+        if let Some(undone) = self.undone.take() {
+            self.sheet = undone;
+            if self.compare(tally).is_ok() {
+                return Ok(());
+            }
+        }
+        self.sheet = after;
+        let what = format!("after a power cut {}", violation.what);
+        Err(Violation { what, ..violation })
     }
 
     /// Takes new entries down in the reference, and checks that nothing else was written.
@@ -264,6 +285,17 @@ impl Till {
                 self.sheet.own.len()
             );
             return wrong(Invariant::NoSaleLost, what);
+        }
+        let last = self.reader()?.entry(progress.head.seq);
+        let last = last.map_err(|error| broken("reading an entry", &error))?;
+        let last = last.and_then(|entry| entry.read().ok());
+        let last = last.map(|(header, _)| header.id);
+        let wanted = self.sheet.own.last().map(|own| own.id);
+        if last != wanted {
+            return wrong(
+                Invariant::NoSaleLost,
+                format!("its last entry is {last:?}, not {wanted:?}"),
+            );
         }
         tally.check(Invariant::Monotone);
         if progress.feed != self.sheet.feed {
