@@ -73,16 +73,14 @@ impl Slot {
     /// Whether a chip is in the field.
     pub(crate) fn is_present(&self) -> bool {
         let mut state = self.shared.lock();
-        let present = state.chip.is_some();
-        // Who powers a chip down asks first, too, and keeps the answer to himself: of an empty field
-        // only the thread that waits for chips makes a chip that has left.
-        let is_watcher = state.watcher.is_none_or(|id| id == thread::current().id());
-        if !present && is_watcher && !state.absence_told {
-            state.absence_told = true;
-            drop(state);
-            self.shared.changed.notify_all();
+        let is_present = state.chip.is_some();
+        if state.is_watched() {
+            // A watcher that has just found a chip looks again when it powers it, and takes a chip that
+            // left in between for one that cannot be powered, not for one that is gone.
+            state.absence_seen |= !is_present && !state.presence_seen;
+            state.presence_seen |= is_present;
         }
-        present
+        is_present
     }
 
     /// Powers the chip up and asks for its answer to reset.
@@ -98,7 +96,7 @@ impl Slot {
     /// Takes the power from the chip; without a chip there is nothing to do.
     pub(crate) fn power_down(&self) {
         let _turn = self.turn();
-        self.shared.lock().atr.clear();
+        self.forget_the_chip();
         let _ = self.tell(&[POWER_OFF]);
     }
 
@@ -119,6 +117,13 @@ impl Slot {
         let deadline = Instant::now() + time;
         let mut state = self.shared.lock();
         state.watcher = Some(thread::current().id());
+        // Who powers a chip down looks first, too, and makes nothing of an empty field; the thread that
+        // waits does so itself. It has taken a chip for gone when it looked and then waits again.
+        if state.absence_seen && !state.absence_told {
+            state.absence_told = true;
+            self.shared.changed.notify_all();
+        }
+        state.presence_seen = false;
         while state.changes == state.changes_told && !state.stop_waiting && !state.closing {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -139,11 +144,20 @@ impl Slot {
 
     fn start_chip(&self, how: u8) -> Result<Vec<u8>, Silence> {
         let _turn = self.turn();
-        self.shared.lock().atr.clear();
+        self.forget_the_chip();
         self.tell(&[how])?;
         let atr = self.ask(&[GET_ATR], ATR_TIME)?;
         self.shared.lock().atr.clone_from(&atr);
         Ok(atr)
+    }
+
+    /// Before its power changes.
+    fn forget_the_chip(&self) {
+        let mut state = self.shared.lock();
+        state.atr.clear();
+        if state.is_watched() {
+            state.presence_seen = false;
+        }
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
@@ -213,7 +227,11 @@ struct State {
     answer: Option<(u64, Vec<u8>)>,
     changes: u64,
     changes_told: u64,
-    /// Whether somebody asked and was told that the last chip is gone.
+    /// Whether the watcher's last look found a chip, which it has neither powered nor waited on since.
+    presence_seen: bool,
+    /// Whether the watcher has looked since the last chip left.
+    absence_seen: bool,
+    /// Whether it has taken that chip for gone, so that the next one may come.
     absence_told: bool,
     /// The resource manager's thread that waits for chips to come and go.
     watcher: Option<ThreadId>,
@@ -222,6 +240,11 @@ struct State {
 }
 
 impl State {
+    /// Whether this is the watcher's thread.
+    fn is_watched(&self) -> bool {
+        self.watcher == Some(thread::current().id())
+    }
+
     /// Ends the connection; the slot's thread sees its end and clears the field.
     fn drop_chip(&mut self) {
         if let Some(chip) = &self.chip {
@@ -283,6 +306,7 @@ impl Shared {
             state.chip = None;
             state.atr.clear();
             state.changes += 1;
+            state.absence_seen = false;
             state.absence_told = false;
         }
         self.changed.notify_all();
@@ -351,6 +375,13 @@ mod tests {
             assert!(Instant::now() < deadline, "{what}");
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// As the resource manager's watcher does: looks, and waits.
+    fn watch(slot: &Slot) -> bool {
+        let is_present = slot.is_present();
+        slot.wait_for_change(Duration::ZERO);
+        is_present
     }
 
     fn hear(chip: &mut TcpStream) -> Vec<u8> {
@@ -424,7 +455,8 @@ mod tests {
         let mut mute = connect(&slot);
         wait_until("the chip is present", || slot.is_present());
         assert_eq!(slot.power_up(), Err(Silence::TooSlow));
-        wait_until("the mute chip is gone", || !slot.is_present());
+        slot.wait_for_change(Duration::ZERO);
+        wait_until("the mute chip is gone", || !watch(&slot));
         let mut next = connect(&slot);
         wait_until("the next chip is present", || slot.is_present());
         // A late answer of the first chip is not taken for one of the second.
@@ -446,11 +478,12 @@ mod tests {
     #[test]
     fn a_second_chip_waits_until_the_first_is_gone_and_the_gap_is_seen() {
         let slot = open();
+        slot.wait_for_change(Duration::ZERO);
         let first = connect(&slot);
         let mut second = connect(&slot);
-        wait_until("the first chip is present", || slot.is_present());
+        wait_until("the first chip is present", || watch(&slot));
         drop(first);
-        wait_until("the gap is seen", || !slot.is_present());
+        wait_until("the gap is seen", || !watch(&slot));
         wait_until("the second chip is present", || slot.is_present());
         let asked = thread::spawn({
             let slot = Arc::clone(&slot);
@@ -463,18 +496,40 @@ mod tests {
     }
 
     #[test]
-    fn only_who_waits_for_chips_sees_the_gap_between_two() {
+    fn a_look_before_a_chip_is_powered_down_closes_no_gap() {
+        let slot = open();
+        slot.wait_for_change(Duration::ZERO);
+        let first = connect(&slot);
+        wait_until("the first chip is present", || watch(&slot));
+        drop(first);
+        let _second = connect(&slot);
+        thread::scope(|other| {
+            let looks = other.spawn(|| wait_until("the field is empty", || !slot.is_present()));
+            looks.join().unwrap();
+        });
+        // The watcher powers chips down, too, and looks before it does.
+        assert!(!slot.is_present(), "the gap was closed by another's look");
+        assert!(!slot.is_present(), "the gap was closed by a look alone");
+        slot.wait_for_change(Duration::ZERO);
+        wait_until("the second chip is present", || slot.is_present());
+        slot.close();
+    }
+
+    #[test]
+    fn a_chip_that_leaves_before_its_first_power_closes_no_gap() {
         let slot = open();
         slot.wait_for_change(Duration::ZERO);
         let first = connect(&slot);
         wait_until("the first chip is present", || slot.is_present());
         drop(first);
         let _second = connect(&slot);
-        thread::scope(|other| {
-            let asked = other.spawn(|| wait_until("the gap is seen", || !slot.is_present()));
-            asked.join().unwrap();
-        });
-        assert!(!slot.is_present(), "the gap was closed by another's look");
+        wait_until("it is gone", || !slot.is_present());
+        slot.wait_for_change(Duration::ZERO);
+        assert!(
+            !slot.is_present(),
+            "a look before the first power closed the gap"
+        );
+        slot.wait_for_change(Duration::ZERO);
         wait_until("the second chip is present", || slot.is_present());
         slot.close();
     }
