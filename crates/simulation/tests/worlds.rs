@@ -149,6 +149,11 @@ fn seed_1267_what_a_power_cut_had_undone_comes_back_with_the_next_one() {
     check_seed(1267);
 }
 
+#[test]
+fn seed_1441_what_a_power_cut_had_undone_comes_back_after_writes_that_reach_no_disk() {
+    check_seed(1441);
+}
+
 /// Plays a story that a seed has found once.
 #[track_caller]
 fn check_story(balances: &[i32], begins: &str, actions: &[Action]) {

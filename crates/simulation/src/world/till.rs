@@ -212,7 +212,7 @@ impl Till {
         self.note_entries(now_ms)?;
         let (Some(cut), Some(before), Some(sheet_before)) = (cut, before, sheet_before) else {
             self.compare(tally)?;
-            self.undone = None;
+            self.forget_undone()?;
             return Ok(Some(done));
         };
         let after = take(&path)?;
@@ -232,8 +232,7 @@ impl Till {
     /// cut had undone.
     fn find_what_is_left(&mut self, tally: &mut Tally, before: Sheet) -> Result<(), Violation> {
         let Err(violation) = self.compare(tally) else {
-            self.undone = None;
-            return Ok(());
+            return self.forget_undone();
         };
         let after = std::mem::replace(&mut self.sheet, before);
         if self.compare(tally).is_ok() {
@@ -249,6 +248,14 @@ impl Till {
         self.sheet = after;
         let what = format!("after a power cut {}", violation.what);
         Err(Violation { what, ..violation })
+    }
+
+    /// What reaches the log is written over what a power cut has left there.
+    fn forget_undone(&mut self) -> Result<(), Violation> {
+        if self.store()?.log_frames() > 0 {
+            self.undone = None;
+        }
+        Ok(())
     }
 
     /// Takes new entries down in the reference, and checks that nothing else was written.
