@@ -154,6 +154,11 @@ fn seed_1441_what_a_power_cut_had_undone_comes_back_after_writes_that_reach_no_d
     check_seed(1441);
 }
 
+#[test]
+fn seed_2625_a_top_up_that_a_siblings_card_may_have_paid_is_not_charged_after_a_restore() {
+    check_seed(2625);
+}
+
 /// Plays a story that a seed has found once.
 #[track_caller]
 fn check_story(balances: &[i32], begins: &str, actions: &[Action]) {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::answers::Step;
-use super::{ACTIVE, ChargeOrder, Stored, id_from, new_id, read_top_up};
+use super::{ACTIVE, ChargeOrder, Stored, id_from, new_id, read_top_up, set_due};
 use crate::accounts::{may_be_paid_into, read_account};
 use crate::error::LedgerError;
 use crate::restore::are_top_ups_paused;
@@ -35,7 +35,8 @@ pub struct ImportedCharges {
     /// Charges that were missing: credited, or on their way back because the account is blocked.
     pub taken_in: u32,
     /// Our names of charges whose card belongs to no account or to several, that must go back while
-    /// another is under way, or that the gateway's settlement holds back; a person must look.
+    /// another is under way, or that the gateway's settlement holds back; a person must look. Top-ups
+    /// that wait for such a card are stuck until then.
     pub unmatched: Vec<String>,
 }
 
@@ -88,7 +89,10 @@ fn import(
         Some(top_up) => top_up,
         None => match find_or_make(db, charge)? {
             Some(top_up) => top_up,
-            None => return Ok(Import::Unmatched),
+            None => {
+                hold_waiting(db, rules, &charge.card, now)?;
+                return Ok(Import::Unmatched);
+            }
         },
     };
     if !top_up.awaits_money() {
@@ -116,6 +120,38 @@ fn import(
     };
     step.capture(&order, &charge.transaction, charge.amount)?;
     Ok(Import::TakenIn)
+}
+
+/// One of the top-ups that wait for this card may be what the charge was for: none of them is charged
+/// before a person has looked.
+fn hold_waiting(
+    db: &Connection,
+    rules: &TopUpRules,
+    card: &str,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let mut statement = db.prepare_cached(
+        "SELECT id FROM top_up WHERE card = ?1 AND state = 'intent' AND reference IS NULL",
+    )?;
+    let waiting: Vec<String> = statement
+        .query_map([card], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for id in waiting {
+        let Some(top_up) = read_top_up(db, id_from(&id)?)? else {
+            continue;
+        };
+        let account = read_account(db, top_up.account)?;
+        let step = Step {
+            db,
+            rules,
+            top_up: &top_up,
+            now,
+        };
+        step.stuck(&account)?;
+        // It was never sent, so there is nothing to look up.
+        set_due(db, &top_up, None)?;
+    }
+    Ok(())
 }
 
 pub(super) fn is_another_active(db: &Connection, top_up: &Stored) -> Result<bool, LedgerError> {
