@@ -159,6 +159,11 @@ fn seed_2625_a_top_up_that_a_siblings_card_may_have_paid_is_not_charged_after_a_
     check_seed(2625);
 }
 
+#[test]
+fn seed_5717_what_the_hub_has_of_a_copy_is_not_taken_for_the_tills_next_entries() {
+    check_seed(5717);
+}
+
 /// Plays a story that a seed has found once.
 #[track_caller]
 fn check_story(balances: &[i32], begins: &str, actions: &[Action]) {

@@ -180,6 +180,8 @@ struct Replica<'a> {
     counts_anew: bool,
     /// Own entries that are damaged.
     holes: &'a BTreeSet<u64>,
+    /// The last own entry.
+    last_seq: u64,
     accounts: BTreeSet<AccountId>,
     chips: BTreeSet<ChipId>,
     holders: BTreeSet<AccountId>,
@@ -193,6 +195,7 @@ impl Replica<'_> {
             whole: false,
             counts_anew: false,
             holes: &book.holes,
+            last_seq: book.tip.head.seq,
             accounts: BTreeSet::new(),
             chips: BTreeSet::new(),
             holders: BTreeSet::new(),
@@ -268,7 +271,9 @@ impl Replica<'_> {
                 applied.and(self.account_gone(before)?);
                 continue;
             };
-            let row = AccountRow::from_record(record, *rv, before.as_ref(), self.counts_anew);
+            let mut row = AccountRow::from_record(record, *rv, before.as_ref(), self.counts_anew);
+            // Entries that this till has not written are a copy's: its own next ones are not among them.
+            row.incl_seq = row.incl_seq.min(self.last_seq);
             applied.and(Applied {
                 records: 1,
                 urgent: before

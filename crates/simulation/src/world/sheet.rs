@@ -270,6 +270,9 @@ impl Sheet {
                     ceiling: record.ceiling.map(|money| money.ore()).or(kept),
                     record: record.clone(),
                 };
+                // What it has not written itself is a copy's.
+                let written = u64::try_from(self.own.len()).unwrap_or(u64::MAX);
+                held.record.incl_seq = held.record.incl_seq.min(written);
                 if let Some(newer) = newer {
                     (held.record.status, held.record.status_rv) = newer;
                 }
