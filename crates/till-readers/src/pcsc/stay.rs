@@ -40,7 +40,10 @@ impl Field {
         now: Instant,
     ) -> Option<(Presence, Instant)> {
         let mut stay = self.lock();
-        if stay.as_ref().is_some_and(|stay| stay.count == count) {
+        if let Some(stay) = &mut *stay
+            && is_same_stay(stay.count, count)
+        {
+            stay.count = count;
             return None;
         }
         Self::end(&mut stay, reader, outlet);
@@ -148,6 +151,12 @@ impl Field {
     }
 }
 
+/// Whether a chip that was in the field at both counts never left it. The service shows a chip a moment
+/// before it counts its coming; a chip that left and another that came count for two.
+fn is_same_stay(before: u32, now: u32) -> bool {
+    now == before || now == before + 1
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, mpsc};
@@ -216,6 +225,13 @@ mod tests {
     #[test]
     fn a_swap_between_two_looks_ends_one_stay_and_starts_another() {
         check("1 ok 3 ok", "chip left chip");
+    }
+
+    #[test]
+    fn a_chip_that_is_shown_before_it_is_counted_is_one_stay() {
+        check("1 ok 2 2 ok - -", "chip left");
+        check("1 2 ok 4 ok -", "chip left chip left");
+        check("1 ok - 3 4 ok -", "chip left chip left");
     }
 
     #[test]
