@@ -1,13 +1,14 @@
 //! Customers at several readers at once, through the till's drivers as the till opens them: how
 //! many taps were lost, doubled or swapped, and how long an event takes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use canteen::{ChipId, ChipIdentity};
 use till_readers::{ReaderConfig, ReaderEvent, ReaderName, Readers};
 
@@ -42,9 +43,15 @@ pub struct Seen {
     pub own_times: Vec<Duration>,
 }
 
-/// Serves so many customers at each station, all stations at once. Where there is a PC/SC station,
-/// `socket` is what `PCSCLITE_CSOCK_NAME` says.
-pub fn serve(stations: &[Station], socket: &Path, taps: usize) -> anyhow::Result<Vec<Seen>> {
+/// Serves so many customers at each station, all stations at once, and ends at the first fault.
+/// Where there is a PC/SC station, `socket` is what `PCSCLITE_CSOCK_NAME` says. `progress` is told
+/// a station's name and how many it has served, ten times on the way.
+pub fn serve(
+    stations: &[Station],
+    socket: &Path,
+    taps: usize,
+    progress: fn(&str, usize),
+) -> anyhow::Result<Vec<Seen>> {
     let dir = tempfile::tempdir()?;
     let mut counters = Vec::new();
     for (number, station) in stations.iter().enumerate() {
@@ -79,11 +86,12 @@ pub fn serve(stations: &[Station], socket: &Path, taps: usize) -> anyhow::Result
         queues.push((station, place, events));
     }
     let readers = Arc::new(Readers::open(configs, sink));
-    let mut customers = Vec::new();
+    let (results, ends) = mpsc::channel();
     for (number, (station, place, events)) in queues.into_iter().enumerate() {
         let readers = Arc::clone(&readers);
         let dice = Dice::new(number as u32 + 1);
-        customers.push(thread::spawn(move || {
+        let results = results.clone();
+        thread::spawn(move || {
             let queue = Queue {
                 name: station.name(),
                 place,
@@ -92,14 +100,18 @@ pub fn serve(stations: &[Station], socket: &Path, taps: usize) -> anyhow::Result
                 dice,
                 last_token: 0,
             };
-            queue.serve(taps).with_context(|| station.name())
-        }));
+            let end = queue.serve(taps, progress);
+            // Nobody listens any more once another station has failed.
+            let _ = results.send((number, end.with_context(|| station.name())));
+        });
     }
-    let seen = customers.into_iter().map(|customer| {
-        let done = customer.join();
-        done.unwrap_or_else(|_| Err(anyhow!("a customer panicked")))
-    });
-    seen.collect()
+    drop(results);
+    let mut seen = BTreeMap::new();
+    while seen.len() < stations.len() {
+        let (number, end) = ends.recv().context("a station's customers panicked")?;
+        seen.insert(number, end?);
+    }
+    Ok(seen.into_values().collect())
 }
 
 /// Where a chip is laid.
@@ -119,7 +131,7 @@ struct Queue {
 }
 
 impl Queue {
-    fn serve(mut self, taps: usize) -> anyhow::Result<Seen> {
+    fn serve(mut self, taps: usize, progress: fn(&str, usize)) -> anyhow::Result<Seen> {
         let reader = self.ready()?;
         let mut seen = Seen {
             name: self.name,
@@ -131,6 +143,9 @@ impl Queue {
         for tap in 0..taps {
             self.customer(&reader, &mut seen)
                 .with_context(|| format!("customer {tap}"))?;
+            if taps >= 10 && (tap + 1).is_multiple_of(taps / 10) {
+                progress(self.name, tap + 1);
+            }
         }
         // Whatever is told twice comes now.
         if let Some((_, event)) = self.next(Duration::from_millis(600)) {

@@ -162,7 +162,11 @@ fn write_table() -> anyhow::Result<ExitCode> {
 
 /// So many customers at four readers.
 fn day(socket: &Path, taps: usize) -> anyhow::Result<()> {
-    for seen in stations::serve(&Station::FOUR, socket, taps / Station::FOUR.len())? {
+    let each = taps / Station::FOUR.len();
+    let seen = stations::serve(&Station::FOUR, socket, each, |name, taps| {
+        println!("{name:8} {taps:6} taps so far");
+    })?;
+    for seen in seen {
         println!("{seen}");
     }
     Ok(())
@@ -172,7 +176,7 @@ fn day(socket: &Path, taps: usize) -> anyhow::Result<()> {
 fn speed(socket: &Path, file: Option<&str>) -> anyhow::Result<()> {
     let mut figures = Vec::new();
     for station in Station::EACH {
-        for seen in stations::serve(&[station], socket, SPEED_TAPS)? {
+        for seen in stations::serve(&[station], socket, SPEED_TAPS, |_, _| {})? {
             println!("{seen}");
             let own = stations::at(&seen.own_times, 50).as_micros();
             let whole = stations::at(&seen.waits, 50).as_micros();
