@@ -413,7 +413,7 @@ With --json, all amounts being integer øre:
 
 const CHIP_ENROL_HELP: &str = "\
 Example:
-  tillctl chip enrol --account 42 --token-file /root/operator-token
+  tillctl chip enrol --account 42 --token-file operator-token
 
 The token stays in this command and goes to the hub that the settings name; tilld is given the keys
 of this one chip and forgets them. Keys are never printed, logged or kept. What else to mind, and what
