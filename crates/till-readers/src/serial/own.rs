@@ -4,19 +4,23 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use canteen::ChipIdentity;
-use firmware_proto::frame::{Decoder, Frame, MAX_WIRE, VERSION};
+use firmware_proto::frame::{Decoder, Frame, MAX_WIRE};
 use firmware_proto::message::{
-    self, Chip, FieldState, FromDevice, FromHost, Identity, Nack, NackReason, Pattern, Technology,
-    capability, chip_flag,
+    self, Chip, FieldState, FromDevice, FromHost, Identity, Nack, NackReason,
 };
 
 use super::conversation::{Conversation, Happening};
-use super::em4100;
 use super::proof::TASK_TIME;
-use crate::auth::{
-    Aim, ChipReport, ChipTask, EnrolError, Keyring, Shown, Speaks, Talk, Told, Turn,
-};
+use crate::auth::{Aim, ChipReport, ChipTask, EnrolError, Keyring};
 use crate::{ChipFault, Presence, ReaderFault, Signal};
+
+mod chip_talk;
+mod question;
+mod request;
+
+use self::chip_talk::{ChipTalk, Purpose};
+use self::question::{Asked, Question};
+use self::request::{READ_TIME, Read, Task};
 
 /// One conversation, from the opening of a line to its end.
 pub(super) struct OwnConversation {
@@ -46,59 +50,6 @@ struct Present {
     /// The number of the reader's event.
     tag: u16,
     presence: Presence,
-}
-
-/// A chip that is talked with before anything is told.
-struct ChipTalk {
-    talk: Talk,
-    /// The number of the reader's event that told of the chip.
-    tag: u16,
-    purpose: Purpose,
-    /// What it is sent now.
-    command: Vec<u8>,
-}
-
-/// Why it is talked with.
-#[derive(Clone, Copy)]
-enum Purpose {
-    /// It came into the field.
-    Came { seen_at: Instant },
-    /// Somebody asked who is there.
-    Read(Read),
-    /// Something is to be done with it: the task's number.
-    Work(u64),
-}
-
-#[derive(Clone, Copy)]
-struct Read {
-    token: u64,
-    asked_at: Instant,
-}
-
-struct Task {
-    token: u64,
-    task: ChipTask,
-    asked_at: Instant,
-}
-
-/// The one question that waits for its answer.
-struct Asked {
-    question: Question,
-    seq: u8,
-    sent_at: Instant,
-    times: u32,
-}
-
-#[derive(Clone, Copy)]
-enum Question {
-    Hello,
-    Ping,
-    Read(Read),
-    /// What lies there that the first task is for: the task's number.
-    Look(u64),
-    /// The command of the talk under way.
-    Apdu,
-    Show(Signal),
 }
 
 impl OwnConversation {
@@ -201,88 +152,6 @@ impl Conversation for OwnConversation {
 }
 
 impl OwnConversation {
-    fn send_again(&mut self, now: Instant) -> Option<Vec<u8>> {
-        let nonce = self.nonce;
-        let asked = self.asked.as_mut()?;
-        asked.sent_at = now;
-        asked.times += 1;
-        let message = match asked.question {
-            Question::Hello => FromHost::Hello {
-                min: VERSION,
-                max: VERSION,
-                nonce,
-            },
-            Question::Ping => FromHost::Ping { echo: nonce },
-            Question::Read(_) | Question::Look(_) => FromHost::Read,
-            Question::Apdu => {
-                let talk = self.talks.front()?;
-                FromHost::Apdu {
-                    event: talk.tag,
-                    bytes: &talk.command,
-                }
-            }
-            Question::Show(signal) => {
-                let (pattern, milliseconds) = pattern(signal);
-                FromHost::Feedback {
-                    pattern,
-                    milliseconds,
-                }
-            }
-        };
-        encode(&message, asked.seq)
-    }
-
-    fn next_question(&mut self, now: Instant) -> Option<Question> {
-        if self.reader.is_none() {
-            return self.fault.is_none().then_some(Question::Hello);
-        }
-        if self.poll_talk(now) {
-            return Some(Question::Apdu);
-        }
-        if !self.lets_through()
-            && let Some(Task { token, .. }) = self.tasks.pop_front()
-        {
-            self.tell_worked(token, Err(EnrolError::Reader));
-        }
-        let reader = self.reader.as_ref()?;
-        let shows = reader.capabilities & (capability::LIGHT | capability::BEEPER) != 0;
-        if let Some(read) = self.reads.pop_front() {
-            return Some(Question::Read(read));
-        }
-        if let Some(Task { token, .. }) = self.tasks.front() {
-            return Some(Question::Look(*token));
-        }
-        if let Some(signal) = self.signal.take().filter(|_| shows) {
-            return Some(Question::Show(signal));
-        }
-        if now < self.next_ping {
-            return None;
-        }
-        self.next_ping = now + PING_PERIOD;
-        Some(Question::Ping)
-    }
-
-    /// The question was asked often enough.
-    fn give_up(&mut self, now: Instant) {
-        let Some(asked) = self.asked.take() else {
-            return;
-        };
-        match asked.question {
-            Question::Hello => self.fault = Some(ReaderFault::Silent),
-            Question::Ping => {
-                self.lost_pings += 1;
-                if self.lost_pings >= PINGS_TO_LOSE {
-                    self.fault = Some(ReaderFault::Lost);
-                }
-            }
-            Question::Read(read) => self.refuse(read),
-            Question::Look(token) => self.refuse_task(token, ChipFault::ReaderFaulty),
-            Question::Apdu => self.break_off(now),
-            // The sale stands without light and sound.
-            Question::Show(_) => {}
-        }
-    }
-
     fn handle_frame(&mut self, frame: &Frame<'_>, now: Instant) {
         let message = match FromDevice::decode(frame) {
             Ok(message) => message,
@@ -433,106 +302,6 @@ impl OwnConversation {
         self.tell_when_known(chip, tag, Purpose::Came { seen_at }, Aim::Identify);
     }
 
-    /// Tells who a chip is or what was done with it, at once or when it was talked with.
-    fn tell_when_known(&mut self, chip: &Chip, tag: u16, purpose: Purpose, aim: Aim) {
-        if chip.technology == Technology::Em4100 {
-            let number = <[u8; 5]>::try_from(chip.uid.as_slice());
-            let identity = match number.map(em4100::identity) {
-                Ok(Ok(chip)) => Ok(ChipIdentity::Bare(chip)),
-                Ok(Err(error)) => Err(error.into()),
-                Err(_) => Err(ChipFault::Technology),
-            };
-            return self.tell(identity, tag, purpose);
-        }
-        let shown = match self.shown(chip) {
-            Ok(shown) => shown,
-            Err(fault) => return self.tell(Err(fault), tag, purpose),
-        };
-        let keys = self.keyring.now();
-        if matches!(aim, Aim::Identify) && !shown.may_prove(&keys) {
-            return self.tell(shown.claim(), tag, purpose);
-        }
-        if tag == NO_EVENT {
-            // It lay there before the reader was greeted, and cannot be spoken to.
-            return self.tell(Err(ChipFault::HoldStill), tag, purpose);
-        }
-        self.talks.push_back(ChipTalk {
-            talk: Talk::new(aim, keys, shown),
-            tag,
-            purpose,
-            command: Vec::new(),
-        });
-    }
-
-    /// Whether the chip that is talked with is to be sent something.
-    fn poll_talk(&mut self, now: Instant) -> bool {
-        let Some(first) = self.talks.front_mut() else {
-            return false;
-        };
-        match first.talk.turn() {
-            Turn::Send(command) => {
-                first.command = command;
-                true
-            }
-            Turn::Done(told) => {
-                self.finish_talk(told, now);
-                false
-            }
-        }
-    }
-
-    fn finish_talk(&mut self, told: Told, now: Instant) {
-        let Some(ChipTalk { tag, purpose, .. }) = self.talks.pop_front() else {
-            return;
-        };
-        let is_late = |seen_at| now.saturating_duration_since(seen_at) > OLDEST_TAP;
-        match (purpose, told) {
-            (Purpose::Work(token), Told::Worked(report)) => self.tell_worked(token, report),
-            // Whoever held it may be gone.
-            (Purpose::Came { seen_at }, _) if is_late(seen_at) => {
-                self.tell(Err(ChipFault::HoldStill), tag, purpose);
-            }
-            (_, Told::Identified(told)) => self.tell(told, tag, purpose),
-            (Purpose::Came { .. } | Purpose::Read(_), Told::Worked(_)) => {}
-        }
-    }
-
-    /// The chip that is talked with does not answer, or is no longer there.
-    fn break_off(&mut self, now: Instant) {
-        if let Some(ChipTalk { talk, .. }) = self.talks.front() {
-            self.finish_talk(talk.broken_off(ChipFault::HoldStill), now);
-        }
-    }
-
-    /// The chips are no longer there.
-    fn give_up_talks(&mut self, is_over: impl Fn(&ChipTalk) -> bool, now: Instant) {
-        for talk in self.take_talks(is_over) {
-            self.talks.push_front(talk);
-            self.break_off(now);
-        }
-    }
-
-    /// What is on its way to a chip whose talk is taken answers nothing any more.
-    fn take_talks(&mut self, is_over: impl Fn(&ChipTalk) -> bool) -> VecDeque<ChipTalk> {
-        if self.talks.front().is_some_and(&is_over) {
-            self.asked
-                .take_if(|asked| matches!(asked.question, Question::Apdu));
-        }
-        let (over, going_on): (VecDeque<ChipTalk>, VecDeque<ChipTalk>) =
-            self.talks.drain(..).partition(is_over);
-        self.talks = going_on;
-        over
-    }
-
-    fn handle_refused_command(&mut self, reason: NackReason, now: Instant) {
-        match (reason, self.talks.front()) {
-            (NackReason::NotSupported | NackReason::UnknownKind, Some(ChipTalk { talk, .. })) => {
-                self.finish_talk(talk.without_passage(), now);
-            }
-            _ => self.break_off(now),
-        }
-    }
-
     fn tell_worked(&mut self, token: u64, report: Result<ChipReport, EnrolError>) {
         self.happened.push_back(Happening::Worked { token, report });
     }
@@ -563,31 +332,6 @@ impl OwnConversation {
         self.happened.push_back(happening);
     }
 
-    /// Whether the reader passes commands on to chips.
-    fn lets_through(&self) -> bool {
-        let reader = self.reader.as_ref();
-        reader.is_some_and(|reader| reader.capabilities & capability::APDU != 0)
-    }
-
-    /// Of the kinds at 13.56 MHz only type A has identifiers that are known to stay: those of type B
-    /// are drawn anew, and others are no chips of a canteen.
-    fn shown(&self, chip: &Chip) -> Result<Shown, ChipFault> {
-        match chip.technology {
-            Technology::Iso14443A => Ok(Shown {
-                uid: chip.uid.as_slice().to_vec(),
-                speaks: match self.lets_through() && chip.flags & chip_flag::TAKES_COMMANDS != 0 {
-                    true => Speaks::Apdus,
-                    false => Speaks::Nothing,
-                },
-            }),
-            Technology::Iso14443B
-            | Technology::Felica
-            | Technology::Iso15693
-            | Technology::Em4100
-            | Technology::Other(_) => Err(ChipFault::Technology),
-        }
-    }
-
     /// Confirms an event, also one that was confirmed before: the confirmation was lost then.
     fn is_new(&mut self, event: u16) -> bool {
         if self.confirmations.len() < MOST_CONFIRMATIONS {
@@ -596,13 +340,6 @@ impl OwnConversation {
         let is_new = event != self.last_event;
         self.last_event = event;
         is_new
-    }
-
-    fn take_answered(&mut self, seq: u8, kind: u8) -> Option<Question> {
-        let asked = self
-            .asked
-            .take_if(|asked| asked.seq == seq && asked.question.answer() == kind);
-        asked.map(|asked| asked.question)
     }
 
     fn handle_looked(
@@ -619,110 +356,9 @@ impl OwnConversation {
         }
     }
 
-    fn refuse(&mut self, read: Read) {
-        let identity = Err(ChipFault::ReaderFaulty);
-        self.happened.push_back(Happening::ReadAgain {
-            token: read.token,
-            identity,
-        });
-    }
-
-    /// Answers questions that wait too long, or that nobody will answer any more.
-    fn refuse_reads(&mut self, is_over: impl Fn(&Read) -> bool) {
-        if let Some(Asked {
-            question: Question::Read(read),
-            ..
-        }) = self.asked
-            && is_over(&read)
-        {
-            self.asked = None;
-            self.refuse(read);
-        }
-        let late = self.take_talks(|talk| match &talk.purpose {
-            Purpose::Read(read) => is_over(read),
-            Purpose::Came { .. } | Purpose::Work(_) => false,
-        });
-        for talk in late {
-            if let Purpose::Read(read) = talk.purpose {
-                self.refuse(read);
-            }
-        }
-        let (over, waiting): (VecDeque<Read>, VecDeque<Read>) =
-            self.reads.drain(..).partition(is_over);
-        self.reads = waiting;
-        over.into_iter().for_each(|read| self.refuse(read));
-    }
-
-    /// Refuses tasks that wait too long, or that nobody will do any more.
-    fn refuse_tasks(&mut self, is_over: impl Fn(&Task) -> bool) {
-        let over = self.tasks.iter().filter(|task| is_over(task));
-        let over: Vec<u64> = over.map(|task| task.token).collect();
-        for token in over {
-            self.refuse_task(token, ChipFault::ReaderFaulty);
-        }
-    }
-
-    /// What a task had done until now is found by the next one.
-    fn end_tasks(&mut self) {
-        self.refuse_tasks(|_| true);
-        for talk in self.take_talks(|talk| matches!(talk.purpose, Purpose::Work(_))) {
-            if let Purpose::Work(token) = talk.purpose {
-                self.tell_worked(token, Err(ChipFault::ReaderFaulty.into()));
-            }
-        }
-    }
-
-    fn refuse_task(&mut self, token: u64, fault: ChipFault) {
-        if self.take_task(token).is_some() {
-            self.tell_worked(token, Err(fault.into()));
-        }
-    }
-
-    /// A task whose question is under way is asked for no longer.
-    fn take_task(&mut self, token: u64) -> Option<ChipTask> {
-        let its_look =
-            |asked: &mut Asked| matches!(asked.question, Question::Look(of) if of == token);
-        self.asked.take_if(its_look);
-        let at = self.tasks.iter().position(|task| task.token == token)?;
-        self.tasks.remove(at).map(|task| task.task)
-    }
-
     fn end_presence(&mut self) {
         if let Some(Present { presence, .. }) = self.present.take() {
             self.happened.push_back(Happening::Left { presence });
-        }
-    }
-}
-
-impl Question {
-    /// How often it is asked. Lost pings are counted instead.
-    fn times(self) -> u32 {
-        match self {
-            Question::Hello | Question::Read(_) | Question::Look(_) | Question::Show(_) => 3,
-            // A chip that heard a step of a proof twice would refuse the second.
-            Question::Ping | Question::Apdu => 1,
-        }
-    }
-
-    fn answer_time(self) -> Duration {
-        match self {
-            Question::Apdu => APDU_TIME,
-            Question::Hello
-            | Question::Ping
-            | Question::Read(_)
-            | Question::Look(_)
-            | Question::Show(_) => ANSWER_TIME,
-        }
-    }
-
-    /// The kind of its answer.
-    fn answer(self) -> u8 {
-        match self {
-            Question::Hello => message::HELLO_ANSWER,
-            Question::Ping => message::PONG,
-            Question::Read(_) | Question::Look(_) => message::FIELD,
-            Question::Apdu => message::APDU_ANSWER,
-            Question::Show(_) => message::FEEDBACK_SHOWN,
         }
     }
 }
@@ -744,16 +380,6 @@ fn seen_at(age: u16, now: Instant) -> Option<Instant> {
     }
 }
 
-/// A pattern, and its time in milliseconds; 0 is until the next one.
-fn pattern(signal: Signal) -> (Pattern, u16) {
-    match signal {
-        Signal::Approved => (Pattern::Approved, 800),
-        Signal::Declined => (Pattern::Declined, 1500),
-        Signal::Waiting => (Pattern::Waiting, 0),
-        Signal::Idle => (Pattern::Idle, 0),
-    }
-}
-
 fn encode(message: &FromHost<'_>, seq: u8) -> Option<Vec<u8>> {
     // No message that is sent here is longer than a frame.
     message
@@ -762,16 +388,10 @@ fn encode(message: &FromHost<'_>, seq: u8) -> Option<Vec<u8>> {
         .map(<[u8]>::to_vec)
 }
 
-const ANSWER_TIME: Duration = Duration::from_millis(250);
-/// A chip may take its time over a step of a proof.
-const APDU_TIME: Duration = Duration::from_secs(1);
-/// In place of an event's number: the chip was not told of.
-const NO_EVENT: u16 = 0;
 const PING_PERIOD: Duration = Duration::from_secs(1);
 const PINGS_TO_LOSE: u32 = 3;
+/// An older tap pays for nothing: whoever held the chip may be gone.
 const OLDEST_TAP: Duration = Duration::from_secs(1);
-/// Well under [`crate::LONGEST_ANSWER`].
-const READ_TIME: Duration = Duration::from_secs(3);
 /// A reader has at most 8 events that wait; more confirmations than that are for a mad one.
 const MOST_CONFIRMATIONS: usize = 16;
 

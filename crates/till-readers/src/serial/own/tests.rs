@@ -1,7 +1,8 @@
 //! The till's side of the own protocol against the state machine that firmware runs.
 
 use firmware_proto::device::{Device, Field, Hardware};
-use firmware_proto::message::Bytes;
+use firmware_proto::frame::VERSION;
+use firmware_proto::message::{Bytes, Pattern, Technology, capability, chip_flag};
 
 use super::*;
 use crate::auth::tests_of_identify::{blank_card, card, enrolment, site};
