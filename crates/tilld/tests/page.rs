@@ -6,7 +6,11 @@
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod browser;
-#[allow(dead_code, reason = "the page's tests need a part of the rig only")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the page's tests need a part of the rig only"
+)]
 #[path = "till/rig/mod.rs"]
 mod rig;
 

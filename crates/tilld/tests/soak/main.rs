@@ -5,15 +5,15 @@
 //! `SOAK_SECONDS` says how long; `SEED` plays the same dice again.
 
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
-#![allow(
-    dead_code,
-    reason = "the rig is that of the tests of one till, and has more than is used here"
-)]
-
 mod books;
 mod cashier;
 mod chaos;
 mod dice;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the rig is that of the tests of one till, and has more than is used here"
+)]
 #[path = "../till/rig/mod.rs"]
 mod rig;
 
