@@ -15,20 +15,27 @@
 //!
 //! The till's decision is not a copy: it is [`canteen::decide`].
 
+mod action;
+mod claims;
 mod hub;
+mod promises;
 mod rows;
 mod rules;
+mod telling;
 mod till;
+mod walks;
 mod world;
 
+pub use action::Action;
 pub use hub::{Hub, Standing};
-pub use rows::{rows, walks};
+pub use rows::rows;
 pub use rules::{
     AfterRestore, Cap, Counting, FeedAck, Ingest, KeepAck, Overlay, Payouts, Prune, Room, Rules,
     Scope,
 };
 pub use till::{Cursor, Entry, EntryId, Kind, Page, Till};
-pub use world::{Action, Ceilings, Left, World};
+pub use walks::walks;
+pub use world::{Ceilings, Left, World};
 
 /// Amounts of the model: whole kroner, few of them.
 pub type Kroner = i16;

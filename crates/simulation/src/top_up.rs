@@ -13,17 +13,23 @@
 //!
 //! When a purchase fires a top-up is not a copy: it is [`canteen::top_up_due`].
 
+mod action;
 mod gateway;
+mod recovery;
 mod rows;
 mod rules;
+mod telling;
+mod turn;
 mod world;
 
+pub use action::Action;
 pub use gateway::{Charge, Gateway, Reference, Request, Verdict};
 pub use rows::{rows, walks};
 pub use rules::{
     AfterTimeout, Booking, Credit, Identical, NotFound, Rules, Scope, Spacing, Triggers, Write,
 };
-pub use world::{Action, Hand, Holding, Stage, TopUps, Turn, World};
+pub use turn::{Hand, Stage, Turn};
+pub use world::{Holding, TopUps, World};
 
 /// At most one approved charge per top-up (INV-13).
 pub const ONE_CHARGE: &str = "INV-13";

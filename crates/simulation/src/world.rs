@@ -15,6 +15,7 @@ mod message;
 mod mistake;
 mod office;
 mod old_ledgers;
+mod plan;
 mod reckoning;
 mod restore;
 mod run;

@@ -1,4 +1,4 @@
-//! The model: all that may happen between purchases, hub and gateway, and what must stay true.
+//! The model: purchases, hub and gateway, what becomes of them and what must stay true.
 
 use canteen::{Money, TopUp, TopUpOutcome, TopUpState, top_up_due};
 use stateright::{Model, Property};
@@ -7,8 +7,9 @@ use super::gateway::{Charge, Gateway, Reference, Request, Verdict};
 use super::rules::{
     AfterTimeout, Booking, Credit, Identical, NotFound, Rules, Scope, Triggers, Write,
 };
-use super::{CREDITED, NO_CREDIT_WHEN_BLOCKED, ONE_ACTIVE, ONE_CHARGE, UNPROVOKED};
-use crate::check::Told;
+use super::{
+    Action, CREDITED, Hand, NO_CREDIT_WHEN_BLOCKED, ONE_ACTIVE, ONE_CHARGE, Stage, Turn, UNPROVOKED,
+};
 
 /// A configuration of the top-up.
 #[derive(Debug, Clone)]
@@ -59,135 +60,6 @@ pub struct Holding {
     pub purchases: u8,
 }
 
-/// One top-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Turn {
-    /// For which account.
-    pub account: usize,
-    /// What is written about it.
-    pub stage: Stage,
-    /// Attempts written.
-    pub attempt: u8,
-    /// How long ago the last was dispatched.
-    pub age: u8,
-    /// What the hub is about to do; gone in a crash.
-    pub hand: Hand,
-    /// How often it was credited.
-    pub credits: u8,
-    /// How often it was refunded.
-    pub refunds: u8,
-}
-
-/// What is written about a top-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// A charge is to be sent.
-    Intent,
-    /// A charge may have been sent.
-    Requested,
-    /// A charge was perhaps made.
-    Unknown,
-    /// The card was charged.
-    Captured,
-    /// The card was charged and the money goes back.
-    Refunding,
-    /// The money is in the account.
-    Settled,
-    /// The money went back.
-    Refunded,
-    /// The card was not charged.
-    Failed,
-    /// No charge was sent.
-    Cancelled,
-    /// After the last attempt nothing was found: a person looks at it.
-    Stuck,
-}
-
-/// What the hub is about to do with a top-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Hand {
-    /// Nothing.
-    Free,
-    /// Send the request.
-    Holding,
-    /// Write down what it has sent.
-    Sent,
-    /// Wait for the answer.
-    Waiting,
-    /// Read the answer.
-    Answered(Verdict),
-}
-
-/// One thing that may happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// A purchase, approved or refused for lack of money.
-    Purchase(usize),
-    /// The hub starts an attempt of a top-up.
-    Dispatch(usize),
-    /// The request leaves.
-    Send(usize),
-    /// The hub writes down what it sent.
-    WriteBehind(usize),
-    /// The request reaches the gateway.
-    Arrive {
-        /// Which of those under way.
-        request: usize,
-        /// Whether the card's bank approves.
-        approve: bool,
-    },
-    /// The request is lost.
-    Lose(usize),
-    /// The hub reads the answer.
-    Hear(usize),
-    /// The hub stops waiting.
-    Timeout(usize),
-    /// The hub looks the charge up.
-    LookUp(usize),
-    /// The gateway reports the charge by itself.
-    Notice(usize),
-    /// The hub credits or refunds.
-    Book(usize),
-    /// The gateway gives the money back.
-    Refund(usize),
-    /// The hub crashes and starts again.
-    Crash,
-    /// The account is blocked or reactivated.
-    Block(usize),
-    /// A guardian deposits the same amount by hand with the same card.
-    Deposit(usize),
-    /// Time passes.
-    Tick,
-}
-
-impl Stage {
-    /// Whether the top-up is under way.
-    pub fn is_active(self) -> bool {
-        match self {
-            Stage::Intent
-            | Stage::Requested
-            | Stage::Unknown
-            | Stage::Captured
-            | Stage::Refunding => true,
-            Stage::Settled | Stage::Refunded | Stage::Failed | Stage::Cancelled | Stage::Stuck => {
-                false
-            }
-        }
-    }
-
-    fn is_final_for_money(self) -> bool {
-        match self {
-            Stage::Captured | Stage::Refunding | Stage::Settled | Stage::Refunded => true,
-            Stage::Intent
-            | Stage::Requested
-            | Stage::Unknown
-            | Stage::Failed
-            | Stage::Cancelled
-            | Stage::Stuck => false,
-        }
-    }
-}
-
 impl World {
     fn has_active(&self, account: usize) -> bool {
         self.turns
@@ -195,7 +67,7 @@ impl World {
             .any(|turn| turn.account == account && turn.stage.is_active())
     }
 
-    fn request_of(&self, top_up: usize) -> bool {
+    pub(super) fn request_of(&self, top_up: usize) -> bool {
         self.requests.iter().any(|r| r.reference.top_up == top_up)
     }
 }
@@ -238,25 +110,6 @@ impl TopUps {
             },
         };
         top_up_due(Money::from_kroner(i32::from(balance)), Some(&agreement))
-    }
-
-    /// TOP-10, as far as time is concerned.
-    fn may_dispatch(&self, world: &World, turn: &Turn) -> bool {
-        let again = turn.attempt > 0;
-        let least = match (self.rules.after_timeout, self.rules.not_found) {
-            (AfterTimeout::ChargeAtOnce | AfterTimeout::SameKeyThenGiveUp, _) if again => 0,
-            (AfterTimeout::ChargeAfterWindow, _) if again => self.scope.window,
-            (AfterTimeout::LookUp, NotFound::AtOnce) if again => 0,
-            (
-                AfterTimeout::LookUp
-                | AfterTimeout::ChargeAtOnce
-                | AfterTimeout::ChargeAfterWindow
-                | AfterTimeout::GiveUp
-                | AfterTimeout::SameKeyThenGiveUp,
-                NotFound::AfterSpacing | NotFound::AtOnce,
-            ) => self.scope.spacing(self.rules.spacing),
-        };
-        world.card_age >= least
     }
 
     fn dispatch(&self, world: &mut World, top_up: usize) {
@@ -402,108 +255,6 @@ impl TopUps {
         for charge in &mut world.gateway.charges {
             older(&mut charge.age, self.scope.window.max(self.scope.lag));
         }
-    }
-
-    /// Whether all that was charged is credited or refunded once nothing goes wrong any more:
-    /// requests under way arrive, answers come, the hub does what it has to do, time passes.
-    fn recovers(&self, world: &World) -> bool {
-        let world = self.recovered(world);
-        let credited = |(top_up, turn): (usize, &Turn)| {
-            let charged = world.gateway.approved(top_up);
-            !turn.stage.is_active()
-                && turn.credits + turn.refunds <= 1
-                && charged == usize::from(turn.credits + turn.refunds)
-        };
-        world.turns.iter().enumerate().all(credited)
-    }
-
-    fn recovered(&self, world: &World) -> World {
-        let mut world = world.clone();
-        while let Some(next) = self.recovery_step(&world) {
-            world = next;
-        }
-        world
-    }
-
-    fn recovery_step(&self, world: &World) -> Option<World> {
-        let mut actions = vec![];
-        self.actions(world, &mut actions);
-        actions.sort_by_key(recovery_rank);
-        actions
-            .into_iter()
-            .filter(|action| recovery_rank(action).is_some())
-            .find_map(|action| self.next_state(world, action))
-    }
-
-    fn turn_actions(&self, world: &World, top_up: usize, actions: &mut Vec<Action>) {
-        let turn = &world.turns[top_up];
-        match turn.hand {
-            Hand::Free => match turn.stage {
-                Stage::Intent if self.may_dispatch(world, turn) => {
-                    actions.push(Action::Dispatch(top_up));
-                }
-                Stage::Unknown => actions.push(Action::LookUp(top_up)),
-                Stage::Captured => actions.push(Action::Book(top_up)),
-                Stage::Refunding => actions.push(Action::Refund(top_up)),
-                Stage::Intent
-                | Stage::Requested
-                | Stage::Settled
-                | Stage::Refunded
-                | Stage::Failed
-                | Stage::Cancelled
-                | Stage::Stuck => {}
-            },
-            // What has been held too long is not sent: the transit counts from the dispatch.
-            Hand::Holding if turn.age >= self.scope.transit && self.rules.write == Write::Ahead => {
-                actions.push(Action::Timeout(top_up));
-            }
-            Hand::Holding => actions.push(Action::Send(top_up)),
-            Hand::Sent => actions.push(Action::WriteBehind(top_up)),
-            Hand::Waiting => actions.push(Action::Timeout(top_up)),
-            Hand::Answered(_) => {
-                actions.extend([Action::Hear(top_up), Action::Timeout(top_up)]);
-            }
-        }
-        if world.notices > 0 && world.gateway.approved(top_up) > 0 {
-            actions.push(Action::Notice(top_up));
-        }
-    }
-
-    fn account_actions(&self, world: &World, account: usize, actions: &mut Vec<Action>) {
-        let holding = &world.accounts[account];
-        if holding.purchases > 0 && !holding.blocked {
-            actions.push(Action::Purchase(account));
-        }
-        if world.blocks > 0 {
-            actions.push(Action::Block(account));
-        }
-        let refused = world.gateway.identical(self.scope.window).is_some();
-        if world.deposits > 0 && !holding.blocked && !refused {
-            actions.push(Action::Deposit(account));
-        }
-    }
-}
-
-/// The order of recovery; what is not part of it has no rank.
-fn recovery_rank(action: &Action) -> Option<u8> {
-    match action {
-        Action::Arrive { approve: true, .. } => Some(0),
-        Action::Hear(_) => Some(1),
-        Action::Send(_) => Some(2),
-        Action::WriteBehind(_) => Some(3),
-        Action::Timeout(_) => Some(4),
-        Action::LookUp(_) => Some(5),
-        Action::Book(_) => Some(6),
-        Action::Refund(_) => Some(7),
-        Action::Dispatch(_) => Some(8),
-        Action::Tick => Some(9),
-        Action::Arrive { approve: false, .. }
-        | Action::Purchase(_)
-        | Action::Lose(_)
-        | Action::Notice(_)
-        | Action::Crash
-        | Action::Block(_)
-        | Action::Deposit(_) => None,
     }
 }
 
@@ -652,99 +403,5 @@ impl Model for TopUps {
         .into_iter()
         .filter(|property| self.promises.contains(&property.name))
         .collect()
-    }
-}
-
-impl Told for TopUps {
-    fn judging(&self, promises: &[&'static str]) -> TopUps {
-        TopUps {
-            promises: promises.to_vec(),
-            ..self.clone()
-        }
-    }
-
-    fn tell_action(&self, before: &World, action: &Action) -> String {
-        let of = |request: &usize| match before.requests.get(*request) {
-            Some(Request { reference, .. }) => {
-                format!(
-                    "attempt {} of top-up {}",
-                    reference.attempt,
-                    reference.top_up + 1
-                )
-            }
-            None => "no request".to_owned(),
-        };
-        match action {
-            Action::Purchase(account) => {
-                format!("account {} buys for {} kr", account + 1, self.scope.price)
-            }
-            Action::Dispatch(top_up) => {
-                format!("the hub starts an attempt of top-up {}", top_up + 1)
-            }
-            Action::Send(top_up) => format!("the request of top-up {} leaves", top_up + 1),
-            Action::WriteBehind(top_up) => {
-                format!("the hub writes down what it sent for top-up {}", top_up + 1)
-            }
-            Action::Arrive { request, approve } => {
-                let bank = if *approve {
-                    "would approve"
-                } else {
-                    "would decline"
-                };
-                format!("{} reaches the gateway, the bank {bank}", of(request))
-            }
-            Action::Lose(request) => format!("{} is lost", of(request)),
-            Action::Hear(top_up) => format!("the hub reads the answer for top-up {}", top_up + 1),
-            Action::Timeout(top_up) => format!("the hub stops waiting for top-up {}", top_up + 1),
-            Action::LookUp(top_up) => format!("the hub looks up top-up {}", top_up + 1),
-            Action::Notice(top_up) => {
-                format!("the gateway reports top-up {} as charged", top_up + 1)
-            }
-            Action::Book(top_up) => format!("the hub books top-up {}", top_up + 1),
-            Action::Refund(top_up) => format!("the gateway refunds top-up {}", top_up + 1),
-            Action::Crash => "the hub crashes and starts again".to_owned(),
-            Action::Block(account) if before.accounts[*account].blocked => {
-                format!("account {} is reactivated", account + 1)
-            }
-            Action::Block(account) => format!("account {} is blocked", account + 1),
-            Action::Deposit(account) => {
-                format!(
-                    "a guardian pays {} kr into account {}",
-                    self.scope.amount,
-                    account + 1
-                )
-            }
-            Action::Tick => "time passes".to_owned(),
-        }
-    }
-
-    fn tell_aftermath(&self, property: &str, world: &World) -> Option<String> {
-        let end = (property == CREDITED).then(|| self.recovered(world))?;
-        Some(format!("left alone, it ends so: {}", self.tell_state(&end)))
-    }
-
-    fn tell_state(&self, world: &World) -> String {
-        let accounts = world.accounts.iter().enumerate().map(|(account, holding)| {
-            let blocked = if holding.blocked { ", blocked" } else { "" };
-            format!("account {}: {} kr{blocked}", account + 1, holding.balance)
-        });
-        let turns = world.turns.iter().enumerate().map(|(top_up, turn)| {
-            format!(
-                "top-up {}: {:?}, attempt {} {} ago{}, charged {}, credited {}, refunded {}",
-                top_up + 1,
-                turn.stage,
-                turn.attempt,
-                turn.age,
-                if world.request_of(top_up) {
-                    ", request under way"
-                } else {
-                    ""
-                },
-                world.gateway.approved(top_up),
-                turn.credits,
-                turn.refunds
-            )
-        });
-        accounts.chain(turns).collect::<Vec<_>>().join("; ")
     }
 }

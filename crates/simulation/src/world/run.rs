@@ -5,8 +5,9 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::World;
-use super::action::{Action, Plan};
+use super::action::Action;
 use super::mistake::Mistake;
+use super::plan::Plan;
 use super::scene::{Blanks, Scene};
 use super::tally::{Invariant, Tally, Violation};
 use crate::chance::Chance;
