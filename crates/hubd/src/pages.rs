@@ -4,9 +4,9 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use canteen::{AccountId, BusinessDay, COPENHAGEN, LimitFacts, LimitMode, TopUpState};
+use canteen::{AccountId, BusinessDay, COPENHAGEN, LimitFacts, LimitMode, Money, TopUpState};
 use hub_ledger::{AccountRow, Agreement, BookingRow};
-use jiff::Timestamp;
+use jiff::{Timestamp, ToSpan};
 
 use crate::access::Operator;
 use crate::api::{Days, line_text};
@@ -39,19 +39,40 @@ struct StatementPage {
     limits_hold: &'static str,
     from: String,
     to: String,
+    /// The same days as a browser's date fields take them.
+    from_field: String,
+    to_field: String,
+    /// Unless the period begins with the account.
+    month_before: Option<MonthLink>,
+    /// Unless it has not begun.
+    month_after: Option<MonthLink>,
     rows: Vec<RowText>,
+    came_in: String,
+    went_out: String,
+}
+
+/// The way to another month.
+struct MonthLink {
+    /// `2026-11`
+    query: String,
+    /// `november 2026`
+    text: String,
 }
 
 /// A limit in force and what is left of it today.
 struct LimitText {
     window: &'static str,
+    english: &'static str,
     limit: String,
     spent: String,
     left: String,
 }
 
 struct RowText {
-    at: String,
+    /// `20.11.2026`
+    day: String,
+    /// `11.42`
+    time: String,
     text: String,
     lines: Vec<String>,
     amount: String,
@@ -67,7 +88,7 @@ pub(crate) async fn statement(
 ) -> Result<Response, Problem> {
     let now = Timestamp::now();
     let range = days.range(now)?;
-    let (from, to) = (danish(range.start().date()), danish(range.end().date()));
+    let (first, last) = (range.start().date(), range.end().date());
     let (account, agreement, rows) = hub
         .books
         .read(move |books| {
@@ -91,22 +112,59 @@ pub(crate) async fn statement(
             }
         },
         name: account.holder.map(|holder| holder.name).unwrap_or_default(),
-        from,
-        to,
+        from: danish(first),
+        to: danish(last),
+        from_field: first.to_string(),
+        to_field: last.to_string(),
+        month_before: (first > jiff::civil::Date::ZERO)
+            .then(|| MonthLink::new(first.first_of_month().saturating_sub(1.day()))),
+        month_after: Some(last.last_of_month().saturating_add(1.day()))
+            .filter(|day| *day <= BusinessDay::of(now).date())
+            .map(MonthLink::new),
+        came_in: sum(&rows, |amount| amount > Money::ZERO)?,
+        went_out: sum(&rows, |amount| amount < Money::ZERO)?,
         rows: rows.iter().map(RowText::new).collect(),
     }))
+}
+
+fn sum(rows: &[BookingRow], is_counted: fn(Money) -> bool) -> Result<String, Problem> {
+    let amounts = rows.iter().map(|row| row.amount);
+    let sum = Money::checked_sum(amounts.filter(|amount| is_counted(*amount)));
+    sum.map(|sum| sum.bare().to_string())
+        .ok_or_else(|| Problem::new("internal", "the period's sum is more than can be written"))
+}
+
+impl MonthLink {
+    /// To the month of this day.
+    fn new(day: jiff::civil::Date) -> MonthLink {
+        const NAMES: [&str; 12] = [
+            "januar",
+            "februar",
+            "marts",
+            "april",
+            "maj",
+            "juni",
+            "juli",
+            "august",
+            "september",
+            "oktober",
+            "november",
+            "december",
+        ];
+        let name = NAMES[day.month().unsigned_abs() as usize - 1];
+        MonthLink {
+            query: BusinessDay::from_date(day).month().to_string(),
+            text: format!("{name} {}", day.year()),
+        }
+    }
 }
 
 impl RowText {
     fn new(row: &BookingRow) -> RowText {
         let at = COPENHAGEN.to_datetime(row.happened_at);
         RowText {
-            at: format!(
-                "{} kl. {:02}.{:02}",
-                danish(at.date()),
-                at.hour(),
-                at.minute()
-            ),
+            day: danish(at.date()),
+            time: format!("{:02}.{:02}", at.hour(), at.minute()),
             text: row.text.clone(),
             lines: row.lines.iter().map(line_text).collect(),
             amount: row.amount.bare().to_string(),
@@ -126,15 +184,16 @@ fn status_text(account: &AccountRow) -> &'static str {
 fn limit_texts(account: &AccountRow, today: BusinessDay) -> Vec<LimitText> {
     let (limits, spent) = (&account.limits, account.spent.as_of(today));
     [
-        ("dagligt", limits.day, spent.day()),
-        ("ugentligt", limits.week, spent.week()),
-        ("månedligt", limits.month, spent.month()),
+        (("dagligt", "Daily"), limits.day, spent.day()),
+        (("ugentligt", "Weekly"), limits.week, spent.week()),
+        (("månedligt", "Monthly"), limits.month, spent.month()),
     ]
     .into_iter()
-    .filter_map(|(window, limit, spent)| {
+    .filter_map(|((window, english), limit, spent)| {
         let LimitFacts { limit, spent, left } = LimitFacts::of(limit?, spent);
         Some(LimitText {
             window,
+            english,
             limit: limit.to_string(),
             spent: spent.to_string(),
             left: left.to_string(),

@@ -454,6 +454,48 @@ async fn a_guardian_reads_the_statement_in_danish() {
 }
 
 #[tokio::test]
+async fn a_guardian_goes_from_month_to_month() {
+    let site = Site::open().await;
+    let payer = site.chip("72BF9961").await;
+    let page = async |query: &str| {
+        let page = site
+            .client
+            .get(format!("{}/statements/{}{query}", site.url, payer.0))
+            .basic_auth("operator", Some(TOKEN))
+            .send();
+        page.await.unwrap().text().await.unwrap()
+    };
+    let check = async |query: &str, there: &[&str], not_there: &[&str]| {
+        let html = page(query).await;
+        for part in there {
+            assert!(html.contains(part), "{query}: {part} is not in {html}");
+        }
+        for part in not_there {
+            assert!(!html.contains(part), "{query}: {part} is in {html}");
+        }
+    };
+    check(
+        "",
+        &["rel=\"prev\"", "Ind i perioden", ">149,50<"],
+        &["rel=\"next\""],
+    )
+    .await;
+    check(
+        "?month=2024-12",
+        &[
+            "?month=2024-11\" rel=\"prev\">← november 2024<",
+            "?month=2025-01\" rel=\"next\">januar 2025 →<",
+            "01.12.2024 – 31.12.2024",
+            "value=\"2024-12-31\"",
+            "Ingen bevægelser i perioden",
+        ],
+        &["Ind i perioden"],
+    )
+    .await;
+    check("?to=2024-12-31", &["rel=\"next\""], &["rel=\"prev\""]).await;
+}
+
+#[tokio::test]
 async fn a_guardian_sees_which_limits_hold_how_and_what_is_left_of_them() {
     let site = Site::open().await;
     let payer = site.chip("72BF9961").await;
@@ -485,9 +527,9 @@ async fn a_guardian_sees_which_limits_hold_how_and_what_is_left_of_them() {
     };
     let strict = page().await;
     for part in [
-        "Maks. forbrug dagligt</dt><dd>25,00 kr. – brugt 8,00 kr., <strong>tilbage 17,00 kr.",
-        "Maks. forbrug månedligt</dt><dd>5,00 kr. – brugt 8,00 kr., <strong>tilbage 0,00 kr.",
-        "Grænserne holder</dt><dd>altid;",
+        "Daily limit</span></dt><dd>25,00 kr. – brugt 8,00 kr., <strong>tilbage 17,00 kr.",
+        "Monthly limit</span></dt><dd>5,00 kr. – brugt 8,00 kr., <strong>tilbage 0,00 kr.",
+        "Limits hold</span></dt><dd>altid;",
     ] {
         assert!(strict.contains(part), "{part} is not in {strict}");
     }
