@@ -13,7 +13,7 @@ use canteen::ChipId;
 use firmware_proto::device::Field;
 
 use crate::device::DeviceKind;
-use crate::pcscd::{self, Driver, PrivatePcscd, VirtualReader};
+use crate::pcscd::{self, Driver, Model, PrivatePcscd, VirtualReader};
 use crate::pty_reader::SimulatedReader;
 use crate::vpcd_card::{Answer, ChipScript, VirtualChip};
 use crate::wire::Damage;
@@ -216,6 +216,7 @@ impl VirtualPcscHands {
             friendly_name: friendly_name.to_owned(),
             driver: driver.library()?,
             first_port: pcscd::free_ports()?,
+            model: Model::Plain,
         };
         let pcscd = PrivatePcscd::start_at(socket, std::slice::from_ref(&reader))?;
         Ok(VirtualPcscHands {

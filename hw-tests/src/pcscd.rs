@@ -58,6 +58,18 @@ pub struct VirtualReader {
     pub driver: PathBuf,
     /// The port of slot 0; slot 1 has the next one.
     pub first_port: u16,
+    /// Whose behaviour it has; the stock driver knows [`Model::Plain`] only.
+    pub model: Model,
+}
+
+/// What a virtual reader makes of commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Model {
+    /// It hands them to the chip as they are.
+    #[default]
+    Plain,
+    /// As an ACR122U does: the maker's own are for the reader, and by one of them frames pass.
+    Acr122u,
 }
 
 #[derive(Debug)]
@@ -76,6 +88,7 @@ impl PrivatePcscd {
             friendly_name,
             driver: driver.to_owned(),
             first_port,
+            model: Model::Plain,
         }])
     }
 
@@ -264,10 +277,15 @@ impl VirtualReader {
             friendly_name,
             driver,
             first_port,
+            model,
         } = self;
         let driver = driver.display();
+        let model = match model {
+            Model::Plain => "",
+            Model::Acr122u => "acr122u:",
+        };
         format!(
-            "FRIENDLYNAME \"{friendly_name}\"\nDEVICENAME /dev/null:{first_port:#06X}\n\
+            "FRIENDLYNAME \"{friendly_name}\"\nDEVICENAME /dev/null:{model}{first_port:#06X}\n\
              LIBPATH {driver}\nCHANNELID {first_port:#06X}\n"
         )
         .replace("0X", "0x")
@@ -406,16 +424,19 @@ mod tests {
 
     #[test]
     fn an_entry_is_written_as_the_stock_driver_wants_it() {
-        let reader = VirtualReader {
+        let reader = |model| VirtualReader {
             friendly_name: "Virtual PCD".to_owned(),
             driver: "/lib/driver.so".into(),
             first_port: 35963,
+            model,
         };
         assert_eq!(
-            reader.entry(),
+            reader(Model::Plain).entry(),
             "FRIENDLYNAME \"Virtual PCD\"\nDEVICENAME /dev/null:0x8C7B\n\
              LIBPATH /lib/driver.so\nCHANNELID 0x8C7B\n"
         );
+        let acr122u = reader(Model::Acr122u).entry();
+        assert!(acr122u.contains("DEVICENAME /dev/null:acr122u:0x8C7B\n"));
     }
 
     #[test]

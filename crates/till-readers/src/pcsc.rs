@@ -6,6 +6,7 @@
 //! PC/SC and notices when one of the others hangs; it starts no replacement, since a new call would queue
 //! up behind the same lock in pcscd, and the hanging one goes on by itself when the lock is freed.
 
+mod acr122;
 mod command;
 mod names;
 mod stay;

@@ -11,7 +11,7 @@ mod field;
 pub(crate) mod fuzz;
 mod line;
 mod own;
-mod pn532;
+pub(crate) mod pn532;
 mod port;
 mod probe;
 mod proof;
@@ -29,8 +29,10 @@ use crate::watchdog::Watchdog;
 use crate::{EventSink, NumberFormat, Reader, ReaderListing, ReaderName, Signal};
 pub use conversation::{Conversation, Happening};
 #[cfg(test)]
+pub(crate) use crc_a::with_checksum;
+#[cfg(test)]
 pub(crate) use field::words;
-pub(crate) use field::{Field, Sight};
+pub(crate) use field::{Field, Seen, Sight};
 use line::Line;
 pub(crate) use probe::answers;
 

@@ -11,13 +11,15 @@
 //! CHANNELID    0x8C7B
 //! ```
 //!
-//! The number behind the colon is the port of slot 0 (here 35963); slot 1 has the next one.
+//! The number behind the last colon is the port of slot 0 (here 35963); slot 1 has the next one. With
+//! `/dev/null:acr122u:0x8C7B` the reader behaves as an ACR122U.
 //! Unlike the stock driver it listens on 127.0.0.1 only, reports a tap at once instead of at the
 //! next poll, and never waits for a chip without a limit.
 
 // An IFD handler is a table of C functions that take C pointers.
 #![allow(unsafe_code)]
 
+mod acr122u;
 mod slot;
 
 use std::collections::BTreeMap;
@@ -26,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use slot::{Silence, Slot};
+use slot::{Model, Silence, Slot};
 
 type Dword = c_ulong;
 type ResponseCode = c_long;
@@ -55,7 +57,7 @@ pub unsafe extern "C" fn IFDHCreateChannelByName(
         // SAFETY: not null, and the caller promises the zero byte.
         let name = unsafe { CStr::from_ptr(device_name) };
         match name.to_str().ok().and_then(port_in) {
-            Some(port) => open_slot(lun, port),
+            Some((port, model)) => open_slot(lun, port, model),
             None => {
                 eprintln!("virtual-pcd: DEVICENAME must end in a colon and a port number");
                 IFD_COMMUNICATION_ERROR
@@ -67,7 +69,11 @@ pub unsafe extern "C" fn IFDHCreateChannelByName(
 /// Opens the slot that belongs to `lun`; `channel` is the port of slot 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn IFDHCreateChannel(lun: Dword, channel: Dword) -> ResponseCode {
-    guarded(|| u16::try_from(channel).map_or(IFD_COMMUNICATION_ERROR, |port| open_slot(lun, port)))
+    guarded(|| {
+        u16::try_from(channel).map_or(IFD_COMMUNICATION_ERROR, |port| {
+            open_slot(lun, port, Model::Plain)
+        })
+    })
 }
 
 /// Closes the slot and waits for its thread, since the driver may be unloaded next.
@@ -308,19 +314,25 @@ fn address_of(function: *const c_void) -> [u8; size_of::<usize>()] {
     function.addr().to_ne_bytes()
 }
 
-/// The port behind the last colon, decimal or hexadecimal.
-fn port_in(device_name: &str) -> Option<u16> {
-    let (_, number) = device_name.rsplit_once(':')?;
-    match number
+/// The port behind the last colon, decimal or hexadecimal, and what the reader is like.
+fn port_in(device_name: &str) -> Option<(u16, Model)> {
+    let (before, number) = device_name.rsplit_once(':')?;
+    let model = match before.rsplit_once(':') {
+        None => Model::Plain,
+        Some((_, "acr122u")) => Model::Acr122u,
+        Some(_) => return None,
+    };
+    let port = match number
         .strip_prefix("0x")
         .or_else(|| number.strip_prefix("0X"))
     {
         Some(hex) => u16::from_str_radix(hex, 16).ok(),
         None => number.parse().ok(),
-    }
+    };
+    Some((port?, model))
 }
 
-fn open_slot(lun: Dword, first_port: u16) -> ResponseCode {
+fn open_slot(lun: Dword, first_port: u16, model: Model) -> ResponseCode {
     // The lower half of a logical unit number is the slot.
     let slot_number = u16::try_from(lun & 0xFFFF).unwrap_or(u16::MAX);
     let Some(port) = first_port.checked_add(slot_number) else {
@@ -330,7 +342,7 @@ fn open_slot(lun: Dword, first_port: u16) -> ResponseCode {
     if let Some(earlier) = earlier {
         earlier.close();
     }
-    match Slot::open(port) {
+    match Slot::open(port, model) {
         Ok(slot) => {
             slots().insert(lun, Arc::new(slot));
             IFD_SUCCESS
@@ -386,14 +398,16 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(device_name: &str, expect: Option<u16>) {
+    fn check(device_name: &str, expect: Option<(u16, Model)>) {
         assert_eq!(port_in(device_name), expect, "{device_name}");
     }
 
     #[test]
     fn the_port_stands_behind_the_last_colon() {
-        check("/dev/null:0x8C7B", Some(35963));
-        check("/dev/null:39000", Some(39000));
+        check("/dev/null:0x8C7B", Some((35963, Model::Plain)));
+        check("/dev/null:39000", Some((39000, Model::Plain)));
+        check("/dev/null:acr122u:0x8C7B", Some((35963, Model::Acr122u)));
+        check("/dev/null:scl3711:0x8C7B", None);
         check("/dev/null:0x18C7B", None);
         check("/dev/null:", None);
         check("/dev/null", None);

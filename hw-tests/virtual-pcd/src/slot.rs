@@ -9,12 +9,25 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
+use crate::acr122u::{Acr122u, Chip};
+
 /// A listening slot; closed by [`Slot::close`].
 #[derive(Debug)]
 pub(crate) struct Slot {
     shared: Arc<Shared>,
     address: SocketAddr,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Stands between the resource manager and the chip, if the reader is one.
+    acr122u: Option<Mutex<Acr122u>>,
+}
+
+/// What the reader makes of commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Model {
+    /// It hands them to the chip as they are.
+    Plain,
+    /// As an ACR122U does.
+    Acr122u,
 }
 
 /// Why a chip gave no answer.
@@ -33,7 +46,7 @@ pub(crate) enum Silence {
 
 impl Slot {
     /// Listens on `port` of the loopback, and nowhere else: the protocol knows no authentication.
-    pub(crate) fn open(port: u16) -> io::Result<Slot> {
+    pub(crate) fn open(port: u16, model: Model) -> io::Result<Slot> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
@@ -45,6 +58,7 @@ impl Slot {
             shared,
             address,
             thread: Mutex::new(Some(thread)),
+            acr122u: (model == Model::Acr122u).then(Mutex::default),
         })
     }
 
@@ -108,7 +122,10 @@ impl Slot {
     /// Sends a command to the chip and waits for what it says, however short.
     pub(crate) fn transmit(&self, command: &[u8]) -> Result<Vec<u8>, Silence> {
         let _turn = self.turn();
-        self.ask(command, ANSWER_TIME)
+        match &self.acr122u {
+            Some(reader) => lock(reader).handle(command, &mut InField(self)),
+            None => self.ask(command, ANSWER_TIME),
+        }
     }
 
     /// Waits until a chip came or left since the last call, [`Slot::stop_waiting`] is called or
@@ -148,6 +165,9 @@ impl Slot {
         self.tell(&[how])?;
         let atr = self.ask(&[GET_ATR], ATR_TIME)?;
         self.shared.lock().atr.clone_from(&atr);
+        if let Some(reader) = &self.acr122u {
+            lock(reader).handle_power();
+        }
         Ok(atr)
     }
 
@@ -206,6 +226,32 @@ impl Slot {
             state = self.shared.wait(state, left);
         }
     }
+}
+
+/// The chip in a slot's field, while one command is carried out.
+struct InField<'a>(&'a Slot);
+
+impl Chip for InField<'_> {
+    fn reset_answer(&self) -> Vec<u8> {
+        self.0.atr()
+    }
+
+    fn select(&mut self) -> Result<(), Silence> {
+        self.0.tell(&[RESET]).map(drop)
+    }
+
+    fn cut_power(&mut self) -> Result<(), Silence> {
+        self.0.tell(&[POWER_OFF])?;
+        self.0.tell(&[POWER_ON]).map(drop)
+    }
+
+    fn ask(&mut self, command: &[u8]) -> Result<Vec<u8>, Silence> {
+        self.0.ask(command, ANSWER_TIME)
+    }
+}
+
+fn lock(reader: &Mutex<Acr122u>) -> MutexGuard<'_, Acr122u> {
+    reader.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the slot's thread and the resource manager's threads share.
@@ -359,7 +405,7 @@ mod tests {
     use super::*;
 
     fn open() -> Arc<Slot> {
-        Arc::new(Slot::open(0).unwrap())
+        Arc::new(Slot::open(0, Model::Plain).unwrap())
     }
 
     fn connect(slot: &Slot) -> TcpStream {

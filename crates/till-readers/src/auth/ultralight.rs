@@ -1,8 +1,8 @@
 //! MIFARE Ultralight AES (NXP data sheet MF0AES(H)20, AN13452): the mutual authentication, the MAC
 //! that guards every message after it, and the proof made of them.
 //!
-//! These are raw frames of ISO/IEC 14443-3, which PC/SC has no common way to send; a reader that
-//! can passes them through. The chip must be set up to demand the MAC (SEC_MSG_ACT): without it a
+//! These are raw frames of ISO/IEC 14443-3, which PC/SC has no common way to send (an ACR122U has its
+//! own); a reader that can passes them through. The chip must be set up to demand the MAC (SEC_MSG_ACT): without it a
 //! relay can speak after an honest authentication. It must keep its keys from being written over
 //! (AUTH0), since single pages of a key that can be are found out one by one; and it must break off
 //! who guesses (AUTHLIM). What is not set up so is not believed, whatever it knows.

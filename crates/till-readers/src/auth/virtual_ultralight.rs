@@ -47,6 +47,11 @@ impl VirtualUltralight {
         }
     }
 
+    /// It is selected anew.
+    pub(crate) fn select(&mut self) {
+        self.state = State::Ready;
+    }
+
     /// What it says to a frame; nothing when it is mute.
     pub(crate) fn handle(&mut self, frame: &[u8]) -> Vec<u8> {
         match (frame, std::mem::replace(&mut self.state, State::Halted)) {

@@ -6,7 +6,8 @@ use canteen::ChipIdentity;
 use chip_keys::SiteKeys;
 use pcsc::{Card, Context, Disposition, Error, Protocols, ShareMode, Transaction};
 
-use crate::auth::{self, ChipReport, ChipTask, EnrolError, Shown, Speaks};
+use super::{acr122, names};
+use crate::auth::{self, ChipReport, ChipTask, EnrolError, Exchange, Shown, Speaks};
 use crate::{ChipFault, Signal};
 
 /// Why a command brought nothing, and whether another try may.
@@ -39,37 +40,44 @@ pub(super) fn identify(
     let mut card = context
         .connect(reader, ShareMode::Shared, Protocols::ANY)
         .map_err(Trouble::of)?;
-    // Only chips with an operating system of their own are sent commands: what a reader makes of
-    // one for a storage chip differs from maker to maker.
     let speaks = if keys.is_empty() {
         Speaks::Nothing
     } else {
-        speaks(&card)
+        speaks(&card, reader)
     };
     let told = alone(&mut card, |transaction| {
         let uid = uid_in(&transmit(transaction, &READ_UID).map_err(Trouble::of)?)?;
         let shown = Shown { uid, speaks };
-        identify_alone(transaction, keys, &shown)
+        let mut trouble = None;
+        let mut say = |command: &[u8]| say(transaction, command, &mut trouble);
+        identify_by(&mut say, keys, &shown).map_err(|fault| {
+            let next = match fault {
+                ChipFault::Identity(_) | ChipFault::Several => Next::Stop,
+                _ => Next::Retry,
+            };
+            trouble.unwrap_or(Trouble { fault, next })
+        })
     });
     leave(card, after);
     told
 }
 
 /// As in [`identify`], within the transaction.
-fn identify_alone(
-    transaction: &Transaction<'_>,
+fn identify_by(
+    say: &mut Exchange<'_>,
     keys: &[SiteKeys],
     shown: &Shown,
-) -> Result<ChipIdentity, Trouble> {
-    let mut trouble = None;
-    let mut exchange = |command: &[u8]| say(transaction, command, &mut trouble);
-    auth::identify(&mut exchange, keys, shown, &mut auth::os_random).map_err(|fault| {
-        let next = match fault {
-            ChipFault::Identity(_) => Next::Stop,
-            _ => Next::Retry,
-        };
-        trouble.unwrap_or(Trouble { fault, next })
-    })
+) -> Result<ChipIdentity, ChipFault> {
+    if shown.speaks != Speaks::Frames || !shown.may_prove(keys) {
+        return auth::identify(say, keys, shown, &mut auth::os_random);
+    }
+    let Some(chip) = acr122::select(say)? else {
+        return shown.claim();
+    };
+    let mut exchange = |frame: &[u8]| chip.exchange(say, frame);
+    let told = auth::identify(&mut exchange, keys, &chip.shown, &mut auth::os_random);
+    chip.leave(say);
+    told
 }
 
 /// Does a task with the chip on `reader`, alone with it.
@@ -80,7 +88,7 @@ pub(super) fn work(
     task: &ChipTask,
 ) -> Result<Result<ChipReport, EnrolError>, Trouble> {
     let mut card = context.connect(reader, ShareMode::Shared, Protocols::ANY)?;
-    let speaks = speaks(&card);
+    let speaks = speaks(&card, reader);
     let told = alone(&mut card, |transaction| {
         let uid = uid_in(&transmit(transaction, &READ_UID)?)?;
         let shown = Shown { uid, speaks };
@@ -113,18 +121,33 @@ fn say(
     }
 }
 
-/// APDUs, unless the answer to reset is that of a storage chip (PC/SC part 3, 3.1.3.2.3.2). PC/SC has
-/// no common way to send anything to such a chip.
-fn speaks(card: &Card) -> Speaks {
+/// What can be sent to the chip through this reader.
+fn speaks(card: &Card, reader: &CStr) -> Speaks {
     match card.status2_owned() {
-        Ok(status) if !is_storage_chip(status.atr()) => Speaks::Apdus,
-        Ok(_) | Err(_) => Speaks::Nothing,
+        Ok(status) => speaks_by(status.atr(), &reader.to_string_lossy()),
+        Err(_) => Speaks::Nothing,
     }
 }
 
-fn is_storage_chip(atr: &[u8]) -> bool {
-    atr.windows(STORAGE_CHIP.len())
-        .any(|part| part == STORAGE_CHIP)
+/// APDUs, unless the answer to reset is that of a storage chip (PC/SC part 3, 3.1.3.2.3.2). What a
+/// reader makes of a command for such a chip differs from maker to maker, and PC/SC has no common way
+/// to send it a frame: only where the reader is known to have one is it spoken to.
+fn speaks_by(atr: &[u8], reader: &str) -> Speaks {
+    let Some(at) = atr
+        .windows(STORAGE_CHIP.len())
+        .position(|part| part == STORAGE_CHIP)
+    else {
+        return Speaks::Apdus;
+    };
+    // Behind it the standard's number, then the chip's name.
+    match atr.get(at + STORAGE_CHIP.len()..) {
+        Some(&[_, high, low, ..])
+            if names::is_acr122(reader) && acr122::may_take_frames([high, low]) =>
+        {
+            Speaks::Frames
+        }
+        Some(_) | None => Speaks::Nothing,
+    }
 }
 
 /// Shows a signal on an ACR122U, which needs a chip in its field for it.
@@ -285,23 +308,41 @@ mod tests {
         );
     }
 
-    /// Answers to reset of PC/SC part 3 and of chips with one historical byte.
-    #[test]
-    fn an_answer_to_reset_tells_a_storage_chip_from_one_with_a_system() {
-        let storage = |name: [u8; 2], sum: u8| {
-            let front = [0x3B, 0x8F, 0x80, 0x01, 0x80, 0x4F, 0x0C];
-            let id = [0xA0, 0x00, 0x00, 0x03, 0x06, 0x03];
-            let atr = [&front[..], &id, &name, &[0, 0, 0, 0, sum]].concat();
-            assert_eq!(atr[1..].iter().fold(0, |sum, byte| sum ^ byte), 0);
-            is_storage_chip(&atr)
-        };
-        assert!(storage([0x00, 0x01], 0x6A), "Classic 1K");
-        assert!(storage([0x00, 0x02], 0x69), "Classic 4K");
-        assert!(storage([0x00, 0x03], 0x68), "Ultralight");
-        let ntag424 = [0x3B, 0x81, 0x80, 0x01, 0x80, 0x80];
-        assert!(!is_storage_chip(&ntag424));
-        assert!(!is_storage_chip(&[]));
+    /// What can be sent to a chip with this name at this reader, by answers to reset of PC/SC part 3.
+    #[track_caller]
+    fn check_speaks(name: [u8; 2], reader: &str, expect: Speaks) {
+        let front = [0x3B, 0x8F, 0x80, 0x01, 0x80, 0x4F, 0x0C];
+        let id = [0xA0, 0x00, 0x00, 0x03, 0x06, 0x03];
+        let mut atr = [&front[..], &id, &name, &[0, 0, 0, 0]].concat();
+        atr.push(atr[1..].iter().fold(0, |sum, byte| sum ^ byte));
+        assert_eq!(speaks_by(&atr, reader), expect, "{name:02X?} at {reader}");
     }
+
+    const ACR122: &str = "ACS ACR122U PICC Interface 00 00";
+
+    #[test]
+    fn frames_go_to_ultralights_at_an_acr122_and_nowhere_else() {
+        for other in [
+            "ACS ACR1252 1S CL Reader PICC 00 00",
+            "HID Global OMNIKEY 5022 00 00",
+        ] {
+            check_speaks([0x00, 0x03], other, Speaks::Nothing);
+            assert_eq!(speaks_by(&NTAG_424, other), Speaks::Apdus);
+        }
+        for ultralight in [[0x00, 0x03], [0x00, 0x3A], [0x00, 0x3D], [0xFF, 0x00]] {
+            check_speaks(ultralight, ACR122, Speaks::Frames);
+        }
+        // Classic 1K and 4K, Mini, Topaz, one that is undefined.
+        for other in [[0, 1], [0, 2], [0, 0x26], [0xF0, 0x04], [0xFF, 0x28]] {
+            check_speaks(other, ACR122, Speaks::Nothing);
+        }
+        assert_eq!(speaks_by(&NTAG_424, ACR122), Speaks::Apdus);
+        assert_eq!(speaks_by(&[], ACR122), Speaks::Apdus);
+        assert_eq!(speaks_by(&STORAGE_CHIP, ACR122), Speaks::Nothing);
+    }
+
+    /// A chip with one historical byte.
+    const NTAG_424: [u8; 6] = [0x3B, 0x81, 0x80, 0x01, 0x80, 0x80];
 
     #[test]
     fn a_torn_answer_asks_for_another_try() {

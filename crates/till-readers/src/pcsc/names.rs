@@ -7,9 +7,14 @@ pub(super) fn is_wanted(listed: &str, only: Option<&str>) -> bool {
         && only.is_none_or(|part| name.to_lowercase().contains(&part.to_lowercase()))
 }
 
-/// Whether the reader has the light and the beeper of an ACR122U.
+/// Whether the reader is an ACR122U or one of its kin (ACR122T, ACR122S), whose commands it then knows;
+/// an ACR1222L is none.
 pub(super) fn is_acr122(listed: &str) -> bool {
-    listed.to_uppercase().contains("ACR122")
+    let name = listed.to_uppercase();
+    let mut behind = name
+        .match_indices("ACR122")
+        .map(|(at, found)| &name[at + found.len()..]);
+    behind.any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
 }
 
 /// pcscd appends the reader's and the slot's number, and a reader's number may be another one
@@ -99,6 +104,27 @@ mod tests {
             false,
         );
         check("ACS ACR1252 SAM 00 00", Some("ACR1252"), false);
+    }
+
+    #[test]
+    fn only_an_acr122_is_told_what_only_an_acr122_understands() {
+        for name in [
+            "ACS ACR122U PICC Interface 00 00",
+            "ACS ACR122U 01 00",
+            "ACS ACR122T NFC Reader 00 00",
+            "ACR122 SMART CARD READER 00 00",
+        ] {
+            assert!(is_acr122(name), "{name}");
+        }
+        for name in [
+            "ACS ACR1222L 1S CL Reader [ACR1222L PICC] 00 00",
+            "ACS ACR1220 00 00",
+            "ACS ACR1252 1S CL Reader [ACR1252 1S CL Reader PICC] 00 00",
+            "HID Global OMNIKEY 5022 Smart Card Reader 00 00",
+            "Virtual PCD 00 00",
+        ] {
+            assert!(!is_acr122(name), "{name}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crc::{CRC_16_ISO_IEC_14443_3_A, Crc};
 
 /// A frame with its checksum behind it.
-pub(super) fn with_checksum(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn with_checksum(frame: &[u8]) -> Vec<u8> {
     [frame, &CRC_A.checksum(frame).to_le_bytes()].concat()
 }
 

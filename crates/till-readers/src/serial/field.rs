@@ -11,7 +11,7 @@ use crate::{ChipFault, Presence};
 
 /// What one look into the field found, before anything is proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(crate) enum Seen {
     Nothing,
     Chip(Shown),
     Unusable(ChipFault),

@@ -7,7 +7,7 @@
 //! command is never taken for something seen now.
 
 mod frame;
-mod target;
+pub(crate) mod target;
 
 use std::time::{Duration, Instant};
 
@@ -169,7 +169,7 @@ impl Pn532 {
                 self.next_exchange(now)
             }
             Command::Reception => match target::register(data) {
-                Some(reception) => Command::Unchecked(reception & !CHECKS),
+                Some(reception) => Command::Unchecked(reception & !target::CHECKS),
                 None => {
                     self.prover.handle_answer(None, &mut self.field, now);
                     Command::Release
@@ -291,9 +291,9 @@ impl Command {
                 exchange = [&[0x40, FIRST_TARGET], &command[..]].concat();
                 &exchange
             }
-            Command::Reception => &[0x06, RECEPTION[0], RECEPTION[1]],
+            Command::Reception => &[0x06, target::RECEPTION[0], target::RECEPTION[1]],
             Command::Unchecked(value) => {
-                exchange = vec![0x08, RECEPTION[0], RECEPTION[1], *value];
+                exchange = vec![0x08, target::RECEPTION[0], target::RECEPTION[1], *value];
                 &exchange
             }
             Command::Frame(frame) => {
@@ -363,9 +363,6 @@ impl Command {
 
 /// The chip's number of the only target in its field.
 const FIRST_TARGET: u8 = 0x01;
-/// CIU_RxMode, and the bit in it that has checksums checked (RxCRCEn).
-const RECEPTION: [u8; 2] = [0x63, 0x03];
-const CHECKS: u8 = 0x80;
 /// As libnfc sends it: two bytes to wake the UART, then time for the oscillator.
 const WAKE_UP: [u8; 16] = [0x55, 0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// The chip takes 15 ms; adapters and small computers take more.

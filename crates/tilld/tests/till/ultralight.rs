@@ -2,6 +2,7 @@
 //! lies on simulated readers that let frames through, and on others.
 
 use hw_tests::device::DeviceKind;
+use hw_tests::pcscd::Model;
 use hw_tests::pty_reader::SimulatedReader;
 use serde_json::json;
 use tempfile::TempDir;
@@ -13,35 +14,47 @@ use crate::rig::{DAILY, MEAL, SNACK, Site, Wishes, eventually, finish_sale};
 /// A canteen with simulated readers, and a card of [`DAILY`]'s holder that must prove itself.
 struct Bench {
     site: Site,
-    readers: Vec<(&'static str, SimulatedReader, u16)>,
+    /// What each is called here, and the port where chips are laid on it.
+    readers: Vec<(&'static str, u16)>,
     /// DataProtKey and UIDRetrKey.
     keys: [String; 2],
+    _simulated: Vec<SimulatedReader>,
     _lines: TempDir,
 }
 
 impl Bench {
-    fn open(kinds: &[(DeviceKind, &'static str)]) -> Bench {
+    /// With these on serial lines beside one of PC/SC.
+    fn open(kinds: &[(DeviceKind, &'static str)], model: Model) -> Bench {
         let lines = tempfile::tempdir().unwrap();
         let mut serial = Vec::new();
         let mut readers = Vec::new();
+        let mut simulated = Vec::new();
         for (kind, key) in kinds {
             let line = lines.path().join(key);
             let reader = SimulatedReader::start(&line, *kind).unwrap();
-            let port = reader.open_card_port().unwrap();
+            readers.push((*key, reader.open_card_port().unwrap()));
+            simulated.push(reader);
             serial.push((*key, line));
-            readers.push((*key, reader, port));
         }
         let site = Site::open_with(Wishes {
             serial,
+            model,
             ..Wishes::default()
         });
+        readers.push(("pcsc", site.reader_port()));
         let keys = enrol(&site);
         Bench {
             site,
             readers,
             keys,
+            _simulated: simulated,
             _lines: lines,
         }
+    }
+
+    fn port(&self, wanted: &str) -> u16 {
+        let mut readers = self.readers.iter();
+        readers.find(|(key, _)| *key == wanted).unwrap().1
     }
 
     /// A sale to a card of these keys when it is laid there once the till asks for it.
@@ -81,11 +94,12 @@ fn enrol(site: &Site) -> [String; 2] {
 
 #[test]
 fn a_card_buys_where_frames_go_through_and_every_imitation_of_it_is_refused() {
-    let bench = Bench::open(&[(DeviceKind::Pn532, "pn532"), (DeviceKind::Twn4, "twn4")]);
+    let kinds = [(DeviceKind::Pn532, "pn532"), (DeviceKind::Twn4, "twn4")];
+    let bench = Bench::open(&kinds, Model::Acr122u);
     let (site, keys) = (&bench.site, &bench.keys);
     let nobody = Outcome::declined("chip_auth_failed", None);
     let mut balance = 60_00;
-    for (key, _reader, port) in &bench.readers {
+    for (key, port) in &bench.readers {
         let recording = site.path(&format!("recording-{key}"));
         let recording = recording.to_str().unwrap();
         balance -= 3_00;
@@ -129,7 +143,7 @@ fn a_card_buys_where_frames_go_through_and_every_imitation_of_it_is_refused() {
         assert_eq!(bought, Outcome::approved(balance), "{key}");
     }
     site.wait_until_agreed();
-    assert_eq!(site.sales(DAILY), [-3_00; 4]);
+    assert_eq!(site.sales(DAILY), [-3_00; 6]);
 
     // No key has come into the till's log or, readable, onto its disk.
     let mut seen = site.till_log().to_lowercase().into_bytes();
@@ -145,11 +159,15 @@ fn a_card_buys_where_frames_go_through_and_every_imitation_of_it_is_refused() {
 
 #[test]
 fn a_card_on_a_reader_that_lets_no_frames_through_is_refused_in_words() {
-    let bench = Bench::open(&[(DeviceKind::Own, "serial")]);
-    let (site, port) = (&bench.site, bench.readers[0].2);
+    let bench = Bench::open(&[(DeviceKind::Own, "serial")], Model::Plain);
+    let (site, port) = (&bench.site, bench.port("serial"));
     let refused = Outcome::declined("chip_auth_failed", Some(60_00));
     // All that such a reader can tell is the UID.
     assert_eq!(bench.sell(port, MEAL, &bench.keys, &["--open"]), refused);
+    assert_eq!(
+        bench.sell(bench.port("pcsc"), MEAL, &bench.keys, &["--open"]),
+        refused
+    );
     assert_eq!(site.sell(UID, MEAL).outcome, refused);
     site.wait_until_agreed();
     assert_eq!(site.sales(DAILY), [0; 0]);

@@ -15,7 +15,7 @@ pub(super) fn firmware(answer: &[u8]) -> String {
 }
 
 /// The answer to InListPassiveTarget for type A at 106 kbit/s.
-pub(super) fn seen(answer: &[u8]) -> Seen {
+pub(crate) fn seen(answer: &[u8]) -> Seen {
     match answer {
         [0, ..] => Seen::Nothing,
         [1, target @ ..] => match shown(target) {
@@ -40,7 +40,7 @@ pub(super) fn exchanged(answer: &[u8]) -> Option<Vec<u8>> {
 
 /// The answer to InCommunicateThru with the reader's check of checksums switched off: a status, then
 /// what the chip said. What is one byte is a refusal of four bits, which has no checksum.
-pub(super) fn heard(answer: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn heard(answer: &[u8]) -> Option<Vec<u8>> {
     match answer {
         [status, refusal] if status & STATUS_ERROR == 0 => Some(vec![*refusal]),
         [status, said @ ..] if status & STATUS_ERROR == 0 => crc_a::checked(said),
@@ -49,7 +49,7 @@ pub(super) fn heard(answer: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The answer to ReadRegister; a PN533 puts a status before the value.
-pub(super) fn register(answer: &[u8]) -> Option<u8> {
+pub(crate) fn register(answer: &[u8]) -> Option<u8> {
     answer.last().copied()
 }
 
@@ -65,6 +65,10 @@ fn shown(target: &[u8]) -> Option<Shown> {
     })
 }
 
+/// CIU_RxMode, how answers over the air are received.
+pub(crate) const RECEPTION: [u8; 2] = [0x63, 0x03];
+/// The bit in it that has checksums checked (RxCRCEn).
+pub(crate) const CHECKS: u8 = 0x80;
 const STATUS_ERROR: u8 = 0x3F;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use hw_tests::pcscd::{Driver, PrivatePcscd, VirtualReader};
+use hw_tests::pcscd::{Driver, Model, PrivatePcscd, VirtualReader};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -61,6 +61,8 @@ pub(crate) struct Wishes {
     pub(crate) serial: Vec<(&'static str, PathBuf)>,
     /// Whose driver the virtual PC/SC reader has.
     pub(crate) driver: Driver,
+    /// Whose behaviour that reader has.
+    pub(crate) model: Model,
     /// The till opens its door to hub and siblings.
     pub(crate) door: bool,
     /// Settings of the hub: section, key, value.
@@ -177,9 +179,13 @@ impl Site {
         let pcscd = PrivatePcscd::start_at(
             &dir.path().join("pcscd.comm"),
             &[VirtualReader {
-                friendly_name: "Virtual PCD".to_owned(),
+                friendly_name: match wishes.model {
+                    Model::Plain => "Virtual PCD".to_owned(),
+                    Model::Acr122u => "Virtual ACR122U PICC".to_owned(),
+                },
                 driver: programs().driver(wishes.driver),
                 first_port: ports.reader,
+                model: wishes.model,
             }],
         )
         .unwrap();
