@@ -254,14 +254,16 @@ impl Book {
         self.frames.load(Ordering::Relaxed)
     }
 
-    /// Whether the log should be emptied in the next quiet moment.
+    /// Whether the log should be emptied, or ids indexed, in the next quiet moment.
     pub(crate) fn wants_rest(&self) -> bool {
         self.frames() >= self.rested_at.saturating_add(REST_FRAMES)
+            || self.tip.ids.len() > UNINDEXED
     }
 
-    /// Whether the log must be emptied now, quiet or not.
+    /// Whether that must be done now, quiet or not.
     pub(crate) fn needs_rest(&self) -> bool {
         self.frames() >= self.rested_at.saturating_add(FORCED_FRAMES)
+            || self.tip.ids.len() > FORCED_UNINDEXED
     }
 
     /// Empties the log into the file, and begins it anew with the write that indexes the ids, so
@@ -654,6 +656,10 @@ const REST_FRAMES: u32 = 400;
 /// 32 MB: the log is emptied even while sales wait.
 const FORCED_FRAMES: u32 = 8_000;
 const INDEX_AT_ONCE: usize = 2_000;
+/// Ids that are in no index are known to the writer; who reads beside it goes through their
+/// entries. Sales one by one stay far below this: they fill the log first.
+const UNINDEXED: usize = 500;
+const FORCED_UNINDEXED: usize = 5_000;
 /// Checked within some ten milliseconds.
 const CHECKED_AT_OPENING: u64 = 2_000;
 

@@ -65,9 +65,7 @@ pub(crate) fn open_writer(
     assert_pragma(&connection, "journal_mode", "wal")?;
     assert_pragma(&connection, "synchronous", "2")?;
     assert_pragma(&connection, "wal_autocheckpoint", "0")?;
-    embedded::migrations::runner()
-        .set_grouped(true)
-        .run(&mut connection)?;
+    make_tables(&mut connection)?;
     warm(path, log_bytes)?;
     let frames = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&frames);
@@ -76,6 +74,13 @@ pub(crate) fn open_writer(
         Ok(())
     }))?;
     Ok((connection, frames))
+}
+
+/// Brings the tables to what this program knows.
+pub(crate) fn make_tables(connection: &mut Connection) -> Result<(), LedgerError> {
+    let migrations = embedded::migrations::runner().set_grouped(true);
+    migrations.run(connection)?;
+    Ok(())
 }
 
 /// A connection that reads beside the writer.

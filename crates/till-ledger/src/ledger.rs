@@ -93,10 +93,11 @@ impl Ledger {
             siblings,
             readers: Mutex::new(Vec::new()),
         };
-        let mut writer = Writer {
+        let writer = Writer {
             store,
             tell,
             tell_siblings,
+            tired: false,
         };
         thread::Builder::new()
             .name("ledger".into())
@@ -427,6 +428,8 @@ struct Writer {
     store: Store,
     tell: watch::Sender<Progress>,
     tell_siblings: watch::Sender<Arc<SiblingView>>,
+    /// The last rest failed, so the next one waits.
+    tired: bool,
 }
 
 /// What the queue gave.
@@ -437,7 +440,7 @@ enum Next {
 }
 
 impl Writer {
-    fn work(&mut self, queue: &Receiver<Job>) {
+    fn work(mut self, queue: &Receiver<Job>) {
         match serve_this_thread_first(PRIORITY) {
             Ok(()) => tracing::debug!("The ledger's thread is served before ordinary ones"),
             Err(error) => tracing::info!(
@@ -462,7 +465,10 @@ impl Writer {
                     other => {
                         self.commit(&mut group);
                         if let Some(reply) = self.other(other) {
-                            let _ = reply.send(self.save());
+                            let saved = self.save();
+                            // Whoever closed it may open its file at once.
+                            drop(self);
+                            let _ = reply.send(saved);
                             return;
                         }
                     }
@@ -482,9 +488,10 @@ impl Writer {
     }
 
     fn wait(&self, queue: &Receiver<Job>) -> Next {
-        let patience = if self.store.wants_rest() {
+        let wants_rest = self.store.wants_rest();
+        let patience = if wants_rest && !self.tired {
             QUIET
-        } else if self.store.is_unsaved() {
+        } else if wants_rest || self.store.is_unsaved() {
             LONG_QUIET
         } else {
             return queue.recv().map_or(Next::Gone, Next::Job);
@@ -583,6 +590,7 @@ impl Writer {
         } else {
             self.store.save(now)
         };
+        self.tired = rested.is_err();
         if let Err(error) = rested {
             tracing::warn!(%error, "The ledger's log could not be emptied");
         }

@@ -136,7 +136,7 @@ impl Reader {
             .query_row([], |row| row.get(0))?;
         let indexed: Option<i64> = self
             .connection
-            .prepare_cached("SELECT seq FROM entry_id WHERE id = ?1")?
+            .prepare_cached(INDEXED)?
             .query_row([id.into_bytes()], |row| row.get(0))
             .optional()?;
         match indexed {
@@ -145,21 +145,18 @@ impl Reader {
         }
     }
 
+    /// SQLite looks for the id in the headers' text, since reading each header would take as long
+    /// as all the rest of a sale.
     fn unindexed_by_id(&self, id: Uuid, after: u64) -> Result<Option<StoredEntry>, LedgerError> {
-        let mut after = after;
-        loop {
-            let tail = self.entries(EntryRange::After(after), TAIL_PART)?;
-            let Some(last) = tail.last() else {
-                return Ok(None);
-            };
-            after = last.seq;
-            for entry in tail {
-                let header = entry.texts.read_header();
-                if header.is_ok_and(|header| header.id == id) {
-                    return Ok(Some(entry));
-                }
+        let mut statement = self.connection.prepare_cached(UNINDEXED_NAMING)?;
+        let mut rows = statement.query((after.cast_signed(), id.to_string()))?;
+        while let Some(row) = rows.next()? {
+            let (seq, texts, hash) = read_entry(row)?;
+            if texts.read_header().is_ok_and(|header| header.id == id) {
+                return Ok(Some(StoredEntry { seq, texts, hash }));
             }
         }
+        Ok(None)
     }
 
     /// At most `limit` entries of a range.
@@ -343,8 +340,9 @@ fn read_chip(row: &Row<'_>) -> rusqlite::Result<ChipColumns> {
     })
 }
 
-/// How many entries are looked through at a time.
-const TAIL_PART: usize = 500;
+const INDEXED: &str = "SELECT seq FROM entry_id WHERE id = ?1";
+const UNINDEXED_NAMING: &str = "SELECT seq, header, body, hash FROM entry
+     WHERE seq > ?1 AND instr(header, ?2) > 0 ORDER BY seq";
 const ENTRIES_AFTER: &str =
     "SELECT seq, header, body, hash FROM entry WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const ENTRIES_BEFORE: &str =
@@ -352,3 +350,33 @@ const ENTRIES_BEFORE: &str =
 const CHIP_BY_UID: &str =
     "SELECT uid, number, account, status, card, must_prove FROM chip WHERE uid = ?1";
 const CHIP_BY_CARD: &str = "SELECT uid, number, account, status, card, must_prove FROM chip WHERE card = ?1 ORDER BY rv DESC LIMIT 1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(sql: &str, expected: &str) {
+        let mut file = Connection::open_in_memory().unwrap();
+        file::make_tables(&mut file).unwrap();
+        let mut plan = file.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = plan.raw_query().mapped(|row| row.get::<_, String>(3));
+        let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+        assert_eq!(steps, [expected], "{sql}");
+    }
+
+    #[test]
+    fn an_id_is_looked_up_in_the_index_and_among_the_entries_after_it_only() {
+        check(INDEXED, "SEARCH entry_id USING PRIMARY KEY (id=?)");
+        let tail = "SEARCH entry USING INTEGER PRIMARY KEY (rowid>?)";
+        check(UNINDEXED_NAMING, tail);
+    }
+
+    #[test]
+    fn what_a_sale_or_a_list_reads_is_found_by_an_index() {
+        let after = "SEARCH entry USING INTEGER PRIMARY KEY (rowid>?)";
+        check(ENTRIES_AFTER, after);
+        let before = "SEARCH entry USING INTEGER PRIMARY KEY (rowid<?)";
+        check(ENTRIES_BEFORE, before);
+        check(CHIP_BY_UID, "SEARCH chip USING PRIMARY KEY (uid=?)");
+    }
+}

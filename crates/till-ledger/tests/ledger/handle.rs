@@ -134,3 +134,39 @@ async fn a_closed_ledger_says_so_and_lets_go_of_its_file() {
     till.restart();
     assert_eq!(till.tap(kr(1)), "approve 499,00 none");
 }
+
+/// Sales that share their commits fill the log so slowly that it alone would leave thousands of
+/// ids without an index, and who reads beside the writer goes through the entries of all of them.
+#[tokio::test]
+async fn ids_of_a_burst_are_indexed_in_the_next_quiet_moments() {
+    let mut till = Till::with(|record| record.position = kr(5_000));
+    let requests: Vec<_> = (0..1_200).map(|_| till.request(kr(1))).collect();
+    let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
+    let ledger = open(&mut till);
+    let now = till.now;
+    for burst in requests.chunks(200) {
+        let sales = burst.iter().cloned().map(|request| {
+            let ledger = ledger.clone();
+            tokio::spawn(async move { ledger.purchase(request, now).await })
+        });
+        for sale in sales.collect::<Vec<_>>() {
+            sale.await.unwrap().unwrap();
+        }
+    }
+    ledger.close().await.unwrap();
+    till.restart();
+    while till.store().wants_rest() {
+        till.store().rest(now).unwrap();
+    }
+    let reader = till.store().reader().unwrap();
+    for id in ids {
+        let entry = reader.entry_by_id(id).unwrap().unwrap();
+        assert_eq!(entry.texts.read_header().unwrap().id, id);
+    }
+    drop(reader);
+    till.store = None;
+    let file = rusqlite::Connection::open(till.path()).unwrap();
+    let indexed = file.query_row("SELECT count(*) FROM entry_id", [], |row| row.get(0));
+    let indexed: u32 = indexed.unwrap();
+    assert!(indexed >= 700, "{indexed}");
+}
