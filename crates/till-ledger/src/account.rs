@@ -10,7 +10,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use sync_proto::{AccountRecord, EntryBody, EntryError, EntryTexts, LimitSharesRecord};
 
-use crate::book::read_texts;
+use crate::entry_row::read_texts;
 use crate::error::LedgerError;
 
 /// An account's row.

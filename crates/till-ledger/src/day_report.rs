@@ -6,7 +6,8 @@ use rusqlite::Connection;
 use sync_proto::{EntryBody, EntryTexts, Totals, ZReport};
 use uuid::Uuid;
 
-use crate::book::{prepare, read_texts};
+use crate::book::prepare;
+use crate::entry_row::read_texts;
 use crate::error::LedgerError;
 use crate::moment::Moment;
 use crate::page::{EntryRef, Page};

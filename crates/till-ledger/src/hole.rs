@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, Rows};
 use sync_proto::{EntryHash, EntryTexts};
 
-use crate::book::{Identity, hash_at, read_entry};
+use crate::entry_row::{hash_at, read_entry};
 use crate::error::LedgerError;
+use crate::identity::Identity;
 
 /// An entry of the chain, whole or lost.
 #[derive(Debug, Clone, PartialEq, Eq)]

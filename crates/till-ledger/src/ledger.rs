@@ -14,12 +14,12 @@ use sync_proto::{
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
-use crate::book::Identity;
 use crate::clock::ClockRequest;
 use crate::day_report::{DayReport, DayTotals, ZRequest};
 use crate::error::LedgerError;
 use crate::feed::Applied;
 use crate::file;
+use crate::identity::Identity;
 use crate::machine::serve_this_thread_first;
 use crate::moment::Moment;
 use crate::page::{EntryRef, StartRequest, Write, Written};

@@ -6,13 +6,16 @@ use rusqlite::Connection;
 use sync_proto::{EntryBody, EntryHeader, EntryTexts, Epoch, FeedAck, Head, Start, TillId};
 use uuid::Uuid;
 
-use crate::book::{Identity, Tip, entry_at, find, prepare};
+use crate::book::prepare;
 use crate::clock::{Clock, ClockRequest};
 use crate::day_report::{DayReport, ZRequest};
+use crate::entry_row::entry_at;
 use crate::error::LedgerError;
+use crate::identity::Identity;
 use crate::moment::{Moment, business_day};
 use crate::purchase::{PurchaseRequest, Recorded};
 use crate::sibling::Overlay;
+use crate::tip::{Tip, find};
 use crate::void::{VoidRequest, Voided};
 
 /// Names an entry wherever it goes.

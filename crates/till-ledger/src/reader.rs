@@ -12,9 +12,10 @@ use sync_proto::{
 use uuid::Uuid;
 
 use crate::account::{account_row, money, status};
-use crate::book::{Identity, entry_at, read_entry, read_identity};
 use crate::day_report::{DayTotals, day_totals};
+use crate::entry_row::{entry_at, read_entry};
 use crate::error::LedgerError;
+use crate::identity::{Identity, read_identity};
 use crate::void::SaleLeft;
 use crate::{file, upload};
 

@@ -11,17 +11,19 @@ use sync_proto::{
 };
 use uuid::Uuid;
 
-use crate::book::{Book, Identity, Tip};
+use crate::book::Book;
 use crate::clock::{BelievedTime, ClockRequest, ClockState};
 use crate::day_report::{DayReport, ZRequest};
 use crate::error::LedgerError;
 use crate::feed::Applied;
 use crate::file::Lock;
+use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::page::{EntryRef, StartRequest, Write, Written};
 use crate::purchase::{PurchaseRequest, Recorded};
 use crate::reader::Reader;
 use crate::sibling::SiblingView;
+use crate::tip::Tip;
 use crate::upload;
 use crate::void::{VoidRequest, Voided};
 

@@ -6,9 +6,11 @@
 use rusqlite::Connection;
 use sync_proto::{Batch, EntryTexts, Head, Hole, NumberedEntry, PROTO, TillKey, TillReport};
 
-use crate::book::{Book, Identity, hash_at};
+use crate::book::Book;
+use crate::entry_row::hash_at;
 use crate::error::LedgerError;
 use crate::hole::{Chain, HOLE, Link};
+use crate::identity::Identity;
 
 /// The next entries after `acked` as a batch; `None` when there are none.
 ///

@@ -5,7 +5,8 @@ use sync_proto::{EntryBody, Sale, Void, VoidLine};
 use uuid::Uuid;
 
 use crate::account::{Moved, OwnEntry, account_row, put_own};
-use crate::book::{prepare, read_texts};
+use crate::book::prepare;
+use crate::entry_row::read_texts;
 use crate::error::LedgerError;
 use crate::moment::Moment;
 use crate::page::{EntryRef, Page};
