@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod behaviour;
+pub mod bench;
 pub mod card_port;
 pub mod device;
 pub mod dice;

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, ensure};
-use hw_tests::behaviour::{BEHAVIOURS, Bench};
+use hw_tests::behaviour::BEHAVIOURS;
+use hw_tests::bench::Bench;
 use hw_tests::hands::{Able, Hands, Person, VirtualPcscHands, VirtualSerialHands};
 use hw_tests::idle;
 use hw_tests::keyboard::KeyboardHands;
