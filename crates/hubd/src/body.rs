@@ -1,7 +1,8 @@
 //! Reading what a request says, with errors that name the field.
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -50,7 +51,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         axum::extract::Query::from_request_parts(parts, state)
             .await
             .map(|axum::extract::Query(value)| Query(value))
-            .map_err(|rejection| Problem::new("invalid", rejection.body_text()))
+            .map_err(|rejection| wrong_query(&rejection.body_text()))
     }
 }
 
@@ -64,7 +65,25 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
         axum::extract::Path::from_request_parts(parts, state)
             .await
             .map(|axum::extract::Path(value)| Path(value))
-            .map_err(|rejection| Problem::new("not-found", rejection.body_text()))
+            .map_err(|rejection| Problem::new("not-found", nothing_there(&rejection)))
+    }
+}
+
+/// A person reads this; the name of the type that was wanted means nothing to her.
+fn nothing_there(rejection: &PathRejection) -> String {
+    let part = match rejection {
+        PathRejection::FailedToDeserializePathParams(failed) => match failed.kind() {
+            ErrorKind::ParseError { value, .. }
+            | ErrorKind::ParseErrorAtKey { value, .. }
+            | ErrorKind::ParseErrorAtIndex { value, .. }
+            | ErrorKind::DeserializeError { value, .. } => Some(value),
+            _ => None,
+        },
+        _ => None,
+    };
+    match part {
+        Some(part) => format!("{part:?} in this address is no number or name of the kind there"),
+        None => "this address cannot be read".to_owned(),
     }
 }
 
@@ -91,5 +110,70 @@ fn wrong_field(error: serde_path_to_error::Error<serde_json::Error>) -> Problem 
     } else {
         path
     };
-    Problem::new("invalid", inner.to_string()).about(field)
+    Problem::new("invalid", without_rust(&inner.to_string())).about(field)
+}
+
+/// `text` is axum's: a preface, the field, what is wrong with it.
+fn wrong_query(text: &str) -> Problem {
+    let fault = text
+        .strip_prefix("Failed to deserialize query string: ")
+        .unwrap_or(text);
+    let problem = Problem::new("invalid", without_rust(fault));
+    match fault.split_once(": ") {
+        Some((field, _)) => problem.about(field),
+        None => problem,
+    }
+}
+
+/// Who calls from another language knows numbers and objects, not this one's types.
+fn without_rust(text: &str) -> String {
+    let mut told = Vec::new();
+    let mut words = text.split(' ');
+    while let Some(word) = words.next() {
+        match word {
+            "i64" | "i32" | "i16" | "i8" | "isize" => told.push("a whole number"),
+            "u64" | "u32" | "u16" | "u8" | "usize" => told.push("a whole number from 0 up"),
+            "struct" => {
+                told.push("an object");
+                // Its name in the program.
+                words.next();
+            }
+            word => told.push(word),
+        }
+    }
+    told.join(" ").replace(
+        "invalid digit found in string",
+        "not a whole number from 0 up",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(told: &str, expect: &str) {
+        assert_eq!(without_rust(told), expect);
+    }
+
+    #[test]
+    fn types_are_told_in_words_that_every_language_has() {
+        check(
+            "invalid type: string \"ten\", expected i64 at line 1 column 15",
+            "invalid type: string \"ten\", expected a whole number at line 1 column 15",
+        );
+        check(
+            "invalid length 0, expected struct DepositJson with 3 elements at line 1 column 2",
+            "invalid length 0, expected an object with 3 elements at line 1 column 2",
+        );
+        check("missing field `amount`", "missing field `amount`");
+    }
+
+    #[test]
+    fn a_wrong_query_names_its_field() {
+        let problem =
+            wrong_query("Failed to deserialize query string: limit: invalid digit found in string");
+        assert_eq!(problem.field.as_deref(), Some("limit"));
+        assert_eq!(problem.detail, "limit: not a whole number from 0 up");
+    }
 }

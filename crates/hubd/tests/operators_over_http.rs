@@ -19,6 +19,9 @@ async fn bad_requests_are_told_what_is_wrong_and_change_nothing() {
     let check = async |body: &str, status: u16, kind: &str, field: &str| {
         let (found, problem) = site.deposit(account.0, "k-bad", body).await;
         let told = problem["field"].as_str().unwrap_or("");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(!detail.contains("i64"), "{body}: {detail}");
+        assert!(!detail.contains("Json"), "{body}: {detail}");
         let shown = (found.as_u16(), problem["type"].as_str().unwrap(), told);
         assert_eq!(
             shown,
@@ -45,6 +48,7 @@ async fn bad_requests_are_told_what_is_wrong_and_change_nothing() {
     .await;
     check(r#"{"amount": 100.0}"#, 422, "invalid", "amount").await;
     check(r#"{"amount": "10000"}"#, 422, "invalid", "amount").await;
+    check("[]", 422, "invalid", "").await;
     check(r#"{"amount": null}"#, 422, "invalid", "amount").await;
     check("{}", 422, "invalid", "amount").await;
     check(
@@ -81,6 +85,10 @@ async fn every_refusal_is_a_problem_that_explains_itself() {
             "{path}"
         );
         let problem: Value = response.json().await.unwrap();
+        let detail = problem["detail"].as_str().unwrap();
+        for rust in ["i64", "u16", "u32", "u64", "usize", "expected struct"] {
+            assert!(!detail.contains(rust), "{path}: {detail}");
+        }
         let kind = problem["type"].as_str().unwrap();
         let explained = site
             .client
@@ -103,6 +111,9 @@ async fn every_refusal_is_a_problem_that_explains_itself() {
     )
     .await;
     check(Method::GET, "/v1/accounts?limit=many", &[], 422).await;
+    check(Method::GET, "/v1/accounts?many=1", &[], 422).await;
+    check(Method::GET, "/statements/abc", &[], 404).await;
+    check(Method::POST, "/v1/accounts/1001/deposits", &[], 422).await;
     check(
         Method::GET,
         "/v1/accounts/1001/statement?month=2026-13",
