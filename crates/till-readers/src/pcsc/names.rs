@@ -106,6 +106,15 @@ mod tests {
         check("ACS ACR1252 SAM 00 00", Some("ACR1252"), false);
     }
 
+    /// pcscd's hotplug_libudev.c adds the interface in brackets and the serial number in
+    /// parentheses.
+    #[test]
+    fn one_of_several_equal_readers_is_wanted_by_its_serial_number() {
+        let reader = |serial| format!("Identiv uTrust 3700 F CL Reader [CL] ({serial}) 00 00");
+        check(&reader("5312"), Some("(5312)"), true);
+        check(&reader("5313"), Some("(5312)"), false);
+    }
+
     #[test]
     fn only_an_acr122_is_told_what_only_an_acr122_understands() {
         for name in [
