@@ -28,6 +28,7 @@ mod entry;
 mod feed;
 mod identity;
 mod limit_shares;
+mod record;
 mod sealed;
 mod signed;
 mod upload;
@@ -48,16 +49,18 @@ pub use entry::{
     Start, StateReport, Totals, Void, VoidLine, ZReport,
 };
 pub use feed::{
-    AccountRecord, AuthoriseRequest, Change, ChipRecord, Denylist, FEED_PAGE_MAX, FeedPage,
-    FeedRecords, FeedRefusal, HolderRecord, LimitsRecord, ProductRecord, Record, Resend, Sibling,
-    SnapshotHeader, SnapshotTrailer, SpentRecord, StatusChange, StatusOf, TillPosition,
-    TopUpRecord,
+    AuthoriseRequest, Denylist, FEED_PAGE_MAX, FeedPage, FeedRecords, FeedRefusal, Resend, Sibling,
+    SnapshotHeader, SnapshotTrailer, StatusChange, StatusOf, TillPosition,
 };
 pub use identity::{
     Epoch, HeadSignature, HubKey, HubPublicKey, HubSignature, IdentityError, TillId, TillKey,
     TillPublicKey,
 };
 pub use limit_shares::{LimitShareRecord, LimitSharesRecord};
+pub use record::{
+    AccountRecord, Change, ChipRecord, HolderRecord, LimitsRecord, ProductRecord, Record,
+    SpentRecord, TopUpRecord,
+};
 pub use sealed::{SealError, Sealed};
 pub use signed::{
     ANSWER_SIGNATURE, CALLER, CALLER_HUB, CALLER_NONCE, CALLER_SIGNATURE, CALLER_SKEW_MAX,
