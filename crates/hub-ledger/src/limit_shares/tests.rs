@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use canteen::StrictLimits;
+use canteen::{Spent, StrictLimits};
 use jiff::ToSpan;
 use proptest::prelude::*;
 use sync_proto::{
