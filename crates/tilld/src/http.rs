@@ -9,26 +9,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::body::Body;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH, ORIGIN,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::{self, Next};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware;
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine;
-use canteen::{AccountId, BasketError, BasketLine, CheckoutError};
+use canteen::{AccountId, BasketLine};
 use futures::{Stream, StreamExt};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sync_proto::VoidLine;
-use till_ledger::{Ledger, LedgerError, VoidRequest};
-use till_page::{Frame, PageState, Refusal, Text, page, refusal_words, static_file};
+use till_ledger::{Ledger, VoidRequest};
+use till_page::{Frame, PageState, Text, page, static_file};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::WatchStream;
 use utoipa::{OpenApi, ToSchema};
@@ -36,9 +30,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::event::{Event, Press, PressError};
+use crate::event::{Event, Press};
 use crate::sync::Sync;
 use crate::void::take_back;
+
+mod guard;
+mod problem;
+
+use self::guard::{Hosts, guard};
+use self::problem::{Posted, Problem, checkout_problem, press_problem, void_problem};
 
 /// What the page's routes need.
 #[derive(Clone)]
@@ -355,203 +355,6 @@ impl PageServer {
     }
 }
 
-// Refusals.
-
-/// Why a request was refused (RFC 9457), in both languages of the screen.
-#[derive(Debug, Serialize, ToSchema)]
-struct Problem {
-    /// Names the kind of problem.
-    #[serde(rename = "type")]
-    kind: String,
-    /// The problem in English.
-    title: String,
-    /// The HTTP status.
-    status: u16,
-    /// The problem in Danish.
-    da: String,
-    /// The problem in English.
-    en: String,
-}
-
-impl Problem {
-    fn new(status: StatusCode, kind: &str, text: Text) -> Problem {
-        Problem {
-            kind: format!("/problems/{kind}"),
-            title: text.en.clone(),
-            status: status.as_u16(),
-            da: text.da,
-            en: text.en,
-        }
-    }
-
-    fn refused(kind: &str, refusal: Refusal) -> Problem {
-        Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            kind,
-            refusal_words(&refusal),
-        )
-    }
-
-    fn stopping() -> Problem {
-        let text = Text::new("Kassen er ved at lukke ned", "The till is shutting down");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", text)
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
-        let headers = [(CONTENT_TYPE, "application/problem+json")];
-        (
-            status,
-            headers,
-            serde_json::to_string(&self).unwrap_or_default(),
-        )
-            .into_response()
-    }
-}
-
-fn press_problem(error: &PressError) -> Problem {
-    match error {
-        PressError::UnknownProduct => Problem::refused("unknown-product", Refusal::UnknownProduct),
-        PressError::NothingRunning => Problem::refused("nothing-running", Refusal::NothingRunning),
-        PressError::NoReader => Problem::refused("no-reader", Refusal::NoReader),
-        PressError::Checkout(error) => checkout_problem(error),
-    }
-}
-
-fn checkout_problem(error: &CheckoutError) -> Problem {
-    let refused = Problem::refused;
-    match error {
-        CheckoutError::Busy | CheckoutError::BasketInUse => {
-            refused("payment-running", Refusal::PaymentRunning)
-        }
-        CheckoutError::Basket(error) => match error {
-            BasketError::Empty => refused("basket-empty", Refusal::BasketEmpty),
-            BasketError::Full => refused("basket-full", Refusal::BasketFull),
-            BasketError::NoSuchLine => refused("line-gone", Refusal::LineGone),
-            BasketError::Amount(_) | BasketError::Quantity => {
-                refused("amount", Refusal::TotalTooLarge)
-            }
-            BasketError::Notation | BasketError::Text | BasketError::Price(_) => {
-                refused("line-unreadable", Refusal::LineUnreadable)
-            }
-        },
-    }
-}
-
-/// Every error but those of a void's own means that nothing could be written.
-fn void_problem(error: &LedgerError) -> Problem {
-    let refusal = match error {
-        LedgerError::NoSuchSale { .. } | LedgerError::IdTaken { .. } => Refusal::UnknownSale,
-        LedgerError::VoidedBefore { .. } => Refusal::VoidedBefore,
-        LedgerError::NotSoMany { .. } => Refusal::PiecesGone,
-        LedgerError::SaleOfAnotherDay { .. } => Refusal::TooOldToVoid,
-        _ => Refusal::JournalUnavailable,
-    };
-    Problem::refused("void", refusal)
-}
-
-/// A JSON body whose refusal is a [`Problem`] too.
-struct Posted<T>(T);
-
-impl<T, S> FromRequest<S> for Posted<T>
-where
-    Json<T>: FromRequest<S, Rejection = JsonRejection>,
-    S: Send + std::marker::Sync,
-{
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Posted<T>, Problem> {
-        match Json::<T>::from_request(request, state).await {
-            Ok(Json(value)) => Ok(Posted(value)),
-            Err(rejection) => {
-                let text = rejection.body_text();
-                Err(Problem::new(
-                    rejection.status(),
-                    "bad-request",
-                    Text::new(text.clone(), text),
-                ))
-            }
-        }
-    }
-}
-
-// The guard.
-
-/// What this till is called by its own browser.
-#[derive(Clone)]
-struct Hosts(Arc<[String]>);
-
-impl Hosts {
-    fn of(address: SocketAddr) -> Hosts {
-        let port = address.port();
-        let names = ["127.0.0.1", "localhost", "[::1]"];
-        Hosts(names.iter().map(|name| format!("{name}:{port}")).collect())
-    }
-
-    fn has(&self, host: &str) -> bool {
-        self.0.iter().any(|known| known == host)
-    }
-
-    fn allow(&self, request: &Request) -> Result<(), &'static str> {
-        let mut hosts = request.headers().get_all(HOST).iter();
-        let host = match (
-            hosts.next().and_then(|host| host.to_str().ok()),
-            hosts.next(),
-        ) {
-            (Some(host), None) if self.has(host) => host,
-            _ => return Err("this till answers to its own address only"),
-        };
-        if request
-            .uri()
-            .authority()
-            .is_some_and(|authority| authority.as_str() != host)
-        {
-            return Err("this till answers to its own address only");
-        }
-        if matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Ok(());
-        }
-        let origin = request
-            .headers()
-            .get(ORIGIN)
-            .and_then(|origin| origin.to_str().ok());
-        if origin.and_then(|origin| origin.strip_prefix("http://")) != Some(host) {
-            return Err("only this till's own page may change anything");
-        }
-        let site = request.headers().get(SEC_FETCH_SITE);
-        if site.is_some_and(|site| site != "same-origin") {
-            return Err("only this till's own page may change anything");
-        }
-        Ok(())
-    }
-}
-
-async fn guard(hosts: Hosts, request: Request<Body>, next: Next) -> Response {
-    if let Err(why) = hosts.allow(&request) {
-        return Problem::new(StatusCode::FORBIDDEN, "forbidden", Text::new(why, why))
-            .into_response();
-    }
-    let is_docs = request.uri().path().starts_with("/docs");
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers
-        .entry(CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    let policy = if is_docs { DOCS_POLICY } else { PAGE_POLICY };
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    response
-}
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; \
-                           base-uri 'none'; object-src 'none'; form-action 'none'";
-/// The reference pages bring styles of their own.
-const DOCS_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' \
-                           'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
 const PICTURES: [&str; 3] = ["image/jpeg", "image/png", "image/svg+xml"];
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const BODY_MAX: usize = 16 * 1024;
@@ -559,70 +362,6 @@ const BODY_MAX: usize = 16 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(method: &str, headers: &[(&str, &str)], allowed: bool) {
-        let hosts = Hosts::of(SocketAddr::from(([127, 0, 0, 1], 8070)));
-        let mut request = Request::builder().method(method).uri("/checkout/pay");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Body::empty()).unwrap();
-        assert_eq!(
-            hosts.allow(&request).is_ok(),
-            allowed,
-            "{method} {headers:?}"
-        );
-    }
-
-    #[test]
-    fn only_the_tills_own_names_are_answered() {
-        for host in ["127.0.0.1:8070", "localhost:8070", "[::1]:8070"] {
-            check("GET", &[("host", host)], true);
-        }
-        for host in [
-            "evil.example",
-            "127.0.0.1.evil:8070",
-            "",
-            "localhost.:8070",
-            "127.0.0.1:8071",
-            "127.0.0.1",
-        ] {
-            check("GET", &[("host", host)], false);
-        }
-        check("GET", &[], false);
-        check(
-            "GET",
-            &[("host", "127.0.0.1:8070"), ("host", "127.0.0.1:8070")],
-            false,
-        );
-    }
-
-    #[test]
-    fn only_the_tills_own_page_may_change_anything() {
-        let host = ("host", "127.0.0.1:8070");
-        check("POST", &[host, ("origin", "http://127.0.0.1:8070")], true);
-        check("POST", &[host], false);
-        for origin in [
-            "null",
-            "http://evil.example",
-            "https://127.0.0.1:8070",
-            "http://localhost:8070",
-        ] {
-            check("POST", &[host, ("origin", origin)], false);
-        }
-        let own = ("origin", "http://127.0.0.1:8070");
-        check(
-            "POST",
-            &[host, own, ("sec-fetch-site", "same-origin")],
-            true,
-        );
-        check(
-            "POST",
-            &[host, own, ("sec-fetch-site", "cross-site")],
-            false,
-        );
-    }
 
     #[test]
     fn a_photo_is_read_in_both_forms_of_its_url() {
