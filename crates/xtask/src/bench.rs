@@ -162,7 +162,11 @@ fn measure_readers(directory: &Path) -> anyhow::Result<Map<String, Value>> {
         if option == "--idle" {
             bench.arg(&tilld);
         }
-        let status = bench.arg(&json).status().context("failed to run cargo")?;
+        let status = bench
+            .arg("--json")
+            .arg(&json)
+            .status()
+            .context("failed to run cargo")?;
         ensure!(status.success(), "the reader bench failed");
         let text = fs::read_to_string(&json)?;
         let found: Map<String, Value> = serde_json::from_str(&text)

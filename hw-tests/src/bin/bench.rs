@@ -1,16 +1,11 @@
-//! Runs the behaviours over rigs: `bench [--hands] RIG.toml…`, without files over all rigs.
-//!
-//! `bench --write-table` runs the virtual ones and writes what they showed into the README;
-//! `bench --day TAPS` serves so many customers at four readers at once; `bench --speed [FILE]`
-//! takes the time from tap to event at each driver and what a chip's proof costs, `bench --idle
-//! TILLD [FILE]` how much of the processor a till takes with four readers, and both write their
-//! figures into FILE as JSON.
+//! The reader bench's command line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, ensure};
+use clap::{Args, Parser};
 use hw_tests::behaviour::BEHAVIOURS;
 use hw_tests::bench::Bench;
 use hw_tests::hands::{Able, Hands, Person, VirtualPcscHands, VirtualSerialHands};
@@ -24,26 +19,74 @@ use hw_tests::table;
 use hw_tests::typed_speed;
 use till_readers::ReaderConfig;
 
+/// Tries the till's reader drivers against readers: virtual ones everywhere, real ones where they
+/// are connected
+///
+/// Without options, every rig of hw-tests/rigs shows every behaviour; a real rig whose reader is not
+/// connected is skipped with a printed line.
+#[derive(Debug, Parser)]
+#[command(name = "bench", after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    what: What,
+
+    /// A person is here to lay and lift chips at real readers
+    #[arg(long, conflicts_with_all = ["write_table", "day", "speed", "idle"])]
+    hands: bool,
+
+    /// The rigs to run, instead of all
+    #[arg(value_name = "RIG.toml", conflicts_with_all = ["write_table", "day", "speed", "idle"])]
+    rigs: Vec<PathBuf>,
+
+    /// Write the figures of --speed or --idle into this file as well, as JSON
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["write_table", "day", "hands", "rigs"])]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct What {
+    /// Run the virtual rigs and write what they showed into hw-tests/README.md
+    #[arg(long)]
+    write_table: bool,
+
+    /// Serve so many customers at four readers at once: none lost, doubled or swapped. 10000 take a
+    /// quarter of an hour
+    #[arg(long, value_name = "TAPS", value_parser = clap::value_parser!(u32).range(4..))]
+    day: Option<u32>,
+
+    /// Take the time from tap to event at each driver, and what a chip's proof costs
+    #[arg(long)]
+    speed: bool,
+
+    /// Take how much of the processor this tilld needs with four readers and nobody there
+    #[arg(long, value_name = "TILLD")]
+    idle: Option<PathBuf>,
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     if machine::is_inside() {
         machine::run_inside(inside)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut files: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let words: Vec<&str> = files.iter().filter_map(|file| file.to_str()).collect();
-    match words[..] {
-        ["--write-table"] => return write_table(),
-        ["--day", taps] => return with_own_socket(|socket| day(socket, taps.parse()?)),
-        ["--speed"] => return with_own_socket(|socket| speed(socket, None)),
-        ["--speed", file] => return with_own_socket(|socket| speed(socket, Some(file))),
-        ["--idle", tilld] => return with_own_socket(|socket| idle(socket, tilld, None)),
-        ["--idle", tilld, file] => {
-            return with_own_socket(|socket| idle(socket, tilld, Some(file)));
-        }
-        _ => {}
+    let cli = Cli::parse();
+    let json = cli.json.as_deref();
+    match cli.what {
+        What {
+            write_table: true, ..
+        } => write_table(),
+        What {
+            day: Some(taps), ..
+        } => with_own_socket(|socket| day(socket, taps as usize)),
+        What { speed: true, .. } => with_own_socket(|socket| speed(socket, json)),
+        What {
+            idle: Some(tilld), ..
+        } => with_own_socket(|socket| idle(socket, &tilld, json)),
+        What { .. } => run_rigs(cli.rigs, cli.hands),
     }
-    let has_hands = files.iter().any(|file| file == Path::new("--hands"));
-    files.retain(|file| file != Path::new("--hands"));
+}
+
+fn run_rigs(mut files: Vec<PathBuf>, has_hands: bool) -> anyhow::Result<ExitCode> {
     if files.is_empty() {
         files = Rig::files()?;
     }
@@ -174,7 +217,7 @@ fn day(socket: &Path, taps: usize) -> anyhow::Result<()> {
 }
 
 /// One reader after the other, so that none waits for another's turn.
-fn speed(socket: &Path, file: Option<&str>) -> anyhow::Result<()> {
+fn speed(socket: &Path, file: Option<&Path>) -> anyhow::Result<()> {
     let mut figures = Vec::new();
     for station in Station::EACH {
         for seen in stations::serve(&[station], socket, SPEED_TAPS, |_, _| {})? {
@@ -204,8 +247,8 @@ fn speed(socket: &Path, file: Option<&str>) -> anyhow::Result<()> {
     write_figures(file, &figures)
 }
 
-fn idle(socket: &Path, tilld: &str, file: Option<&str>) -> anyhow::Result<()> {
-    let hundredths = idle::measure(Path::new(tilld), socket)?;
+fn idle(socket: &Path, tilld: &Path, file: Option<&Path>) -> anyhow::Result<()> {
+    let hundredths = idle::measure(tilld, socket)?;
     println!(
         "idle with four readers: {}.{:02} % of a core",
         hundredths / 100,
@@ -218,14 +261,14 @@ fn idle(socket: &Path, tilld: &str, file: Option<&str>) -> anyhow::Result<()> {
 }
 
 /// Writes figures that are given in thousandths.
-fn write_figures(file: Option<&str>, figures: &[(String, u128)]) -> anyhow::Result<()> {
+fn write_figures(file: Option<&Path>, figures: &[(String, u128)]) -> anyhow::Result<()> {
     let Some(file) = file else { return Ok(()) };
     let lines: Vec<String> = figures
         .iter()
         .map(|(key, figure)| format!("  \"{key}\": {}.{:03}", figure / 1000, figure % 1000))
         .collect();
     fs::write(file, format!("{{\n{}\n}}\n", lines.join(",\n")))
-        .with_context(|| format!("write {file}"))
+        .with_context(|| format!("write {}", file.display()))
 }
 
 /// The PC/SC library reads its socket's name once, from the environment that a process starts with:
@@ -263,3 +306,5 @@ const SOCKET: &str = "PCSCLITE_CSOCK_NAME";
 /// Where the rig lies in a virtual machine.
 const RIG_INSIDE: &str = "rig.toml";
 const SPEED_TAPS: usize = 50;
+const EXIT_CODES: &str = "Exit codes: 0 all is well or was skipped, 1 something failed, 2 the command \
+    line cannot be understood";
