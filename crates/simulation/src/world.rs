@@ -6,6 +6,7 @@
 
 mod action;
 mod convergence;
+mod conversation;
 mod copies;
 mod disk;
 mod gateway;
