@@ -2,16 +2,17 @@
 
 use canteen::{AccountId, Money, Status, TopUpState, is_armed};
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use sync_proto::TopUpRecord;
 
 use crate::accounts::{AccountRow, find_account, read_account};
 use crate::error::{LedgerError, Refusal};
 use crate::feed::touch_account;
+use crate::notices::forget_stuck;
 use crate::store::{HubLedger, HubReader, millis, moment};
 use crate::tenancy::not_empty;
 use crate::top_up_rules::{TOP_UP_AMOUNT_MAX, TOP_UP_AMOUNT_MIN};
-use crate::top_ups::ACTIVE;
+use crate::top_ups::{ACTIVE, CARD_HELD, id_from};
 
 /// What a guardian has agreed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Agreement {
     pub disabled: bool,
     /// Where the latest top-up stands.
     pub state: TopUpState,
+    /// Whether it waits until somebody has found out what an earlier charge of the card was for.
+    pub held: bool,
     /// After a failure, when the next top-up may be tried.
     pub retry_at: Option<Timestamp>,
     /// When it was made.
@@ -80,12 +83,7 @@ impl HubLedger {
         if end_agreement(&db, account.id, "status <> 'cancelled'", now)? == 0 {
             return Err(Refusal::not_found("top-up agreement", account.id).into());
         }
-        db.execute(
-            "UPDATE top_up SET state = 'cancelled', failure = 'agreement_cancelled', due_at = NULL,
-               changed_at = ?2
-             WHERE account = ?1 AND state = 'intent'",
-            (account.id.0, millis(now)),
-        )?;
+        cancel_uncharged(&db, account.id, now)?;
         touch_account(&db, account.canteen, account.id)?;
         Ok(db.commit()?)
     }
@@ -125,6 +123,7 @@ impl HubReader {
             armed: is_armed(account.paid_in),
             disabled: row.disabled,
             state: top_up_state(&self.db, account.id, &row, now)?,
+            held: active_top_up(&self.db, account.id)?.is_some_and(|active| active.held),
             retry_at: row.retry_at,
             made_at: row.made_at,
         }))
@@ -180,6 +179,27 @@ pub(crate) fn agreement_row(
     }))
 }
 
+/// What was not sent, or waits for its card, is given up.
+fn cancel_uncharged(
+    db: &Connection,
+    account: AccountId,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let cancelled: Vec<String> = db
+        .prepare_cached(
+            "UPDATE top_up SET state = 'cancelled', failure = 'agreement_cancelled', due_at = NULL,
+               changed_at = ?2
+             WHERE account = ?1 AND (state = 'intent' OR state = 'stuck' AND failure = ?3)
+             RETURNING id",
+        )?
+        .query_map((account.0, millis(now), CARD_HELD), |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for id in cancelled {
+        forget_stuck(db, id_from(&id)?)?;
+    }
+    Ok(())
+}
+
 fn end_agreement(
     db: &Connection,
     account: AccountId,
@@ -201,16 +221,32 @@ pub(crate) fn top_up_state(
     agreement: &AgreementRow,
     now: Timestamp,
 ) -> Result<TopUpState, LedgerError> {
-    let active = db
-        .prepare_cached(&format!(
-            "SELECT 1 FROM top_up WHERE account = ?1 AND state IN {ACTIVE}"
-        ))?
-        .exists([account.0])?;
-    if active {
-        return Ok(TopUpState::Pending);
+    if let Some(active) = active_top_up(db, account)? {
+        return Ok(match active.held {
+            true => TopUpState::Failed,
+            false => TopUpState::Pending,
+        });
     }
     if agreement.disabled || agreement.retry_at.is_some_and(|retry_at| retry_at > now) {
         return Ok(TopUpState::Failed);
     }
     Ok(TopUpState::Idle)
+}
+
+/// A top-up of an account that has not ended.
+struct ActiveTopUp {
+    /// Whether it waits for its card, so that it is neither charged nor about to be.
+    held: bool,
+}
+
+fn active_top_up(db: &Connection, account: AccountId) -> Result<Option<ActiveTopUp>, LedgerError> {
+    Ok(db
+        .prepare_cached(&format!(
+            "SELECT state = 'stuck' AND failure IS ?2 FROM top_up
+             WHERE account = ?1 AND state IN {ACTIVE}"
+        ))?
+        .query_row((account.0, CARD_HELD), |row| {
+            row.get(0).map(|held| ActiveTopUp { held })
+        })
+        .optional()?)
 }

@@ -14,6 +14,7 @@ use crate::deposits::{Paid, Receipt, RequestKey, check_deposit, pay_in};
 use crate::error::{LedgerError, Refusal};
 use crate::store::{HubLedger, millis};
 use crate::tenancy::not_empty;
+use crate::top_ups::{Resolution, resolve};
 
 /// A charge that a guardian has made in the portal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,9 +59,17 @@ impl HubLedger {
             let text = "Indbetaling med kort";
             let booking = pay_in(db, account, Paid::WithCard, amount, text, reference, now)?;
             remember(db, booking, amount, payment, now)?;
+            resolve(db, &payment.transaction, Resolution::PaidIn, now)?;
             Ok(booking)
         })
     }
+}
+
+/// Whether the gateway's charge is a deposit in the books.
+pub(crate) fn is_paid_in(db: &Connection, transaction: &str) -> Result<bool, LedgerError> {
+    Ok(db
+        .prepare_cached("SELECT 1 FROM card_deposit WHERE gateway_transaction = ?1")?
+        .exists([transaction])?)
 }
 
 /// Whether the gateway's charge was paid in already, by hand or as a top-up.

@@ -166,6 +166,18 @@ pub enum Refusal {
         /// How many there may be.
         most: usize,
     },
+    /// A charge was made for an account that has or had an agreement on its card.
+    #[error(
+        "the account never had an agreement on that card; choose one that has, or make the agreement \
+         again, or pay the charge in as a deposit by card"
+    )]
+    NoAgreementOnCard,
+    /// Money cannot go back to the card of a blocked account while a charge of it is unresolved.
+    #[error(
+        "the account is blocked and another of its top-ups is under way; wait until that has ended, or \
+         reactivate the account"
+    )]
+    TopUpUnderWay,
     /// There is no freeze to end.
     #[error("the canteen waits for no reports of tills; there is nothing to end")]
     NotFrozen,
@@ -210,6 +222,8 @@ impl Refusal {
             Refusal::Negative { .. } => "negative",
             Refusal::TillInUse => "till-in-use",
             Refusal::KeySets { .. } => "key-sets",
+            Refusal::NoAgreementOnCard => "no-agreement-on-card",
+            Refusal::TopUpUnderWay => "top-up-under-way",
             Refusal::NotFrozen => "not-frozen",
             Refusal::ChipClosed => "chip-closed",
             Refusal::KeyReused => "key-reused",

@@ -86,6 +86,6 @@ pub use tills::{Enrolment, Fingerprint, NewTill, TillAccess, TillRow};
 pub use top_up_rules::{TOP_UP_AMOUNT_MAX, TOP_UP_AMOUNT_MIN, TopUpRules};
 pub use top_ups::{
     ChargeAnswer, ChargeOrder, DeclineKind, GatewayCharge, ImportedCharges, RefundAnswer,
-    RefundOrder, TopUpId, TopUpRow, TopUpStage, TopUpWork,
+    RefundOrder, TopUpId, TopUpRow, TopUpStage, TopUpWork, UnmatchedCharge, UnmatchedId,
 };
 pub use z_reports::{DayBooks, ZReportRow};

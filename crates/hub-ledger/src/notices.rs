@@ -35,17 +35,20 @@ pub enum NoticeReason {
     Disarmed,
     /// The money went back to the card, because the account or its chip was blocked.
     Refunded,
+    /// The card waits until somebody has found out what an earlier charge was for.
+    CardHeld,
     /// Nobody knows for a day whether the card was charged.
     Stuck,
 }
 
 impl NoticeReason {
-    const ALL: [NoticeReason; 6] = [
+    const ALL: [NoticeReason; 7] = [
         NoticeReason::Settled,
         NoticeReason::Declined,
         NoticeReason::CardUnusable,
         NoticeReason::Disarmed,
         NoticeReason::Refunded,
+        NoticeReason::CardHeld,
         NoticeReason::Stuck,
     ];
 
@@ -57,6 +60,7 @@ impl NoticeReason {
             NoticeReason::CardUnusable => "card_unusable",
             NoticeReason::Disarmed => "disarmed",
             NoticeReason::Refunded => "refunded",
+            NoticeReason::CardHeld => "card_held",
             NoticeReason::Stuck => "stuck",
         }
     }
@@ -68,7 +72,8 @@ impl NoticeReason {
             | NoticeReason::Declined
             | NoticeReason::CardUnusable
             | NoticeReason::Disarmed
-            | NoticeReason::Refunded => Audience::Guardian,
+            | NoticeReason::Refunded
+            | NoticeReason::CardHeld => Audience::Guardian,
             NoticeReason::Stuck => Audience::Operator,
         }
     }
@@ -80,7 +85,8 @@ impl NoticeReason {
             | NoticeReason::Declined
             | NoticeReason::CardUnusable
             | NoticeReason::Disarmed
-            | NoticeReason::Refunded => Duration::ZERO,
+            | NoticeReason::Refunded
+            | NoticeReason::CardHeld => Duration::ZERO,
             NoticeReason::Stuck => STUCK_WAIT,
         }
     }
@@ -277,7 +283,8 @@ pub(crate) fn tell(
 /// What has cleared up needs nobody any more.
 pub(crate) fn forget_stuck(db: &Connection, top_up: TopUpId) -> Result<(), LedgerError> {
     db.prepare_cached(
-        "DELETE FROM notice WHERE top_up = ?1 AND reason = 'stuck' AND delivered_at IS NULL",
+        "DELETE FROM notice
+         WHERE top_up = ?1 AND reason IN ('stuck', 'card_held') AND delivered_at IS NULL",
     )?
     .execute([top_up.to_string()])?;
     Ok(())

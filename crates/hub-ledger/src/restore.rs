@@ -37,6 +37,8 @@ pub struct Restore {
     pub hub_epoch: u64,
     /// Since when no card is charged; `None` when they are.
     pub top_ups_paused_at: Option<Timestamp>,
+    /// How many charges nobody knows the purpose of; their cards are held.
+    pub unmatched_charges: u32,
     /// The canteens within reach that wait for reports.
     pub frozen: Vec<FrozenCanteen>,
 }
@@ -98,7 +100,10 @@ impl HubReader {
                 missing,
             });
         }
+        let sql = "SELECT count(*) FROM unmatched_charge WHERE resolved_at IS NULL";
+        let unmatched_charges = self.db.query_row(sql, [], |row| row.get(0))?;
         Ok(Restore {
+            unmatched_charges,
             hub_epoch: life(&self.db)?.hub_epoch,
             top_ups_paused_at: paused_at.map(moment).transpose()?,
             frozen,

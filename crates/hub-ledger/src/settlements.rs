@@ -162,7 +162,7 @@ fn alarm(
                 "the gateway's settlement has a charge {reference} of {amount} that is not in the \
                  books"
             );
-            for tenant in concerned(db, charge)? {
+            for tenant in tenants_of_card(db, charge.card.as_deref())? {
                 flag_tenant_once(db, "settlement_unknown", tenant, &detail, now)?;
             }
             Ok(())
@@ -172,13 +172,16 @@ fn alarm(
 
 /// Whose charge it may be: that of the tenant whose account has an agreement on the card, else
 /// anybody's.
-fn concerned(db: &Connection, charge: &ListedCharge) -> Result<Vec<TenantId>, LedgerError> {
+pub(crate) fn tenants_of_card(
+    db: &Connection,
+    card: Option<&str>,
+) -> Result<Vec<TenantId>, LedgerError> {
     let of_card: Vec<TenantId> = db
         .prepare_cached(
             "SELECT DISTINCT a.tenant FROM agreement g JOIN account a ON a.id = g.account
              WHERE g.card = ?1",
         )?
-        .query_map([&charge.card], |row| row.get(0).map(TenantId))?
+        .query_map([card], |row| row.get(0).map(TenantId))?
         .collect::<Result<_, _>>()?;
     if of_card.is_empty() {
         return tenants(db);

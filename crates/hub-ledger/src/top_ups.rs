@@ -40,12 +40,15 @@ mod charges;
 mod gateway_list;
 mod intents;
 mod reconciling;
+mod unmatched;
 
 pub use answers::{ChargeAnswer, DeclineKind, RefundAnswer};
 pub use charges::{ChargeOrder, RefundOrder, TopUpWork};
 pub use gateway_list::{GatewayCharge, ImportedCharges};
 pub(crate) use intents::{Purchases, ask_for_top_up};
 pub(crate) use reconciling::{Held, Reconciled, reconcile_top_up};
+pub(crate) use unmatched::{CARD_HELD, Resolution, resolve};
+pub use unmatched::{UnmatchedCharge, UnmatchedId};
 
 /// The name of a top-up, and the key that it is booked under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -328,7 +331,7 @@ fn stored_from(row: &Row<'_>) -> Result<Stored, LedgerError> {
     })
 }
 
-fn id_from(text: &str) -> Result<TopUpId, LedgerError> {
+pub(crate) fn id_from(text: &str) -> Result<TopUpId, LedgerError> {
     text.parse()
         .map_err(|_| LedgerError::Unreadable { what: "top-up" })
 }

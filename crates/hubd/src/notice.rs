@@ -109,6 +109,18 @@ impl Texts {
                      account or its chip was blocked."
                 ),
             ),
+            NoticeReason::CardHeld => (
+                format!(
+                    "Automatisk optankning af {amount} til {til} venter: kantinen skal først finde ud af, \
+                     hvad en tidligere betaling på kortet var for. Kortet er ikke trukket; du kan \
+                     indbetale selv imens."
+                ),
+                format!(
+                    "The automatic top-up of DKK {kr} for {for_} waits: the canteen must first find out \
+                     what an earlier charge of the card was for. The card was not charged; you can pay in \
+                     yourself meanwhile."
+                ),
+            ),
             NoticeReason::Stuck => (
                 format!(
                     "En automatisk optankning af {amount} til konto {account} er uafklaret efter et \
@@ -177,6 +189,19 @@ mod tests {
              eller chippen var spærret.",
             "DKK 200,00 of an automatic top-up for NAME went back to the card, because the account or \
              its chip was blocked.",
+        );
+    }
+
+    #[test]
+    fn a_guardian_is_told_why_a_card_is_held() {
+        check(
+            NoticeReason::CardHeld,
+            "Automatisk optankning af 200,00 kr. til NAME venter: kantinen skal først finde ud af, hvad \
+             en tidligere betaling på kortet var for. Kortet er ikke trukket; du kan indbetale selv \
+             imens.",
+            "The automatic top-up of DKK 200,00 for NAME waits: the canteen must first find out what an \
+             earlier charge of the card was for. The card was not charged; you can pay in yourself \
+             meanwhile.",
         );
     }
 

@@ -205,6 +205,9 @@ fn limit_texts(account: &AccountRow, today: BusinessDay) -> Vec<LimitText> {
 fn top_up_text(agreement: &Agreement) -> String {
     let amount = agreement.amount;
     let state = match (agreement.disabled, agreement.armed, agreement.state) {
+        _ if agreement.held => {
+            "venter, til kantinen ved, hvad en tidligere betaling på kortet var for; indbetal selv imens"
+        }
         (true, _, _) => "kortet kan ikke bruges; opret en ny aftale",
         (false, false, _) => "træder i kraft, når der er indbetalt 100,00 kr. i alt",
         (false, true, TopUpState::Idle) => "aktiv",

@@ -147,6 +147,7 @@ impl From<Refusal> for Problem {
             | Refusal::RefundAmount { .. } => problem.about("amount"),
             Refusal::OrderLines => problem.about("lines"),
             Refusal::SameAccount => problem.about("to"),
+            Refusal::NoAgreementOnCard => problem.about("account"),
             Refusal::Price { .. } => problem.about("price"),
             Refusal::NotFound { .. }
             | Refusal::Exists { .. }
@@ -161,6 +162,7 @@ impl From<Refusal> for Problem {
             | Refusal::TillInUse
             | Refusal::KeySets { .. }
             | Refusal::NotFrozen
+            | Refusal::TopUpUnderWay
             | Refusal::ChipClosed
             | Refusal::KeyReused
             | Refusal::Enrolment
@@ -420,6 +422,18 @@ const KINDS: &[Kind] = &[
         "Every line needs a text, a number of pieces above zero and the price of one piece in øre; all together above zero and at most 100.000 kr.",
     ),
     kind(
+        "no-agreement-on-card",
+        409,
+        "The account never had that card",
+        "A charge is credited to an account that has or had an agreement on its card; GET /v1/top-ups/unmatched names them. Otherwise pay it in as a deposit by card with the gateway's transaction.",
+    ),
+    kind(
+        "top-up-under-way",
+        409,
+        "Another top-up is under way",
+        "The account is blocked, so the money must go back to the card, and that waits until the other top-up has ended. Try again later, or reactivate the account.",
+    ),
+    kind(
         "not-frozen",
         409,
         "Nothing waits",
@@ -545,6 +559,8 @@ mod tests {
             Refusal::KeySets { most: 4 },
             Refusal::TillInUse,
             Refusal::NotFrozen,
+            Refusal::NoAgreementOnCard,
+            Refusal::TopUpUnderWay,
             Refusal::NotCovered {
                 balance: canteen::Money::ZERO,
             },

@@ -387,7 +387,7 @@ async fn the_hub_takes_every_example_of_its_description() {
             sent += 1;
         }
     }
-    assert_eq!(sent, 20);
+    assert_eq!(sent, 21);
 }
 
 #[tokio::test]

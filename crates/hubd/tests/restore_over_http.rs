@@ -109,6 +109,45 @@ async fn tu_47_the_gateways_list_is_taken_in_before_cards_are_charged_again() {
         let (status, problem) = site.post(path, bad).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
     }
+    let restore = site.get("/v1/restore").await;
+    assert_eq!(restore["unmatched_charges"], 1, "{restore}");
+    assert!(
+        restore["to_do"].to_string().contains("/dismiss"),
+        "{restore}"
+    );
+    let listed = site.get("/v1/top-ups/unmatched").await;
+    let charge = &listed["charges"][0];
+    assert_eq!(
+        (&charge["reference"], &charge["amount"], &charge["accounts"]),
+        (&json!("r"), &json!(200_00), &json!([]))
+    );
+    let unmatched = format!("/v1/top-ups/unmatched/{}", charge["id"]);
+    let (account, _) = site.chip("A10A8925").await;
+    let (take_in, dismiss) = (
+        format!("{unmatched}/take-in"),
+        format!("{unmatched}/dismiss"),
+    );
+    let (status, problem) = site.post(&take_in, json!({"account": account.0})).await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (
+            StatusCode::CONFLICT,
+            &json!("/problems/no-agreement-on-card")
+        )
+    );
+    let refused = site
+        .send(Method::POST, &dismiss, OTHER_TENANT, &[], None)
+        .await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert_eq!(
+        site.post(&dismiss, Value::Null).await.0,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(
+        site.post(&dismiss, Value::Null).await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(site.get("/v1/restore").await["unmatched_charges"], 0);
     let resume = "/v1/top-ups/resume";
     let refused = site
         .send(Method::POST, resume, OTHER_TENANT, &[], None)

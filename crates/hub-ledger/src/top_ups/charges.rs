@@ -4,6 +4,7 @@ use canteen::{Money, TOP_UP_THRESHOLD, is_armed};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::unmatched::{hold, is_held};
 use super::{
     ANSWER_WAIT, SELECT_TOP_UP, Stored, TopUpId, TopUpStage, finish, is_chip_blocked, read_top_up,
     set_due, stored_from,
@@ -76,6 +77,11 @@ impl HubLedger {
         if let Some(why) = obstacle(&db, &account, &top_up)? {
             finish(&db, &top_up, TopUpStage::Cancelled, Some(why), None, now)?;
             touch_account(&db, account.canteen, account.id)?;
+            db.commit()?;
+            return Ok(None);
+        }
+        if is_held(&db, &top_up.card)? {
+            hold(&db, &top_up, &account, now)?;
             db.commit()?;
             return Ok(None);
         }

@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::answers::Step;
-use super::{ACTIVE, ChargeOrder, Stored, id_from, new_id, read_top_up, set_due};
+use super::unmatched::{hold_card, is_dismissed};
+use super::{ACTIVE, ChargeOrder, Resolution, Stored, id_from, new_id, read_top_up, resolve};
 use crate::accounts::{may_be_paid_into, read_account};
+use crate::card_deposits::is_paid_in;
 use crate::error::LedgerError;
 use crate::restore::are_top_ups_paused;
 use crate::store::{HubLedger, millis};
@@ -35,8 +37,10 @@ pub struct ImportedCharges {
     /// Charges that were missing: credited, or on their way back because the account is blocked.
     pub taken_in: u32,
     /// Our names of charges whose card belongs to no account or to several, that must go back while
-    /// another is under way, or that the gateway's settlement holds back; a person must look. Top-ups
-    /// that wait for such a card are stuck until then.
+    /// another is under way, or that the gateway's settlement holds back; a person must look. A card of
+    /// no account or of several is held until then ([`HubReader::unmatched_charges`]).
+    ///
+    /// [`HubReader::unmatched_charges`]: crate::HubReader::unmatched_charges
     pub unmatched: Vec<String>,
 }
 
@@ -73,7 +77,7 @@ impl HubLedger {
     }
 }
 
-enum Import {
+pub(super) enum Import {
     Known,
     TakenIn,
     Unmatched,
@@ -85,16 +89,37 @@ fn import(
     charge: &GatewayCharge,
     now: Timestamp,
 ) -> Result<Import, LedgerError> {
+    if is_paid_in(db, &charge.transaction)? || is_dismissed(db, &charge.transaction)? {
+        return Ok(Import::Known);
+    }
     let top_up = match known_top_up(db, &charge.reference, &charge.transaction)? {
         Some(top_up) => top_up,
-        None => match find_or_make(db, charge)? {
-            Some(top_up) => top_up,
+        None => match only_agreement_on(db, &charge.card)? {
+            Some((account, agreement)) => attempt_for(db, charge, account, agreement)?,
             None => {
-                hold_waiting(db, rules, &charge.card, now)?;
+                hold_card(db, charge, now)?;
                 return Ok(Import::Unmatched);
             }
         },
     };
+    let import = take_in(db, rules, charge, &top_up, now)?;
+    match import {
+        Import::Known | Import::TakenIn => {
+            resolve(db, &charge.transaction, Resolution::TakenIn, now)?;
+        }
+        Import::Unmatched => {}
+    }
+    Ok(import)
+}
+
+/// Credits a charge to the top-up that it was made for, unless that was done.
+pub(super) fn take_in(
+    db: &Connection,
+    rules: &TopUpRules,
+    charge: &GatewayCharge,
+    top_up: &Stored,
+    now: Timestamp,
+) -> Result<Import, LedgerError> {
     if !top_up.awaits_money() {
         return Ok(Import::Known);
     }
@@ -103,7 +128,7 @@ fn import(
     }
     // What must go back to the card has to wait until nothing else of the account is under way.
     let account = read_account(db, top_up.account)?;
-    if may_be_paid_into(db, &account)?.is_err() && is_another_active(db, &top_up)? {
+    if may_be_paid_into(db, &account)?.is_err() && is_another_active(db, top_up)? {
         return Ok(Import::Unmatched);
     }
     let order = ChargeOrder {
@@ -115,43 +140,11 @@ fn import(
     let step = Step {
         db,
         rules,
-        top_up: &top_up,
+        top_up,
         now,
     };
     step.capture(&order, &charge.transaction, charge.amount)?;
     Ok(Import::TakenIn)
-}
-
-/// One of the top-ups that wait for this card may be what the charge was for: none of them is charged
-/// before a person has looked.
-fn hold_waiting(
-    db: &Connection,
-    rules: &TopUpRules,
-    card: &str,
-    now: Timestamp,
-) -> Result<(), LedgerError> {
-    let mut statement = db.prepare_cached(
-        "SELECT id FROM top_up WHERE card = ?1 AND state = 'intent' AND reference IS NULL",
-    )?;
-    let waiting: Vec<String> = statement
-        .query_map([card], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    for id in waiting {
-        let Some(top_up) = read_top_up(db, id_from(&id)?)? else {
-            continue;
-        };
-        let account = read_account(db, top_up.account)?;
-        let step = Step {
-            db,
-            rules,
-            top_up: &top_up,
-            now,
-        };
-        step.stuck(&account)?;
-        // It was never sent, so there is nothing to look up.
-        set_due(db, &top_up, None)?;
-    }
-    Ok(())
 }
 
 pub(super) fn is_another_active(db: &Connection, top_up: &Stored) -> Result<bool, LedgerError> {
@@ -181,28 +174,39 @@ pub(super) fn known_top_up(
     }
 }
 
-/// The top-up that the charge must have been made for: one that waited in the backup, or one that
-/// began after it.
-fn find_or_make(db: &Connection, charge: &GatewayCharge) -> Result<Option<Stored>, LedgerError> {
+/// Whose card it is, when it is that of one account, and the account's latest agreement on it.
+fn only_agreement_on(db: &Connection, card: &str) -> Result<Option<(AccountId, i64)>, LedgerError> {
     let mut statement = db.prepare_cached(
         "SELECT account, max(id) FROM agreement WHERE card = ?1 GROUP BY account LIMIT 2",
     )?;
     let owners: Vec<(i64, i64)> = statement
-        .query_map([&charge.card], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map([card], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    let [(account, agreement)] = owners.as_slice() else {
-        return Ok(None);
-    };
+    Ok(match owners.as_slice() {
+        [(account, agreement)] => Some((AccountId(*account), *agreement)),
+        _ => None,
+    })
+}
+
+/// The top-up that the charge must have been made for: one that waited in the backup, or one that
+/// began after it. From now on the charge is its attempt.
+pub(super) fn attempt_for(
+    db: &Connection,
+    charge: &GatewayCharge,
+    account: AccountId,
+    agreement: i64,
+) -> Result<Stored, LedgerError> {
     let waiting: Option<String> = db
         .prepare_cached(
-            "SELECT id FROM top_up WHERE account = ?1 AND card = ?2 AND state = 'intent'
-               AND reference IS NULL",
+            "SELECT id FROM top_up
+             WHERE account = ?1 AND card = ?2 AND reference IS NULL
+               AND (state = 'intent' OR state = 'stuck' AND failure = 'card_held')",
         )?
-        .query_row((account, &charge.card), |row| row.get(0))
+        .query_row((account.0, &charge.card), |row| row.get(0))
         .optional()?;
     let id = match waiting {
         Some(id) => id,
-        None => insert(db, charge, AccountId(*account), *agreement)?,
+        None => insert(db, charge, account, agreement)?,
     };
     db.execute(
         "UPDATE top_up SET reference = ?2, attempts = attempts + 1, sent_at = ?3 WHERE id = ?1",
@@ -219,7 +223,7 @@ fn find_or_make(db: &Connection, charge: &GatewayCharge) -> Result<Option<Stored
             millis(charge.charged_at),
         ),
     )?;
-    read_top_up(db, id_from(&id)?)
+    read_top_up(db, id_from(&id)?)?.ok_or(LedgerError::Unreadable { what: "top-up" })
 }
 
 /// A top-up of which only the gateway knows. It is not active before its money is taken in, so that

@@ -12,6 +12,7 @@ mod charging;
 mod declining;
 mod deposits;
 mod firing;
+mod held_cards;
 mod settling;
 mod telling;
 
@@ -72,6 +73,21 @@ fn begin(bed: &mut Bed, reference: &str, now: Timestamp) -> Option<ChargeOrder> 
         panic!("due at {now}: {due:?}");
     };
     bed.ledger.begin_charge(*id, reference, now).unwrap()
+}
+
+/// Begins every charge that is due.
+fn begin_all(bed: &mut Bed, now: Timestamp) -> Vec<ChargeOrder> {
+    let due = bed.ledger.due_top_ups(now, 10).unwrap();
+    let charges = due.into_iter().filter_map(|work| match work {
+        TopUpWork::Charge(id) => Some(id),
+        TopUpWork::LookUp(_) | TopUpWork::Refund(_) => None,
+    });
+    charges
+        .filter_map(|id| {
+            let reference = format!("{id} at {now}");
+            bed.ledger.begin_charge(id, &reference, now).unwrap()
+        })
+        .collect()
 }
 
 /// Buys for 30 kr with 60 kr on an armed account, and commits the charge.

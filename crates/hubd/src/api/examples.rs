@@ -17,7 +17,7 @@ pub(super) fn count() -> usize {
     EXAMPLES.len()
 }
 
-const EXAMPLES: [(&str, &str, &str); 20] = [
+const EXAMPLES: [(&str, &str, &str); 21] = [
     (
         "post",
         "/v1/accounts",
@@ -114,5 +114,10 @@ const EXAMPLES: [(&str, &str, &str); 20] = [
         "/v1/top-ups/import",
         r#"{"charges": [{"reference": "topup-1-1", "transaction": "demo-transaction-2",
             "card": "demo-card-1", "amount": 20000, "charged_at": "2026-11-20T11:02:07Z"}]}"#,
+    ),
+    (
+        "post",
+        "/v1/top-ups/unmatched/{id}/take-in",
+        r#"{"account": 10001}"#,
     ),
 ];

@@ -21,6 +21,7 @@ mod statuses;
 mod till_link;
 mod tills;
 mod top_ups;
+mod unmatched;
 
 pub(crate) use statements::{Days, line_text};
 
@@ -78,6 +79,9 @@ fn router() -> OpenApiRouter<Hub> {
         ))
         .routes(routes!(top_ups::list))
         .routes(routes!(top_ups::give_up))
+        .routes(routes!(unmatched::list))
+        .routes(routes!(unmatched::take_in))
+        .routes(routes!(unmatched::dismiss))
         .routes(routes!(chips::of_account, chips::add))
         .routes(routes!(chips::find))
         .routes(routes!(chips::show))

@@ -20,7 +20,7 @@ use crate::server::Hub;
 pub(crate) struct NoticeJson {
     /// Its name, which is the `Idempotency-Key` that it is delivered under.
     id: String,
-    /// `settled`, `declined`, `card_unusable`, `disarmed`, `refunded` or `stuck`.
+    /// `settled`, `declined`, `card_unusable`, `disarmed`, `refunded`, `card_held` or `stuck`.
     reason: &'static str,
     /// `guardian` or `operator`.
     audience: &'static str,

@@ -35,7 +35,8 @@ pub(crate) struct FlagJson {
     /// Its number.
     id: i64,
     /// `overdrawn`, `unknown_account`, `after_block`, `limit_exceeded_offline`, `refund_excess`,
-    /// `z_differs`, `fork`, `rollback`, `forgotten_epoch`, `forced_debit`, `retired_till`, `top_up_stuck`, …
+    /// `z_differs`, `fork`, `rollback`, `forgotten_epoch`, `forced_debit`, `retired_till`, `top_up_stuck`,
+    /// `charge_unmatched`, …
     code: String,
     /// When it was raised.
     at: String,

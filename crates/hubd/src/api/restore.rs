@@ -22,6 +22,9 @@ pub(crate) struct RestoreJson {
     /// Since when no card is charged, until all that the gateway lists is taken in.
     #[serde(skip_serializing_if = "Option::is_none")]
     top_ups_paused_at: Option<String>,
+    /// How many charges of `/v1/top-ups/unmatched` nobody has said the purpose of; their cards are not
+    /// charged.
+    unmatched_charges: u32,
     /// Canteens whose ceilings wait for the reports of their tills.
     frozen: Vec<FrozenJson>,
     /// What is to be done next; absent when nothing is.
@@ -99,8 +102,8 @@ pub(crate) struct ImportedJson {
     known: u32,
     /// Charges that were missing: credited, or on their way back because the account is blocked.
     taken_in: u32,
-    /// References of charges that a person must look at: the card belongs to no account or to several,
-    /// or the gateway's settlement holds the money back.
+    /// References of charges that a person must look at: the card belongs to no account or to several
+    /// (see `/v1/top-ups/unmatched`), or the gateway's settlement holds the money back.
     unmatched: Vec<String>,
 }
 
@@ -124,7 +127,9 @@ pub(crate) async fn show(
         to_do: to_do(
             !restore.frozen.is_empty(),
             restore.top_ups_paused_at.is_some(),
+            restore.unmatched_charges > 0,
         ),
+        unmatched_charges: restore.unmatched_charges,
         top_ups_paused_at: restore.top_ups_paused_at.map(|at| at.to_string()),
         frozen: restore.frozen.into_iter().map(FrozenJson::from).collect(),
         currency: Currency::Dkk,
@@ -132,18 +137,24 @@ pub(crate) async fn show(
 }
 
 /// The steps of the runbook that are left.
-fn to_do(is_frozen: bool, is_paused: bool) -> Vec<String> {
+fn to_do(is_frozen: bool, is_paused: bool, is_unmatched: bool) -> Vec<String> {
     let steps = [
         (
             is_frozen,
             "switch on the tills that are missing, give those that the hub does not know a new code, \
              and retire those that are gone for good; until all have reported nobody gets more to \
-             spend (runbook page hub-restored.md, steps 4 to 8)",
+             spend (runbook page hub-restored.md, steps 4 to 6 and 9)",
         ),
         (
             is_paused,
             "send the gateway's charges since the backup to POST /v1/top-ups/import, then POST \
              /v1/top-ups/resume; until then no card is charged (runbook page hub-restored.md, step 7)",
+        ),
+        (
+            is_unmatched,
+            "find out at the gateway what each charge of GET /v1/top-ups/unmatched was for, and say it by \
+             POST /v1/top-ups/unmatched/{id}/take-in or /dismiss; until then its card is not charged \
+             (runbook page hub-restored.md, step 8)",
         ),
     ];
     let left = steps.into_iter().filter(|(is_left, _)| *is_left);

@@ -30,6 +30,9 @@ pub(crate) struct AgreementJson {
     disabled: bool,
     /// `idle`, `pending` or `failed`.
     state: &'static str,
+    /// Whether it waits until the operator has found out what an earlier charge of the card was for;
+    /// `state` is `failed` then.
+    held: bool,
     /// After a failure, when the next top-up may be tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_at: Option<String>,
@@ -68,7 +71,7 @@ pub(crate) struct TopUpJson {
     attempts: u32,
     /// How many more purchases asked for it while it was under way.
     coalesced: u32,
-    /// Why it failed or was given up: `hard`, `soft`, `blocked`, …
+    /// Why it failed, was given up or is stuck: `hard`, `soft`, `blocked`, `card_held`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
     /// The gateway's code for that.
@@ -248,6 +251,7 @@ impl From<Agreement> for AgreementJson {
             armed: agreement.armed,
             disabled: agreement.disabled,
             state: agreement.state.code(),
+            held: agreement.held,
             retry_at: agreement.retry_at.map(|at| at.to_string()),
             made_at: agreement.made_at.to_string(),
         }

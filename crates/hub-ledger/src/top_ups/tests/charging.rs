@@ -167,42 +167,6 @@ fn tu_28_an_identical_transaction_of_a_sibling_is_waited_out() {
     expect(&bed, account, "settled", kr(230));
 }
 
-#[test]
-fn a_listed_charge_of_a_card_that_siblings_share_holds_all_that_wait_for_it() {
-    let mut bed = Bed::new();
-    let mut till = bed.till("kasse-1");
-    let mut accounts = Vec::new();
-    for card in [CARD, CARD, "demo-card-2"] {
-        let (account, chip) = armed(&mut bed, kr(60), card);
-        bed.send(&mut till, [sale(account, chip, kr(30))]);
-        accounts.push(account);
-    }
-    let stages = |bed: &Bed| -> Vec<_> { accounts.iter().map(|id| stage(bed, *id)).collect() };
-    assert_eq!(stages(&bed), ["intent", "intent", "intent"]);
-    let charge = GatewayCharge {
-        reference: "lost".to_owned(),
-        transaction: "t-1".to_owned(),
-        card: CARD.to_owned(),
-        amount: kr(200),
-        charged_at: NOW,
-    };
-    for _ in 0..2 {
-        let imported = bed
-            .ledger
-            .import_charges(std::slice::from_ref(&charge), NOW);
-        assert_eq!(imported.unwrap().unmatched, ["lost"]);
-        assert_eq!(stages(&bed), ["stuck", "stuck", "intent"]);
-        assert_eq!(bed.flags(), ["top_up_stuck", "top_up_stuck"]);
-    }
-    assert_eq!(begin_all(&mut bed, after(30 * 24 * 3600)).len(), 1);
-    let rows = bed
-        .ledger
-        .list_top_ups(Reach::Everything, Some(accounts[0]), None, 1);
-    let id = rows.unwrap()[0].id;
-    bed.ledger.give_up_top_up(id, NOW).unwrap();
-    assert_eq!(stages(&bed), ["failed", "stuck", "requested"]);
-}
-
 /// Siblings who all buy in the same second, by card and agreed amount, and how many charges leave.
 fn siblings(bed: &mut Bed, agreements: &[(&str, Money)]) -> (Vec<AccountId>, usize) {
     let mut accounts = Vec::new();
@@ -220,21 +184,6 @@ fn siblings(bed: &mut Bed, agreements: &[(&str, Money)]) -> (Vec<AccountId>, usi
     bed.send(&mut till, entries);
     let begun = begin_all(bed, NOW);
     (accounts, begun.len())
-}
-
-/// Begins every charge that is due.
-fn begin_all(bed: &mut Bed, now: Timestamp) -> Vec<ChargeOrder> {
-    let due = bed.ledger.due_top_ups(now, 10).unwrap();
-    let charges = due.into_iter().filter_map(|work| match work {
-        TopUpWork::Charge(id) => Some(id),
-        TopUpWork::LookUp(_) | TopUpWork::Refund(_) => None,
-    });
-    charges
-        .filter_map(|id| {
-            let reference = format!("{id} at {now}");
-            bed.ledger.begin_charge(id, &reference, now).unwrap()
-        })
-        .collect()
 }
 
 #[test]
