@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_ENCODING, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use rustls::CertificateError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sync_proto::{ANSWER_SIGNATURE, HubPublicKey, HubSignature, TillId, answer_message};
@@ -105,15 +106,17 @@ impl Answer {
         HubError::Unreachable(format!("status {status}"))
     }
 
-    /// What kind of problem it tells of, in a few words.
-    pub(crate) fn problem_title(&self) -> String {
+    /// What a refused enrolment means: only a hub names the problem, and a hub knows the path.
+    pub(crate) fn enrolment_refusal(&self) -> HubError {
         #[derive(Deserialize)]
         struct Problem {
             title: String,
         }
         match self.json::<Problem>() {
-            Ok(problem) => problem.title,
-            Err(_) => format!("status {}", self.status),
+            Ok(problem) if self.status != StatusCode::NOT_FOUND => {
+                HubError::EnrolmentRefused(problem.title)
+            }
+            Ok(_) | Err(_) => HubError::NoHub(self.status),
         }
     }
 }
@@ -124,19 +127,38 @@ fn unreachable(error: reqwest::Error) -> HubError {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    match certificate_dates(cause) {
-        Some(dates) => HubError::Certificate(dates),
+    match tls_error(cause) {
+        Some(error) => refused_by_tls(error),
         None => HubError::Unreachable(cause.to_string()),
     }
 }
 
 /// What TLS says stands inside I/O errors, which do not call it their source.
-fn certificate_dates(cause: &(dyn std::error::Error + 'static)) -> Option<CertificateDates> {
+fn tls_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(error) = cause.downcast_ref() {
-        return CertificateDates::of(error);
+        return Some(error);
     }
     let inside = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
-    certificate_dates(inside)
+    tls_error(inside)
+}
+
+fn refused_by_tls(error: &rustls::Error) -> HubError {
+    if let Some(dates) = CertificateDates::of(error) {
+        return HubError::Certificate(dates);
+    }
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            HubError::Untrusted("an authority that this machine does not know has made it".into())
+        }
+        rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {
+            HubError::Untrusted("it is made out to another name".into())
+        }
+        rustls::Error::InvalidCertificate(why) => HubError::Untrusted(why.to_string()),
+        rustls::Error::InvalidMessage(_) => HubError::Unreachable(
+            "what is there does not speak TLS; see that hub.url and its port are right".into(),
+        ),
+        other => HubError::Unreachable(other.to_string()),
+    }
 }
 
 /// The body, unpacked, never more than [`BODY_MAX`].
@@ -194,6 +216,48 @@ mod tests {
         let bomb = zstd::encode_all(&*vec![0; BODY_MAX + 1], 19).unwrap();
         assert!(bomb.len() < 100_000);
         assert!(matches!(unpack(&bomb), Err(HubError::Garbled(_))));
+    }
+
+    #[test]
+    fn only_a_hub_refuses_a_code_and_anything_else_is_no_hub() {
+        let refusal = |status, body: &str| {
+            let answer = answer(status, body.as_bytes(), None);
+            answer.enrolment_refusal().to_string()
+        };
+        let problem = "{\"type\": \"about:blank\", \"title\": \"The enrolment is refused\"}";
+        assert_eq!(
+            refusal(403, problem),
+            "the hub refuses the enrolment (The enrolment is refused); ask the operator for a new code"
+        );
+        for (status, body) in [(404, "<html>"), (405, ""), (403, "<html>"), (404, problem)] {
+            let words = refusal(status, body);
+            assert!(words.contains("is no hub"), "{words}");
+            assert!(words.contains("hub.url"), "{words}");
+            assert!(!words.contains("new code"), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_told_with_what_to_look_at() {
+        use rustls::{CertificateError, Error, InvalidMessage};
+        for (error, expected) in [
+            (
+                Error::InvalidCertificate(CertificateError::UnknownIssuer),
+                "hub.ca_file",
+            ),
+            (
+                Error::InvalidCertificate(CertificateError::NotValidForName),
+                "made out to another name",
+            ),
+            (
+                Error::InvalidMessage(InvalidMessage::InvalidContentType),
+                "does not speak TLS",
+            ),
+        ] {
+            let words = refused_by_tls(&error).to_string();
+            assert!(words.contains(expected), "{words}");
+            assert!(words.contains("hub.url"), "{words}");
+        }
     }
 
     const QUESTION: &str = "/v1/tills/kasse-1/feed?cursor=1";

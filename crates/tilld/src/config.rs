@@ -1,5 +1,6 @@
 //! The till's settings, from one TOML file; an error names file, line, key and what is allowed.
 
+mod hub;
 mod readers;
 
 use std::fmt;
@@ -14,7 +15,10 @@ use sync_proto::TillId;
 use thiserror::Error;
 use till_readers::ReaderConfig;
 use toml::Spanned;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
+use hub::HubTable;
 use readers::ReadersTable;
 
 /// What a till needs to know to start.
@@ -108,7 +112,7 @@ impl Config {
         let file: File = toml::from_str(text).map_err(|error| Fault {
             at: error.span().unwrap_or(0..0),
             key: None,
-            problem: error.message().to_owned(),
+            problem: plain(error.message()),
         })?;
         file.check()
     }
@@ -161,8 +165,8 @@ fn key_of_line(text: &str, line: usize) -> String {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    till: Spanned<TillTable>,
-    hub: Spanned<HubTable>,
+    till: Option<TillTable>,
+    hub: Option<HubTable>,
     #[serde(default)]
     pull: PullTable,
     #[serde(default)]
@@ -184,14 +188,6 @@ struct TillTable {
     state_dir: Option<Spanned<PathBuf>>,
     ballast_mib: Option<Spanned<u64>>,
     control_socket: Option<Spanned<PathBuf>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HubTable {
-    url: Spanned<String>,
-    enrolment_code: Option<Spanned<String>>,
-    ca_file: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -231,19 +227,17 @@ struct LogTable {
 
 impl File {
     fn check(self) -> Result<Config, Fault> {
-        let till = self.till.into_inner();
-        let hub = self.hub.into_inner();
+        let till = self.till.ok_or_else(|| section_missing("till.id"))?;
+        let hub = self.hub.ok_or_else(|| section_missing("hub.url"))?;
+        let hub = hub.check()?;
         Ok(Config {
             till: checked("till.id", &till.id, |id| id.parse::<TillId>())?,
             state_dir: absolute("till.state_dir", till.state_dir, STATE_DIR)?,
             ballast_bytes: within("till.ballast_mib", till.ballast_mib, 1..=4096, 256)? << 20,
             control_socket: absolute("till.control_socket", till.control_socket, CONTROL_SOCKET)?,
-            hub_url: checked("hub.url", &hub.url, |url| hub_url(url))?,
-            enrolment_code: enrolment_code(hub.enrolment_code)?,
-            ca_file: hub
-                .ca_file
-                .map(|path| absolute("hub.ca_file", Some(path), ""))
-                .transpose()?,
+            hub_url: hub.url,
+            enrolment_code: hub.enrolment_code,
+            ca_file: hub.ca_file,
             pull: self.pull.check()?,
             page: page_address(self.page.listen)?,
             readers: self.readers.check()?,
@@ -263,7 +257,12 @@ impl File {
 impl PullTable {
     fn check(self) -> Result<Option<PullDoor>, Fault> {
         let Some(listen) = self.listen else {
-            return Ok(None);
+            return match self.address {
+                None => Ok(None),
+                Some(address) => checked("pull.address", &address, |_| {
+                    Err("nothing is served there; set pull.listen, too, or leave both out")
+                }),
+            };
         };
         let address = self.address.map(|address| {
             checked("pull.address", &address, |text| {
@@ -418,58 +417,57 @@ fn page_address(value: Option<Spanned<String>>) -> Result<SocketAddr, Fault> {
     })
 }
 
-/// Sales and tokens never cross a network in the clear: plain http is for this machine only.
-fn hub_url(url: &str) -> Result<String, String> {
-    const ALLOWED: &str =
-        "allowed are https://HOST[:PORT] and, for a hub on this machine, http://127.0.0.1:PORT";
-    let parsed: reqwest::Url = url
-        .parse()
-        .map_err(|_| format!("{url:?} is no URL; {ALLOWED}"))?;
-    let local = parsed.host_str().is_some_and(|host| {
-        host == "localhost"
-            || host
-                .trim_matches(['[', ']'])
-                .parse()
-                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-    });
-    match parsed.scheme() {
-        "https" => {}
-        "http" if local => {}
-        _ => return Err(format!("{url:?} would send sales in the clear; {ALLOWED}")),
-    }
-    if !parsed.username().is_empty() || parsed.query().is_some() || parsed.fragment().is_some() {
-        return Err(format!(
-            "{url:?} says more than where the hub is; {ALLOWED}"
-        ));
-    }
-    Ok(url.trim_end_matches('/').to_owned())
-}
-
-fn enrolment_code(value: Option<Spanned<String>>) -> Result<Option<String>, Fault> {
-    let Some(value) = value else { return Ok(None) };
-    checked("hub.enrolment_code", &value, |code| {
-        if code.trim().is_empty() {
-            Err("the code is empty; allowed is the one that the operator made, or no such key")
-        } else {
-            Ok(Some(code.trim().to_owned()))
-        }
-    })
-}
-
 fn log_filter(value: Option<Spanned<String>>) -> Result<String, Fault> {
     let Some(value) = value else {
         return Ok("info".to_owned());
     };
-    checked(
-        "log.filter",
-        &value,
-        |text| match tracing_subscriber::EnvFilter::try_new(text) {
-            Ok(_) => Ok(text.clone()),
-            Err(error) => Err(format!(
-                "{text:?} is no filter ({error}); allowed are error, warn, info, debug, trace, or a list such as info,tilld=debug"
-            )),
-        },
-    )
+    checked("log.filter", &value, |text| match unknown_level(text) {
+        None => Ok(text.clone()),
+        Some(why) => Err(format!(
+            "{text:?} is no filter ({why}); allowed are error, warn, info, debug, trace, or a list such as info,tilld=debug"
+        )),
+    })
+}
+
+/// What is wrong with a filter. A bare word that is no level would be taken for a part of the program,
+/// whose every line is logged and nobody else's.
+fn unknown_level(filter: &str) -> Option<String> {
+    let no_level = |part: &&str| {
+        !part.contains('=') && (part.is_empty() || part.parse::<LevelFilter>().is_err())
+    };
+    if let Some(word) = filter.split(',').map(str::trim).find(no_level) {
+        return Some(format!("{word:?} is no level"));
+    }
+    let error = EnvFilter::try_new(filter).err()?;
+    Some(error.to_string())
+}
+
+fn section_missing(key: &'static str) -> Fault {
+    Fault {
+        at: 0..0,
+        key: Some(key),
+        problem: "is missing and must be set".to_owned(),
+    }
+}
+
+/// What the TOML reader says of a value, in the words of a settings file.
+fn plain(message: &str) -> String {
+    let wrong = ["invalid type: ", "invalid value: "];
+    let told = wrong
+        .iter()
+        .find_map(|prefix| message.strip_prefix(prefix))
+        .and_then(|told| told.rsplit_once(", expected "));
+    let Some((found, expected)) = told else {
+        return message.to_owned();
+    };
+    let allowed = match expected {
+        "a boolean" => "true or false",
+        "a string" | "path string" => "text in quotation marks",
+        "a sequence" => "a list in brackets, each name in quotation marks",
+        "u64" => "a whole number from 0 on",
+        other => other,
+    };
+    format!("{found} is not allowed; {allowed} is")
 }
 
 const STATE_DIR: &str = "/var/lib/kasse";
@@ -511,7 +509,7 @@ mod tests {
         );
         check(
             &format!("{LEAST}[readers]\npcsc = \"yes\"\n"),
-            "till.toml:6: readers.pcsc: invalid type: string \"yes\", expected a boolean",
+            "till.toml:6: readers.pcsc: string \"yes\" is not allowed; true or false is",
         );
         check(
             &format!("{LEAST}[log]\nformat = \"xml\"\n"),
@@ -554,6 +552,10 @@ mod tests {
             &format!("{LEAST}[pull]\nlisten = \"127.0.0.1:1\"\naddress = \"kasse\"\n"),
             "till.toml:7: pull.address: \"kasse\" is no address; allowed is http://HOST:PORT",
         );
+        check(
+            &format!("{LEAST}[pull]\naddress = \"http://kasse-1.invalid:8471\"\n"),
+            "till.toml:6: pull.address: nothing is served there; set pull.listen, too, or leave both out",
+        );
     }
 
     #[test]
@@ -564,26 +566,60 @@ mod tests {
         );
         check(
             "[hub]\nurl = \"https://h.invalid\"\n",
-            "till.toml:1: [hub]: missing field `till`",
+            "till.toml:1: till.id: is missing and must be set",
+        );
+        check(
+            "[till]\nid = \"kasse-1\"\n[readers]\n",
+            "till.toml:1: hub.url: is missing and must be set",
+        );
+        check(
+            "[till]\nid = \"kasse-1\"\n[hub]\n",
+            "till.toml:3: [hub]: missing field `url`",
         );
     }
 
     #[test]
-    fn a_hub_across_the_network_needs_https() {
-        for url in [
-            "http://hub.example.invalid",
-            "ftp://127.0.0.1",
-            "hub",
-            "https://u@h.invalid",
+    fn a_value_of_another_kind_is_told_as_people_write_settings() {
+        check(
+            &format!("{LEAST}[readers]\nserial = \"/dev/kasse-reader\"\n"),
+            "till.toml:6: readers.serial: string \"/dev/kasse-reader\" is not allowed; a list in brackets, each name in quotation marks is",
+        );
+        check(
+            &format!("{LEAST}[offline]\nmeal_price = 60\n"),
+            "till.toml:6: offline.meal_price: integer `60` is not allowed; text in quotation marks is",
+        );
+        check(
+            &format!("{LEAST}[checkout]\nchip_wait_seconds = -5\n"),
+            "till.toml:6: checkout.chip_wait_seconds: integer `-5` is not allowed; a whole number from 0 on is",
+        );
+    }
+
+    #[test]
+    fn a_log_filter_that_would_log_nothing_is_refused() {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "info,tilld=debug",
+            "tilld::sync=trace",
         ] {
-            assert!(hub_url(url).is_err(), "{url}");
+            check(&format!("{LEAST}[log]\nfilter = \"{good}\"\n"), "ok");
         }
-        for url in [
-            "http://127.0.0.1:8080",
-            "http://[::1]:8080/",
-            "https://hub.example.invalid",
+        for (bad, why) in [
+            ("loud", "\"loud\" is no level"),
+            ("inf, tilld=debug", "\"inf\" is no level"),
+            ("", "\"\" is no level"),
+            (
+                "info,tilld=loud",
+                "error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5",
+            ),
         ] {
-            assert!(hub_url(url).is_ok(), "{url}");
+            check(
+                &format!("{LEAST}[log]\nfilter = \"{bad}\"\n"),
+                &format!(
+                    "till.toml:6: log.filter: {bad:?} is no filter ({why}); allowed are error, warn, info, debug, trace, or a list such as info,tilld=debug"
+                ),
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,17 +64,33 @@ pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
         fs::create_dir_all(parent)
             .with_context(|| format!("cannot make {} for the control socket", parent.display()))?;
     }
-    match fs::remove_file(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot replace {}", path.display()));
-        }
-    }
+    make_room(path)?;
     let listener = UnixListener::bind(path)
         .with_context(|| format!("cannot open the control socket {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
     Ok(listener)
+}
+
+/// Takes away the socket that an earlier run has left behind, and nothing else: not the socket of a
+/// daemon that answers, and no file that a slip of the pen has named.
+fn make_room(path: &Path) -> anyhow::Result<()> {
+    let unusable = || format!("cannot replace {}", path.display());
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(unusable),
+    };
+    anyhow::ensure!(
+        found.file_type().is_socket(),
+        "{} is there already and is no socket; let till.control_socket name a path of its own",
+        path.display()
+    );
+    anyhow::ensure!(
+        std::os::unix::net::UnixStream::connect(path).is_err(),
+        "another tilld answers at {}; stop it, or give this till a till.control_socket of its own",
+        path.display()
+    );
+    fs::remove_file(path).with_context(unusable)
 }
 
 impl Control {

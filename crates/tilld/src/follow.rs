@@ -163,6 +163,7 @@ impl Sync {
             Err(
                 error @ (HubError::Unreachable(_)
                 | HubError::Certificate(_)
+                | HubError::Untrusted(_)
                 | HubError::Busy { .. }),
             ) => return Err(error),
             Err(error) => {

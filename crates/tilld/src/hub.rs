@@ -90,6 +90,19 @@ pub(crate) enum HubError {
          page clock.md), else ask whoever runs the hub for a new certificate"
     )]
     Certificate(CertificateDates),
+    /// Who answers cannot show that it is the hub.
+    #[error(
+        "the certificate of what answers is not trusted ({0}); see that hub.url names the hub as its \
+         certificate does, and hub.ca_file its authority when that is not a public one; a network \
+         that inspects the line shows a certificate of its own, too"
+    )]
+    Untrusted(String),
+    /// What answers at the configured address is something else.
+    #[error(
+        "what answers is no hub (status {0}); see that hub.url is right and that no login page of the \
+         network answers in its place"
+    )]
+    NoHub(StatusCode),
     /// The answer is not from the hub, or was changed on its way.
     #[error(
         "what answers is not the hub that this till was enrolled at, or the network changes what the \
@@ -97,7 +110,10 @@ pub(crate) enum HubError {
     )]
     NotSigned,
     /// The answer is not what the protocol says; it may be the login page of a school's network.
-    #[error("the hub's answer cannot be used ({0})")]
+    #[error(
+        "the hub's answer cannot be used ({0}); see that hub.url is right and that no login page of the \
+         network answers in its place"
+    )]
     Garbled(String),
     /// The answer is good, and this till cannot write it down.
     #[error("the hub's answer cannot be kept here ({0})")]
@@ -129,6 +145,8 @@ impl HubError {
             | HubError::Feed(_)
             | HubError::Behind { .. }
             | HubError::Certificate(_)
+            | HubError::Untrusted(_)
+            | HubError::NoHub(_)
             | HubError::NotSigned
             | HubError::Garbled(_)
             | HubError::NotKept(_) => None,
@@ -141,6 +159,8 @@ impl HubError {
             HubError::Unreachable(_)
             | HubError::Failed(_)
             | HubError::Certificate(_)
+            | HubError::Untrusted(_)
+            | HubError::NoHub(_)
             | HubError::NotSigned
             | HubError::Garbled(_) => false,
             HubError::Busy { .. }
@@ -194,8 +214,9 @@ impl Hub {
         match answer.status {
             status if status.is_success() => answer.json(),
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                Err(HubError::EnrolmentRefused(answer.problem_title()))
+                Err(answer.enrolment_refusal())
             }
+            status if status.is_redirection() => Err(HubError::NoHub(status)),
             _ => Err(answer.failure()),
         }
     }

@@ -107,7 +107,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("tilld cannot run: {error:#}");
-            eprintln!("tilld: {error:#}");
+            // Whatever is logged, why the till is not there must be said once.
+            if !tracing::enabled!(tracing::Level::ERROR) {
+                eprintln!("tilld: {error:#}");
+            }
             ExitCode::from(EX_SOFTWARE)
         }
     }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use nix::unistd::{User, geteuid};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -310,7 +311,7 @@ impl StateDir {
 #[derive(Debug, Error)]
 pub(crate) enum StateError {
     /// A file cannot be read or written.
-    #[error("cannot use {}; check that it exists and belongs to the till's user", path.display())]
+    #[error("cannot use {}; {}", path.display(), advice(source))]
     File {
         /// Which file.
         path: PathBuf,
@@ -334,6 +335,34 @@ pub(crate) enum StateError {
     /// The operating system gives no random numbers.
     #[error("the operating system gives no random numbers")]
     Random,
+}
+
+/// What a technician can do about it.
+fn advice(error: &io::Error) -> String {
+    use io::ErrorKind::{
+        AlreadyExists, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem,
+        StorageFull,
+    };
+    match error.kind() {
+        PermissionDenied => format!(
+            "it must belong to the user that tilld runs as, which is now {}",
+            running_user()
+        ),
+        AlreadyExists | NotADirectory => "till.state_dir must be a directory".to_owned(),
+        StorageFull | QuotaExceeded => "make room on its disk (runbook/full-disk.md)".to_owned(),
+        ReadOnlyFilesystem => {
+            "its disk can only be read; see journalctl -k for what happened to it".to_owned()
+        }
+        _ => "till.state_dir must be a directory on a disk of this machine".to_owned(),
+    }
+}
+
+fn running_user() -> String {
+    let uid = geteuid();
+    match User::from_uid(uid) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => format!("number {uid}"),
+    }
 }
 
 const CHIP_KEYS: &str = "chip-keys.sealed";

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sync_proto::{AuthoriseRequest, EnrolRequest, Resend, TillId, TillKey};
 use till_ledger::{Ledger, Moment};
 use tokio::sync::{Notify, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::chip_keys::KeyCase;
@@ -164,23 +164,22 @@ impl Sync {
     /// Notes what went wrong, and what that says of the till.
     pub(crate) async fn note(&self, error: &HubError) {
         let now = Timestamp::now();
-        let was_online = self
-            .contact
-            .now(now)
-            .contact
-            .is_some_and(|contact| contact.online);
+        let known = self.contact.now(now).trouble;
         if error.is_contact() {
             self.contact.answered(now);
             match error.standing() {
                 Some(standing) => self.stand(standing).await,
                 None => self.contact.troubled(error.to_string()),
             }
-            warn!(%error, "The hub refuses");
         } else {
             self.contact.lost(now, error.to_string());
-            if was_online {
-                warn!(%error, "The hub does not answer; sales go on");
-            }
+        }
+        // The same again, every few seconds for days, would push everything else out of the log.
+        let is_news = self.contact.now(now).trouble != known;
+        match (is_news, error.is_contact()) {
+            (true, true) => warn!(%error, "The hub refuses"),
+            (true, false) => warn!(%error, "The hub does not answer; sales go on"),
+            (false, _) => debug!(%error, "The hub still does not do what it is asked"),
         }
     }
 }

@@ -199,6 +199,8 @@ impl Sync {
             }
             HubError::Unreachable(_)
             | HubError::Certificate(_)
+            | HubError::Untrusted(_)
+            | HubError::NoHub(_)
             | HubError::Garbled(_)
             | HubError::NotSigned => UploadFailure::Unanswered,
             HubError::NotEnrolled

@@ -1,5 +1,6 @@
 //! Which readers the till opens, and how they are bound.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -42,6 +43,7 @@ enum TypedNumber {
 
 impl ReadersTable {
     pub(super) fn check(self) -> Result<Vec<ReaderConfig>, Fault> {
+        self.named_once()?;
         let mut readers = Vec::new();
         if self.pcsc.unwrap_or(true) {
             let only = self.pcsc_only.filter(|only| !only.is_empty());
@@ -70,6 +72,34 @@ impl ReadersTable {
             readers.push(ReaderConfig::Keyboard { path, format });
         }
         Ok(readers)
+    }
+}
+
+impl ReadersTable {
+    /// Refuses a line that is named twice: two drivers would take each other's answers.
+    fn named_once(&self) -> Result<(), Fault> {
+        let lists = [
+            ("readers.serial", &self.serial),
+            ("readers.pn532", &self.pn532),
+            ("readers.rdm6300", &self.rdm6300),
+            ("readers.twn4", &self.twn4),
+            ("readers.keyboard", &self.keyboard),
+        ];
+        let mut named = BTreeMap::new();
+        for (key, list) in lists {
+            for path in list {
+                let Some(before) = named.insert(path.get_ref(), key) else {
+                    continue;
+                };
+                return checked(key, path, |path| {
+                    Err(format!(
+                        "{} stands in {before} already; a reader is named once, in the list of what it speaks",
+                        path.display()
+                    ))
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -212,6 +242,27 @@ mod tests {
         let config = Config::parse(&text).map_err(|fault| fault.problem).unwrap();
         let expect = stays.map(|path| ReaderConfig::Serial { path: path.into() });
         assert_eq!(config.readers, expect);
+    }
+
+    #[test]
+    fn a_reader_is_named_once() {
+        for (lists, key) in [
+            (
+                "serial = [\"/dev/a\"]\npn532 = [\"/dev/b\", \"/dev/a\"]",
+                "pn532",
+            ),
+            (
+                "pcsc = false\nserial = [\"/dev/b\", \"/dev/a\", \"/dev/a\"]",
+                "serial",
+            ),
+        ] {
+            check(
+                &format!("{LEAST}[readers]\n{lists}\n"),
+                &format!(
+                    "till.toml:7: readers.{key}: /dev/a stands in readers.serial already; a reader is named once, in the list of what it speaks"
+                ),
+            );
+        }
     }
 
     #[test]

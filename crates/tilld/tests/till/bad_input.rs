@@ -180,7 +180,7 @@ fn a_till_refuses_settings_it_cannot_keep_to_and_names_the_key() {
     ];
     bad.iter().for_each(|bad| check_value("tilld", bad));
     for (text, expected) in [
-        (&b""[..], "missing field"),
+        (&b""[..], "must be set"),
         (b"[till", "[till"),
         (b"[till]\nid = \"kasse-1\"\nid = \"kasse-2\"\n", "duplicate"),
         (b"[till]\nid = \"kasse-1\"\n[tilll]\n", "tilll"),
@@ -293,6 +293,44 @@ fn a_till_that_cannot_start_says_why_and_ends() {
     let (code, said) = run(site.till_command());
     assert_eq!(code, Some(70), "{said}");
     assert!(said.contains("damaged"), "{said}");
+}
+
+#[test]
+fn a_till_takes_no_control_socket_from_another_and_deletes_no_file_in_its_place() {
+    let mut site = Site::lay_out(&Wishes::default());
+    site.start_till();
+    let notes = site.path("notes.txt");
+    fs::write(&notes, "not to be lost").unwrap();
+    let mut settings: toml::Table = fs::read_to_string(site.path("till.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let taken = settings["till"]["control_socket"].clone();
+    let elsewhere = site.path("elsewhere").to_string_lossy().into_owned();
+    put(&mut settings, "till", "state_dir", elsewhere);
+    put(&mut settings, "page", "listen", "127.0.0.1:0".to_owned());
+    let other = site.path("other.toml");
+    let start_at = |socket: toml::Value| {
+        let mut settings = settings.clone();
+        put(&mut settings, "till", "control_socket", socket);
+        fs::write(&other, settings.to_string()).unwrap();
+        let mut command = Command::new(&programs().tilld);
+        command.arg("--config").arg(&other);
+        let (code, said) = run(command);
+        assert_eq!(code, Some(70), "{said}");
+        assert_eq!(said.matches("cannot run").count(), 1, "{said}");
+        said
+    };
+    let said = start_at(taken);
+    assert!(said.contains("another tilld answers at"), "{said}");
+    let said = start_at(notes.to_string_lossy().into_owned().into());
+    assert!(said.contains("is no socket"), "{said}");
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "not to be lost");
+    // The first one is still commanded through it, and finds it again after a power cut.
+    site.status();
+    site.kill_till();
+    site.start_till();
+    site.status();
 }
 
 /// A request to the page and the status that answers it.
