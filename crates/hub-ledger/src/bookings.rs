@@ -196,6 +196,30 @@ pub(crate) struct Movement<'a> {
     pub(crate) reference: Option<&'a str>,
 }
 
+impl<'a> Movement<'a> {
+    /// At the hub, now and without a till.
+    pub(crate) fn at_hub(
+        kind: BookingKind,
+        (from, to): (AccountId, AccountId),
+        amount: Money,
+        text: &'a str,
+        now: Timestamp,
+    ) -> Movement<'a> {
+        Movement {
+            kind,
+            from,
+            to,
+            amount,
+            happened_at: now,
+            day: BusinessDay::of(now),
+            text,
+            lines: None,
+            till: None,
+            reference: None,
+        }
+    }
+}
+
 /// Moves money from one account to another; nothing else in this crate changes a balance.
 pub(crate) fn book(
     db: &Connection,

@@ -433,18 +433,16 @@ fn move_on(
     text: &str,
     now: Timestamp,
 ) -> Result<BookingId, LedgerError> {
-    let movement = Movement {
-        kind: debit.kind,
-        from: own_account(db, account.tenant, OwnAccount::Reserved, now)?,
-        to,
-        amount: debit.amount,
-        happened_at: now,
-        day: BusinessDay::of(now),
+    let movement = Movement::at_hub(
+        debit.kind,
+        (
+            own_account(db, account.tenant, OwnAccount::Reserved, now)?,
+            to,
+        ),
+        debit.amount,
         text,
-        lines: None,
-        till: None,
-        reference: None,
-    };
+        now,
+    );
     book(db, &movement, now)
 }
 
@@ -469,12 +467,7 @@ fn note_forced(
     outstanding: Money,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    let origin = Origin {
-        tenant: account.tenant,
-        till: None,
-        epoch: None,
-        seq: None,
-    };
+    let origin = Origin::hub(account.tenant);
     let detail = format!(
         "money was taken out by force although tills may still sell for {outstanding} on the account"
     );

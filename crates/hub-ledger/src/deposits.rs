@@ -1,6 +1,6 @@
 //! Money that comes in other ways than a till: deposits, opening balances, corrections.
 
-use canteen::{AccountId, BusinessDay, Money};
+use canteen::{AccountId, Money};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -206,16 +206,14 @@ pub(crate) fn pay_in(
         Paid::ByTopUp => (BookingKind::TopUp, OwnAccount::Gateway),
     };
     let movement = Movement {
-        kind,
-        from: own_account(db, account.tenant, own, now)?,
-        to: account.id,
-        amount,
-        happened_at: now,
-        day: BusinessDay::of(now),
-        text,
-        lines: None,
-        till: None,
         reference,
+        ..Movement::at_hub(
+            kind,
+            (own_account(db, account.tenant, own, now)?, account.id),
+            amount,
+            text,
+            now,
+        )
     };
     let booking = book(db, &movement, now)?;
     db.execute(
@@ -252,18 +250,7 @@ fn shift(
     } else {
         (account.id, own)
     };
-    let movement = Movement {
-        kind,
-        from,
-        to,
-        amount: size,
-        happened_at: now,
-        day: BusinessDay::of(now),
-        text,
-        lines: None,
-        till: None,
-        reference: None,
-    };
+    let movement = Movement::at_hub(kind, (from, to), size, text, now);
     book(db, &movement, now)
 }
 

@@ -28,12 +28,7 @@ impl HubLedger {
             if changed == 0 || since.is_none() {
                 continue;
             }
-            let origin = Origin {
-                tenant: canteen.tenant,
-                till: None,
-                epoch: None,
-                seq: None,
-            };
+            let origin = Origin::hub(canteen.tenant);
             let detail = format!(
                 "without contact the tills of {} can sell for {exposure} beyond what the accounts \
                  hold; the alarm is set to {alarm}",

@@ -66,6 +66,18 @@ pub(crate) struct Origin<'a> {
     pub(crate) seq: Option<u64>,
 }
 
+impl Origin<'_> {
+    /// The hub itself: no till's entry is the cause.
+    pub(crate) fn hub(tenant: TenantId) -> Self {
+        Origin {
+            tenant,
+            till: None,
+            epoch: None,
+            seq: None,
+        }
+    }
+}
+
 pub(crate) fn raise_flag(
     db: &Connection,
     code: &str,

@@ -63,16 +63,14 @@ impl HubLedger {
         }
         let text = format!("Refundering: {}", refund.reason);
         let movement = Movement {
-            kind: BookingKind::Refund,
-            from: sold.to,
-            to: sold.from,
-            amount,
-            happened_at: now,
-            day: BusinessDay::of(now),
-            text: &text,
-            lines: None,
-            till: None,
             reference: Some(&sale.0.to_string()),
+            ..Movement::at_hub(
+                BookingKind::Refund,
+                (sold.to, sold.from),
+                amount,
+                &text,
+                now,
+            )
         };
         let booking = book(&db, &movement, now)?;
         sold.note_taken_back(&db, amount, &refund.lines)?;

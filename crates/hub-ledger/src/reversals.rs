@@ -4,7 +4,7 @@
 //! booked to where it came from, once. The money is gone whether the account still holds it or not,
 //! so nothing can stand in the way of it. What was reversed arms no top-up agreement any more.
 
-use canteen::{AccountId, BusinessDay, Money, Status};
+use canteen::{AccountId, Money, Status};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -134,25 +134,18 @@ fn lose(
     text: &str,
     now: Timestamp,
 ) -> Result<BookingId, LedgerError> {
-    let movement = Movement {
-        kind: BookingKind::DepositReversal,
-        from: own_account(db, account.tenant, OwnAccount::Loss, now)?,
-        to: source,
+    let movement = Movement::at_hub(
+        BookingKind::DepositReversal,
+        (
+            own_account(db, account.tenant, OwnAccount::Loss, now)?,
+            source,
+        ),
         amount,
-        happened_at: now,
-        day: BusinessDay::of(now),
         text,
-        lines: None,
-        till: None,
-        reference: None,
-    };
+        now,
+    );
     let booking = book(db, &movement, now)?;
-    let origin = Origin {
-        tenant: account.tenant,
-        till: None,
-        epoch: None,
-        seq: None,
-    };
+    let origin = Origin::hub(account.tenant);
     let detail = format!("{amount} were taken back from an account that is closed");
     let (account, lost) = (Some(account.id), Some(booking));
     raise_flag(db, "reversal_lost", &origin, account, lost, &detail, now)?;
@@ -162,6 +155,8 @@ fn lose(
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use canteen::BusinessDay;
 
     use super::*;
     use crate::seller::{bound, sellers};

@@ -267,10 +267,5 @@ fn flag_tenant_once(
 }
 
 fn of_tenant(tenant: TenantId) -> Origin<'static> {
-    Origin {
-        tenant,
-        till: None,
-        epoch: None,
-        seq: None,
-    }
+    Origin::hub(tenant)
 }

@@ -383,12 +383,7 @@ fn raise_top_up_flag(
     detail: &str,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    let origin = Origin {
-        tenant: account.tenant,
-        till: None,
-        epoch: None,
-        seq: None,
-    };
+    let origin = Origin::hub(account.tenant);
     raise_flag(db, code, &origin, Some(account.id), None, detail, now)
 }
 

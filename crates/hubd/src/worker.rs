@@ -161,7 +161,7 @@ impl Worker {
                 detail: "the stored card agreement is not one of this gateway".to_owned(),
             },
         };
-        info!(top_up = %id, amount = %order.amount, answer = word(&answer), "Charged a top-up");
+        info!(top_up = %id, amount = %order.amount, answer = answer.word(), "Charged a top-up");
         let now = (self.clock)();
         self.books
             .write(move |books| books.record_charge(&order, &answer, now))
@@ -173,7 +173,7 @@ impl Worker {
             Some(charge) => answer_of(self.gateway.look_up(&charge).await),
             None => ChargeAnswer::Unknown,
         };
-        info!(top_up = %order.id, answer = word(&answer), "Looked a top-up up");
+        info!(top_up = %order.id, answer = answer.word(), "Looked a top-up up");
         let now = (self.clock)();
         self.books
             .write(move |books| books.record_look_up(&order, &answer, now))
@@ -304,19 +304,6 @@ fn answer_of(result: Result<Option<Outcome>, GatewayError>) -> ChargeAnswer {
         Err(GatewayError::Invalid { reason, .. }) => ChargeAnswer::Refused { detail: reason },
         Err(GatewayError::Busy { retry_after }) => ChargeAnswer::Busy { retry_after },
         Err(GatewayError::Unknown { .. }) => ChargeAnswer::Unknown,
-    }
-}
-
-fn word(answer: &ChargeAnswer) -> &'static str {
-    match answer {
-        ChargeAnswer::Paid { .. } => "paid",
-        ChargeAnswer::Declined { .. } => "declined",
-        ChargeAnswer::Pending => "pending",
-        ChargeAnswer::NotFound => "not found",
-        ChargeAnswer::NotSent => "not sent",
-        ChargeAnswer::Refused { .. } => "refused as wrong",
-        ChargeAnswer::Busy { .. } => "gateway busy",
-        ChargeAnswer::Unknown => "unknown",
     }
 }
 

@@ -58,6 +58,22 @@ pub enum ChargeAnswer {
     Unknown,
 }
 
+impl ChargeAnswer {
+    /// A word for it in logs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            ChargeAnswer::Paid { .. } => "paid",
+            ChargeAnswer::Declined { .. } => "declined",
+            ChargeAnswer::Pending => "pending",
+            ChargeAnswer::NotFound => "not found",
+            ChargeAnswer::NotSent => "not sent",
+            ChargeAnswer::Refused { .. } => "refused as wrong",
+            ChargeAnswer::Busy { .. } => "gateway busy",
+            ChargeAnswer::Unknown => "unknown",
+        }
+    }
+}
+
 /// What a decline means for the next time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeclineKind {
@@ -91,19 +107,7 @@ impl HubLedger {
         answer: &ChargeAnswer,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        let rules = self.top_up_rules.clone();
-        let db = self.change()?;
-        let Some(top_up) = read_top_up(&db, order.id)? else {
-            return Ok(());
-        };
-        let step = Step {
-            db: &db,
-            rules: &rules,
-            top_up: &top_up,
-            now,
-        };
-        step.take_charge(order, answer)?;
-        Ok(db.commit()?)
+        self.step(order.id, now, |step| step.take_charge(order, answer))
     }
 
     /// Takes in what a look-up gave.
@@ -113,18 +117,26 @@ impl HubLedger {
         answer: &ChargeAnswer,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
+        self.step(order.id, now, |step| step.take_look_up(order, answer))
+    }
+
+    fn step(
+        &mut self,
+        id: TopUpId,
+        now: Timestamp,
+        take: impl FnOnce(&Step<'_>) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
         let rules = self.top_up_rules.clone();
         let db = self.change()?;
-        let Some(top_up) = read_top_up(&db, order.id)? else {
+        let Some(top_up) = read_top_up(&db, id)? else {
             return Ok(());
         };
-        let step = Step {
+        take(&Step {
             db: &db,
             rules: &rules,
             top_up: &top_up,
             now,
-        };
-        step.take_look_up(order, answer)?;
+        })?;
         Ok(db.commit()?)
     }
 

@@ -340,7 +340,7 @@ impl World {
                     }
                     _ => ChargeAnswer::Unknown,
                 };
-                let words = format!("looked up {}: {}", order.reference, word(&answer));
+                let words = format!("looked up {}: {}", order.reference, answer.word());
                 let World { hub, tally, .. } = self;
                 hub.write(tally, "recording a look-up", |ledger| {
                     ledger.record_look_up(&order, &answer, now)
@@ -425,7 +425,7 @@ impl World {
             order.amount,
             order.card,
             order.reference,
-            word(&answer)
+            answer.word()
         );
         let World { hub, tally, .. } = self;
         let heard = hub.write(tally, "recording a charge", |ledger| {
@@ -458,17 +458,4 @@ fn next(turn: Turn, now: Timestamp) -> i64 {
         }
     }
     now.as_millisecond()
-}
-
-fn word(answer: &ChargeAnswer) -> &'static str {
-    match answer {
-        ChargeAnswer::Paid { .. } => "paid",
-        ChargeAnswer::Declined { .. } => "declined",
-        ChargeAnswer::Pending => "pending",
-        ChargeAnswer::NotFound => "not found",
-        ChargeAnswer::NotSent => "not sent",
-        ChargeAnswer::Refused { .. } => "refused",
-        ChargeAnswer::Busy { .. } => "busy",
-        ChargeAnswer::Unknown => "nobody knows",
-    }
 }
