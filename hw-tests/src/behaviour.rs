@@ -86,8 +86,7 @@ impl Bench {
     }
 
     fn remove(&mut self) -> anyhow::Result<Able> {
-        self.hands.lift()?;
-        self.expect("left", left)?;
+        self.lift()?;
         self.expect_nothing(Duration::from_millis(300))?;
         Ok(Able::Yes)
     }
@@ -114,8 +113,7 @@ impl Bench {
         let laid = self.hands.lay(&UID_7)?;
         ensure!(self.expect("left", left)? == first, "another presence left");
         self.expect_chip(laid)?;
-        self.hands.lift()?;
-        self.expect("left", left)?;
+        self.lift()?;
         Ok(Able::Yes)
     }
 
@@ -128,15 +126,13 @@ impl Bench {
         let (_, chip) = self.expect_chip(laid)?;
         let able = self.hands.can_be_asked();
         if able != Able::Yes {
-            self.hands.lift()?;
-            self.expect("left", left)?;
+            self.lift()?;
             return Ok(able);
         }
         for _ in 0..3 {
             ensure!(self.ask_again()? == Ok(chip), "another chip than was told");
         }
-        self.hands.lift()?;
-        self.expect("left", left)?;
+        self.lift()?;
         ensure!(
             self.ask_again()? == Err(ChipFault::Absent),
             "a chip that has left"
@@ -197,10 +193,7 @@ impl Bench {
             }
             ensure!(!is_there, "the torn chip never left");
             self.hands.lift()?;
-            let laid = self.hands.lay(&UID_7)?;
-            self.expect_chip(laid)?;
-            self.hands.lift()?;
-            self.expect("left", left)?;
+            self.tap_and_lift(&UID_7)?;
         }
         Ok(Able::Yes)
     }
@@ -209,8 +202,7 @@ impl Bench {
         let able = self.hands.lay_disturbed(&UID_4)?;
         if able == Able::Yes {
             self.expect_chip(Some(ChipId::from_uid(&UID_4)?))?;
-            self.hands.lift()?;
-            self.expect("left", left)?;
+            self.lift()?;
         }
         Ok(able)
     }
@@ -219,8 +211,7 @@ impl Bench {
         let able = self.hands.lay_interrupted(&UID_4)?;
         if able == Able::Yes {
             self.expect_chip(Some(ChipId::from_uid(&UID_4)?))?;
-            self.hands.lift()?;
-            self.expect("left", left)?;
+            self.lift()?;
         }
         Ok(able)
     }
@@ -236,10 +227,7 @@ impl Bench {
             self.hands.lift()?;
             self.hands.clear_line()?;
             self.wait_until_well()?;
-            let laid = self.hands.lay(&UID_7)?;
-            self.expect_chip(laid)?;
-            self.hands.lift()?;
-            self.expect("left", left)?;
+            self.tap_and_lift(&UID_7)?;
         }
         Ok(able)
     }
@@ -250,10 +238,7 @@ impl Bench {
             self.expect_no_chip(Duration::from_secs(1))?;
             self.hands.clear_line()?;
             self.wait_until_well()?;
-            let laid = self.hands.lay(&UID_4)?;
-            self.expect_chip(laid)?;
-            self.hands.lift()?;
-            self.expect("left", left)?;
+            self.tap_and_lift(&UID_4)?;
         }
         Ok(able)
     }
@@ -267,8 +252,7 @@ impl Bench {
                 if self.hands.can_be_asked() == Able::Yes {
                     ensure!(self.ask_again()? == Ok(chip), "another chip than was told");
                 }
-                self.hands.lift()?;
-                self.expect("left", left)?;
+                self.lift()?;
             }
             self.hands.clear_line()?;
         }
@@ -289,10 +273,7 @@ impl Bench {
         self.expect_within(Duration::from_secs(12), "noticed", noticed)?;
         self.hands.speak_again()?;
         self.wait_until_well()?;
-        let laid = self.hands.lay(&UID_7)?;
-        self.expect_chip(laid)?;
-        self.hands.lift()?;
-        self.expect("left", left)?;
+        self.tap_and_lift(&UID_7)?;
         Ok(Able::Yes)
     }
 
@@ -315,8 +296,7 @@ impl Bench {
             let (presence, _) = self.expect_chip(laid)?;
             let able = lose(&mut *self.hands)?;
             if able != Able::Yes {
-                self.hands.lift()?;
-                self.expect("left", left)?;
+                self.lift()?;
                 return Ok(able);
             }
             ensure!(
@@ -330,10 +310,7 @@ impl Bench {
             );
             find(&mut *self.hands)?;
             self.wait_until_well()?;
-            let laid = self.hands.lay(&UID_7)?;
-            self.expect_chip(laid)?;
-            self.hands.lift()?;
-            self.expect("left", left)?;
+            self.tap_and_lift(&UID_7)?;
         }
         Ok(Able::Yes)
     }
@@ -409,20 +386,14 @@ impl Bench {
             );
             self.hands.thaw()?;
             self.wait_until_well()?;
-            let laid = self.hands.lay(&UID_7)?;
-            self.expect_chip(laid)?;
-            self.hands.lift()?;
-            self.expect("left", left)?;
+            self.tap_and_lift(&UID_7)?;
         }
         Ok(able)
     }
 
     fn overheard(&mut self) -> anyhow::Result<Able> {
         let able = self.hands.listen_in()?;
-        let laid = self.hands.lay(&UID_4)?;
-        self.expect_chip(laid)?;
-        self.hands.lift()?;
-        self.expect("left", left)?;
+        self.tap_and_lift(&UID_4)?;
         if able == Able::Yes {
             ensure!(
                 !self.hands.has_overheard()?,
@@ -448,8 +419,7 @@ impl Bench {
                 None => break Able::No("look at the reader: only a person sees its light"),
             }
         };
-        self.hands.lift()?;
-        self.expect("left", left)?;
+        self.lift()?;
         Ok(able)
     }
 }

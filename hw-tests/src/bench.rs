@@ -40,6 +40,20 @@ impl Bench {
         }
     }
 
+    /// Lays a chip, and lifts it when it was told.
+    pub(crate) fn tap_and_lift(&mut self, uid: &[u8]) -> anyhow::Result<()> {
+        let laid = self.hands.lay(uid)?;
+        self.expect_chip(laid)?;
+        self.lift()
+    }
+
+    /// Lifts the chip that was told.
+    pub(crate) fn lift(&mut self) -> anyhow::Result<()> {
+        self.hands.lift()?;
+        self.expect("left", left)?;
+        Ok(())
+    }
+
     /// Asks for the chip and waits for the answer.
     pub(crate) fn ask_again(&mut self) -> anyhow::Result<Result<ChipId, ChipFault>> {
         self.last_token += 1;

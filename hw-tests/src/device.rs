@@ -103,9 +103,14 @@ impl Air for Silence {
     }
 }
 
-/// The checksum of frames of ISO/IEC 14443-3 type A, bit by bit.
+/// The checksum of frames of ISO/IEC 14443-3 type A.
 fn crc_a(frame: &[u8]) -> [u8; 2] {
-    let sum = frame.iter().fold(0x6363_u16, |crc, byte| {
+    crc(0x6363, frame)
+}
+
+/// CRC-16 of the polynomial of CCITT, low bit first, bit by bit; its low byte goes first.
+fn crc(start: u16, bytes: &[u8]) -> [u8; 2] {
+    let sum = bytes.iter().fold(start, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte), |crc, _| {
             let shifted = crc >> 1;
             if crc & 1 == 1 {

@@ -4,7 +4,7 @@
 use firmware_proto::device::Field;
 use firmware_proto::message::{Chip, Technology};
 
-use super::{Air, SimulatedDevice, crc_a, to_hex, with_wrong_digit};
+use super::{Air, SimulatedDevice, crc, crc_a, to_hex, with_wrong_digit};
 
 #[derive(Debug)]
 pub(super) struct Twn4 {
@@ -46,7 +46,7 @@ impl Twn4 {
             let Some((command, sum)) = bytes.split_last_chunk::<2>() else {
                 return;
             };
-            if crc(command).to_le_bytes() != *sum {
+            if crc(CHECKSUM, command) != *sum {
                 return;
             }
             bytes.truncate(bytes.len() - 2);
@@ -142,7 +142,7 @@ impl Twn4 {
     fn say(&mut self, answer: &[u8], at: u32) {
         let mut bytes = answer.to_vec();
         if self.has_crc {
-            bytes.extend(crc(answer).to_le_bytes());
+            bytes.extend(crc(CHECKSUM, answer));
         }
         let line = format!("{}\r", to_hex(&bytes));
         self.answer = Some((line.into_bytes(), at));
@@ -227,20 +227,8 @@ impl SimulatedDevice for Twn4 {
     }
 }
 
-/// CRC-16/MCRF4XX, bit by bit.
-fn crc(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0xFFFF, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(*byte), |crc, _| {
-            let shifted = crc >> 1;
-            if crc & 1 == 1 {
-                shifted ^ 0x8408
-            } else {
-                shifted
-            }
-        })
-    })
-}
-
+/// What a sum of CRC-16/MCRF4XX begins with.
+const CHECKSUM: u16 = 0xFFFF;
 const VERSION: &[u8] = b"TWN4/SIMULATED";
 const SEARCH_TIME: u32 = 30;
 const GREEN: u8 = 0x02;
@@ -290,8 +278,8 @@ mod tests {
             "1208FF",
             "000103180704D7A79A97378007042DA79A973780070450A79A973780",
         );
-        assert_eq!(crc(&[0x00, 0x05]).to_le_bytes(), [0x15, 0xA7]);
-        assert_eq!(crc(&[0x00, 0x01]).to_le_bytes(), [0x31, 0xE1]);
+        assert_eq!(crc(CHECKSUM, &[0x00, 0x05]), [0x15, 0xA7]);
+        assert_eq!(crc(CHECKSUM, &[0x00, 0x01]), [0x31, 0xE1]);
     }
 
     #[test]

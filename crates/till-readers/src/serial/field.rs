@@ -242,6 +242,13 @@ pub(super) fn who(identity: ChipIdentity) -> String {
     }
 }
 
+/// Bytes as the tests write them.
+#[cfg(test)]
+pub(in crate::serial) fn hex(text: &str) -> Vec<u8> {
+    let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    (0..text.len()).step_by(2).map(digit).collect()
+}
+
 /// What a field has told, in words.
 #[cfg(test)]
 pub(crate) fn words(mut next: impl FnMut() -> Option<Happening>) -> String {

@@ -380,4 +380,4 @@ const FAILURES_TO_LOSE: u32 = 3;
 const TIME_TO_LOSE: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
-pub(in crate::serial) mod tests;
+mod tests;

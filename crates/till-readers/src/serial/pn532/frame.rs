@@ -169,7 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::serial::pn532::tests::hex;
+    use crate::serial::field::hex;
 
     /// All frames in the bytes, which come in one by one.
     fn decode(bytes: &[u8]) -> Vec<Result<Frame, Damaged>> {

@@ -76,8 +76,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::serial::field::hex;
     use crate::serial::field::who;
-    use crate::serial::pn532::tests::hex;
 
     #[track_caller]
     fn check(answer: &str, expect: &str) {

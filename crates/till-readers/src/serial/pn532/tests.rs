@@ -9,12 +9,7 @@ use crate::auth::tests_of_identify::{blank_card, card, enrolment, site, ultralig
 use crate::auth::virtual_card::VirtualCard;
 use crate::auth::virtual_ultralight::VirtualUltralight;
 use crate::serial::crc_a;
-use crate::serial::field::words;
-
-pub(in crate::serial) fn hex(text: &str) -> Vec<u8> {
-    let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-    (0..text.len()).step_by(2).map(digit).collect()
-}
+use crate::serial::field::{hex, words};
 
 /// A till, and a time that passes when told.
 struct Bench {
@@ -225,9 +220,13 @@ fn a_question_is_answered_by_the_next_look_and_not_by_the_one_under_way() {
 
 /// Through an opening where chips must prove themselves.
 fn proving_bench() -> Bench {
+    bench_with(Application::ntag_424())
+}
+
+fn bench_with(application: Application) -> Bench {
     let mut bench = Bench::open();
     let keyring = Keyring::default();
-    keyring.put(vec![site(Application::ntag_424())]);
+    keyring.put(vec![site(application)]);
     bench.till.prover = Prover::new(keyring);
     bench
 }
@@ -243,20 +242,8 @@ fn exchange(bench: &mut Bench, card: &mut VirtualCard) -> usize {
             bench.say(&[ACK, "0000FF03FDD55300D800"]);
             return exchanges;
         };
-        let said = [&[0xD5, 0x41, 0][..], &card.handle(command)].concat();
-        let length = said.len() as u8;
-        let sum = said.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
-        let frame = [
-            &[0, 0, 0xFF, length, length.wrapping_neg()][..],
-            &said,
-            &[sum.wrapping_neg(), 0],
-        ];
-        let frame: String = frame
-            .concat()
-            .iter()
-            .map(|byte| format!("{byte:02X}"))
-            .collect();
-        bench.say(&[ACK, &frame]);
+        let heard = card.handle(command);
+        bench.say(&[ACK, &said(&[&[0x41, 0], &heard[..]].concat())]);
     }
     unreachable!()
 }
@@ -410,11 +397,7 @@ fn a_task_ends_with_the_line_or_the_chip_and_never_waits_for_ever() {
 
 /// A bench where a MIFARE Ultralight AES must prove itself.
 fn frames_bench() -> Bench {
-    let mut bench = Bench::open();
-    let keyring = Keyring::default();
-    keyring.put(vec![site(Application::ultralight_aes())]);
-    bench.till.prover = Prover::new(keyring);
-    bench
+    bench_with(Application::ultralight_aes())
 }
 
 /// Switches the check of checksums off, and passes so many frames on.

@@ -138,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::serial::pn532::tests::hex;
+    use crate::serial::field::hex;
 
     fn words(found: Option<Found>) -> String {
         let word = |tag: Tag| {

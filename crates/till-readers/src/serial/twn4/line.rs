@@ -84,7 +84,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::serial::pn532::tests::hex;
+    use crate::serial::field::hex;
 
     fn decode(bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut decoder = Decoder::default();

@@ -6,8 +6,7 @@ use super::*;
 use crate::auth::EnrolError;
 use crate::auth::tests_of_identify::{blank_card, card, enrolment, site, ultralight};
 use crate::auth::virtual_card::VirtualCard;
-use crate::serial::field::words;
-use crate::serial::pn532::tests::hex;
+use crate::serial::field::{hex, words};
 
 /// A till, and a time that passes when told.
 struct Bench {
@@ -230,11 +229,22 @@ fn em4100_chips_are_looked_for_when_configured_and_counted_with_the_others() {
 
 /// Through an opening where chips must prove themselves.
 fn proving_bench() -> Bench {
+    bench_with(Application::ntag_424())
+}
+
+fn bench_with(application: Application) -> Bench {
     let mut bench = Bench::open();
     let keyring = Keyring::default();
-    keyring.put(vec![site(Application::ntag_424())]);
+    keyring.put(vec![site(application)]);
     bench.till.prover = Prover::new(keyring);
     bench
+}
+
+/// The line of an answer that brings what a chip said.
+fn said(heard: &[u8]) -> String {
+    let answer = [&[0, 1, heard.len() as u8], heard].concat();
+    let answer: String = answer.iter().map(|byte| format!("{byte:02X}")).collect();
+    format!("{answer}\r")
 }
 
 /// Passes what the till sends to a chip on, so many times.
@@ -246,10 +256,7 @@ fn exchange(bench: &mut Bench, card: &mut VirtualCard, times: usize) {
             panic!("nothing for the chip: {sent:02X?}")
         };
         assert_eq!(usize::from(*length), command.len());
-        let said = card.handle(command);
-        let answer = [&[0, 1, said.len() as u8], &said[..]].concat();
-        let answer: String = answer.iter().map(|byte| format!("{byte:02X}")).collect();
-        bench.say(&format!("{answer}\r"));
+        bench.say(&said(&card.handle(command)));
     }
 }
 
@@ -407,10 +414,7 @@ fn a_chip_that_speaks_frames_proves_itself_by_frames_with_their_checksums() {
         ([0x11; 16], 7, "came 04958CAA5C5E80 proven"),
         ([0x77; 16], 3, "came failed"),
     ] {
-        let mut bench = Bench::open();
-        let keyring = Keyring::default();
-        keyring.put(vec![site(Application::ultralight_aes())]);
-        bench.till.prover = Prover::new(keyring);
+        let mut bench = bench_with(Application::ultralight_aes());
         let mut chip = ultralight();
         chip.keys[1] = uid_key;
         bench.check(LOOK, HIDDEN);
@@ -427,9 +431,7 @@ fn a_chip_that_speaks_frames_proves_itself_by_frames_with_their_checksums() {
                 1 => heard,
                 _ => crc_a::with_checksum(&heard),
             };
-            let said = [&[0, 1, heard.len() as u8], &heard[..]].concat();
-            let said: String = said.iter().map(|byte| format!("{byte:02X}")).collect();
-            bench.say(&format!("{said}\r"));
+            bench.say(&said(&heard));
         }
         assert_eq!(bench.told(), expect);
         // It lies there and is not asked again.
