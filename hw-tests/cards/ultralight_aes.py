@@ -7,17 +7,23 @@ language and on another cryptographic library (PyCryptodome), so that one slip c
 
     ultralight_aes.py PORT UID DATA_KEY UID_KEY [--version N] [--open] [--no-mac] [--record FILE | --replay FILE]
     ultralight_aes.py PORT UID --bare
+    ultralight_aes.py PORT UID --memory FILE [--tear COUNT]
 
 The keys are DataProtKey and UIDRetrKey in hex. Its page 04 carries the mark CA17AE and the version of
 its keys. It shows another UID at every power-up; with --open its real one. With --no-mac it takes commands
 after an authentication without a MAC, as one does that was set up carelessly. --bare is a chip that says any UID
 and knows nothing: the memory of a plain Ultralight.
 
+With --memory the chip is what FILE says and remembers there what is written on it; without the FILE it is
+fresh from the factory. What is written counts from its next power-up on, but for its mark. With --tear it is torn
+away when it has answered COUNT frames, doing the one after them without a word.
+
 With --record every answer is written to FILE, one line each; with --replay these answers are given, in
 turn, instead of own ones.
 """
 
 import argparse
+import json
 import os
 import socket
 import struct
@@ -31,6 +37,8 @@ READ_UID = bytes.fromhex("FFCA000000")
 # Refusals have four bits; a reader delivers them as one byte.
 NAK = b"\x00"
 MUTE = b""
+# An acknowledgement has four bits, too.
+ACK = b"\x0A"
 DATA, RETRIEVAL = 0, 1
 
 
@@ -52,22 +60,60 @@ def message_mac(key, counter, message):
     return cmac(key, struct.pack("<H", counter) + message)[1::2]
 
 
+class Torn(Exception):
+    """It was taken away in the middle of a command."""
+
+
 class Chip:
-    def __init__(self, uid, keys, version, random_uid=True, has_mac=True):
+    """Its 60 pages; the keys are pages like others, each with its last byte first, and never read."""
+
+    def __init__(self, uid, memory, path=None, tear=None):
         self.uid = uid
-        self.keys = keys
-        self.has_mac = has_mac
-        self.random_uid = random_uid
-        self.memory = bytearray(60 * 4)
-        if keys:
-            self.memory[0x04 * 4 : 0x05 * 4] = bytes.fromhex("CA17AE") + bytes([version])
-            flags = (0x01 if random_uid else 0) | (0x02 if has_mac else 0)
-            # CFG0: RID_ACT, SEC_MSG_ACT; AUTH0 is page 04. CFG1: reading is free; AUTHLIM is 256.
-            self.memory[0x29 * 4 : 0x2A * 4] = bytes([flags, 0, 0, 0x04])
-            self.memory[0x2A * 4 : 0x2B * 4] = bytes([0, 0x05, 0x00, 0x01])
+        self.memory = memory
+        self.path = path
+        self.left = tear
         self.power_up()
 
+    @staticmethod
+    def set_up(uid, keys, version, random_uid=True, has_mac=True):
+        """As a supplier sets it up, or without keys: a plain Ultralight."""
+        memory = bytearray(60 * 4)
+        if keys:
+            memory[0x04 * 4 : 0x05 * 4] = bytes.fromhex("CA17AE") + bytes([version])
+            flags = (0x01 if random_uid else 0) | (0x02 if has_mac else 0)
+            # CFG0: RID_ACT, SEC_MSG_ACT; AUTH0 is page 04. CFG1: reading is free; AUTHLIM is 256.
+            memory[0x29 * 4 : 0x2A * 4] = bytes([flags, 0, 0, 0x04])
+            memory[0x2A * 4 : 0x2B * 4] = bytes([0, 0x05, 0x00, 0x01])
+            memory[0x30 * 4 : 0x38 * 4] = keys[DATA][::-1] + keys[RETRIEVAL][::-1]
+        return Chip(uid, memory if keys else None)
+
+    @staticmethod
+    def remembering(uid, path, tear):
+        if os.path.exists(path):
+            with open(path) as file:
+                memory = bytearray.fromhex(json.load(file)["pages"])
+        else:
+            memory = bytearray(60 * 4)
+            memory[0x29 * 4 : 0x2A * 4] = bytes([0, 0, 0, 0x3C])
+            memory[0x2A * 4 : 0x2B * 4] = bytes([0, 0x05, 0, 0])
+        return Chip(uid, memory, path, tear)
+
+    def remember(self):
+        with open(self.path + ".new", "w") as file:
+            json.dump({"pages": self.memory.hex(), "key_version": self.memory[0x04 * 4 + 3]}, file)
+        os.rename(self.path + ".new", self.path)
+
     def power_up(self):
+        """Keys and settings are taken over now."""
+        memory = self.memory or bytes(60 * 4)
+        flags = memory[0x29 * 4]
+        self.random_uid = bool(flags & 0x01)
+        self.has_mac = bool(flags & 0x02)
+        self.first_guarded = memory[0x29 * 4 + 3]
+        self.keys = None
+        if self.memory:
+            data, retrieval = memory[0x30 * 4 : 0x34 * 4], memory[0x34 * 4 : 0x38 * 4]
+            self.keys = [bytes(data[::-1]), bytes(retrieval[::-1])]
         self.shown = b"\x08" + os.urandom(3) if self.random_uid else self.uid
         self.select()
 
@@ -85,6 +131,14 @@ class Chip:
     def handle(self, frame):
         if frame == READ_UID:
             return self.shown + b"\x90\x00"
+        answer = self.answer(frame)
+        if self.left is not None:
+            if self.left == 0:
+                raise Torn
+            self.left -= 1
+        return answer
+
+    def answer(self, frame):
         if self.is_halted:
             return MUTE
         if len(frame) == 2 and frame[0] == 0x1A and self.keys and frame[1] in (DATA, RETRIEVAL):
@@ -125,18 +179,36 @@ class Chip:
         if answer == NAK:
             return answer
         self.session = (number, key, counter + 2)
-        return answer + message_mac(key, counter + 1, answer)
+        # What was done is said by the MAC alone.
+        said = b"" if answer == ACK else answer
+        return said + message_mac(key, counter + 1, said)
 
     def command(self, frame):
-        if frame == b"\x60":
+        if frame == b"\x60" and self.memory:
             return bytes.fromhex("0004030104000F03")
         if len(frame) == 2 and frame[0] == 0x30 and frame[1] < 60:
             return self.read(frame[1])
+        if len(frame) == 6 and frame[0] == 0xA2 and self.may_write(frame[1]):
+            return self.write(frame[1], frame[2:])
         return self.refuse()
+
+    def may_write(self, page):
+        """Of the pages behind the UID, the locks and the counters; the guarded ones by their key only."""
+        if not self.memory or not (0x04 <= page <= 0x27 or page in (0x29, 0x2A, 0x2D) or 0x30 <= page <= 0x37):
+            return False
+        is_owner = self.session and self.session[0] == DATA
+        return page < self.first_guarded or is_owner
+
+    def write(self, page, data):
+        self.memory[page * 4 : page * 4 + 4] = data
+        if self.path:
+            self.remember()
+        return ACK
 
     def read(self, page):
         """The real UID stands in its pages once it was opened; the keys are never read."""
-        memory = bytearray(self.memory)
+        memory = bytearray(self.memory or bytes(60 * 4))
+        memory[0x30 * 4 : 0x38 * 4] = bytes(32)
         is_open = self.session and self.session[0] == RETRIEVAL
         if not self.random_uid or is_open:
             uid = self.uid if len(self.uid) == 7 else self.uid + bytes(3)
@@ -204,7 +276,7 @@ def serve(line, chip, record):
 
 def check_examples():
     """AN13452: an authentication with the factory key, its session key, the MAC of GET_VERSION."""
-    chip = Chip(bytes(7), [bytes(16)] * 2, 1)
+    chip = Chip.set_up(bytes(7), [bytes(16)] * 2, 1)
     rnd_b = bytes.fromhex("0D2BBA17011098E9864C8AA5192AF796")
     assert cbc(bytes(16)).encrypt(rnd_b).hex() == "374142dafb0ab97183d846eb7ed379e0"
     chip.challenge = (DATA, rnd_b)
@@ -224,21 +296,25 @@ def main():
     words.add_argument("--open", action="store_true")
     words.add_argument("--no-mac", action="store_true")
     words.add_argument("--bare", action="store_true")
+    words.add_argument("--memory")
+    words.add_argument("--tear", type=int)
     words.add_argument("--record")
     words.add_argument("--replay")
     wanted = words.parse_args()
     check_examples()
     if wanted.replay:
         chip = Recording(wanted.replay)
+    elif wanted.memory:
+        chip = Chip.remembering(wanted.uid, wanted.memory, wanted.tear)
     elif wanted.bare:
-        chip = Chip(wanted.uid, None, 0, random_uid=False)
+        chip = Chip.set_up(wanted.uid, None, 0)
     else:
-        chip = Chip(wanted.uid, wanted.keys, wanted.version, not wanted.open, not wanted.no_mac)
+        chip = Chip.set_up(wanted.uid, wanted.keys, wanted.version, not wanted.open, not wanted.no_mac)
     with socket.create_connection(("127.0.0.1", wanted.port)) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             serve(line, chip, wanted.record)
-        except (EOFError, ConnectionError):
+        except (EOFError, ConnectionError, Torn):
             # The reader has been switched off, or the chip lifted.
             pass
 

@@ -56,6 +56,13 @@ impl Air for CardPort {
         let _ = self.card.as_mut().map(|card| card.say(&[RESET]));
     }
 
+    fn cut_power(&mut self) {
+        let kept = self.card.as_mut().map(Card::cut_power);
+        if let Some(Err(_)) = kept {
+            self.card = None;
+        }
+    }
+
     fn exchange(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
         let answer = self.card.as_mut()?.ask(frame).ok();
         if answer.is_none() {
@@ -81,9 +88,7 @@ impl Card {
         let mut card = Card { line, chip };
         card.say(&[POWER_ON])?;
         let reset = card.ask(&[GET_RESET])?;
-        let uid = card.ask(&READ_UID)?;
-        let uid = uid.strip_suffix(&[0x90, 0x00]).and_then(Bytes::new);
-        card.chip.uid = uid.ok_or(io::ErrorKind::InvalidData)?;
+        card.look_at_uid()?;
         let has_system = !reset.windows(5).any(|part| part == STORAGE_CHIP);
         if has_system {
             card.chip.flags = chip_flag::TAKES_COMMANDS;
@@ -91,6 +96,20 @@ impl Card {
             card.chip.atqa = 0x0344;
         }
         Ok(card)
+    }
+
+    fn cut_power(&mut self) -> io::Result<()> {
+        self.say(&[POWER_OFF])?;
+        self.say(&[POWER_ON])?;
+        self.look_at_uid()
+    }
+
+    /// What it shows since its last power-up.
+    fn look_at_uid(&mut self) -> io::Result<()> {
+        let uid = self.ask(&READ_UID)?;
+        let uid = uid.strip_suffix(&[0x90, 0x00]).and_then(Bytes::new);
+        self.chip.uid = uid.ok_or(io::ErrorKind::InvalidData)?;
+        Ok(())
     }
 
     fn say(&mut self, message: &[u8]) -> io::Result<()> {
@@ -117,6 +136,7 @@ impl Card {
     }
 }
 
+const POWER_OFF: u8 = 0x00;
 const POWER_ON: u8 = 0x01;
 /// It is selected anew.
 const RESET: u8 = 0x02;

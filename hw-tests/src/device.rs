@@ -87,6 +87,9 @@ pub trait Air {
     /// The chip is selected: what was begun with it before is void.
     fn select(&mut self);
 
+    /// The chip loses its power for a moment, and may show another UID then.
+    fn cut_power(&mut self);
+
     /// Passes a frame on to the chip; `None` when it does not answer.
     fn exchange(&mut self, frame: &[u8]) -> Option<Vec<u8>>;
 }
@@ -97,6 +100,8 @@ pub struct Silence;
 
 impl Air for Silence {
     fn select(&mut self) {}
+
+    fn cut_power(&mut self) {}
 
     fn exchange(&mut self, _frame: &[u8]) -> Option<Vec<u8>> {
         None

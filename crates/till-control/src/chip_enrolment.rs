@@ -12,6 +12,8 @@ pub enum ChipKind {
     Ntag424,
     /// DESFire EV2 or EV3 with the application for canteens.
     Desfire,
+    /// MIFARE Ultralight AES; a command of before does not know it, and a daemon of before never says it.
+    UltralightAes,
 }
 
 /// A chip that lies on a reader and can be given keys.
@@ -82,11 +84,12 @@ mod tests {
     #[test]
     fn answers_are_written_in_words() {
         let uid = ChipId::from_uid(&[4, 1, 2, 3, 4, 5, 6]).ok();
-        let look = |uid| ChipLookAnswer {
+        let look_at = |kind, uid| ChipLookAnswer {
             reader: "pcsc:A".into(),
-            kind: ChipKind::Ntag424,
+            kind,
             uid,
         };
+        let look = |uid| look_at(ChipKind::Ntag424, uid);
         for (answer, json) in [
             (
                 look(uid),
@@ -95,6 +98,10 @@ mod tests {
             (
                 look(None),
                 r#"{"reader":"pcsc:A","kind":"ntag424","uid":null}"#,
+            ),
+            (
+                look_at(ChipKind::UltralightAes, None),
+                r#"{"reader":"pcsc:A","kind":"ultralight_aes","uid":null}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&answer).unwrap(), json);

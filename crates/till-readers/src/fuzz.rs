@@ -248,7 +248,10 @@ fn task(kind: u8) -> ChipTask {
     }
     let key = |number: u8| ChipKey::new([0x30 | number; 16]);
     ChipTask::Enrol(Box::new(Enrolment {
-        kind: ChipKind::Ntag424,
+        kind: match kind % 4 {
+            1 => ChipKind::Ntag424,
+            _ => ChipKind::UltralightAes,
+        },
         chip: ChipId::from_uid(&[4, 1, 2, 3, 4, 5, 6]).expect("a UID as it must be"),
         keys: ChipKeys {
             version: KeyVersion(1),

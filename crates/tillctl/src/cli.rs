@@ -244,7 +244,8 @@ pub(crate) enum ChipVerb {
     /// Needs an operator's token, asks the hub for this one chip's keys, has tilld write them at the
     /// till's reader and prove the chip by them, and then tells the hub. From then on the chip's bare
     /// UID does not pay. For NTAG 424 DNA; for DESFire EV2 and EV3 with the application CA17EE and five
-    /// AES keys. At every reader but an RDM6300 and one that types.
+    /// AES keys: at every reader but an RDM6300 and one that types. For MIFARE Ultralight AES: at a PN532,
+    /// a TWN4 and an ACR122U.
     ///
     /// The chip must lie still until the command says that it is done. A chip that is lifted too
     /// early is not broken: it is asked for again, and the same command may be given again at any
@@ -273,7 +274,7 @@ pub(crate) struct EnrolChip {
     /// Only the chip on this reader, named as by `reader list`
     #[arg(long, value_name = "NAME")]
     pub(crate) reader: Option<String>,
-    /// Have the chip show another UID at every power-up, for ever; NTAG 424 DNA only
+    /// Have the chip show another UID at every power-up, for ever; no DESFire
     ///
     /// Nobody can follow its owner by it then. CANNOT BE UNDONE, and other systems, such as doors, no
     /// longer know the chip by its UID. Is asked for once more, unless --yes is given.

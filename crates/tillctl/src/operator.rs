@@ -81,6 +81,7 @@ impl Operator {
         match kind {
             ChipKind::Ntag424 => {}
             ChipKind::Desfire => asked["kind"] = "desfire".into(),
+            ChipKind::UltralightAes => asked["kind"] = "ultralight_aes".into(),
         }
         let path = format!("/v1/accounts/{account}/chip-keys");
         let answer = self.post(&path, &asked).await?;

@@ -43,8 +43,7 @@ pub(crate) async fn look(readers: &Readers, only: Option<&str>) -> Result<Answer
     let kind = match kind {
         ChipKind::Ntag424 => till_control::ChipKind::Ntag424,
         ChipKind::Desfire => till_control::ChipKind::Desfire,
-        // It comes with its keys from who delivers it, and is never what a look finds.
-        ChipKind::UltralightAes => return Err(refusal(&EnrolError::Kind)),
+        ChipKind::UltralightAes => till_control::ChipKind::UltralightAes,
     };
     Ok(Answer::ChipLook(ChipLookAnswer {
         reader: reader.to_string(),
@@ -63,6 +62,7 @@ pub(crate) fn enrolment(
     let kind = match kind {
         till_control::ChipKind::Ntag424 => ChipKind::Ntag424,
         till_control::ChipKind::Desfire => ChipKind::Desfire,
+        till_control::ChipKind::UltralightAes => ChipKind::UltralightAes,
     };
     let versions: Option<Vec<ChipKeys>> = keys.versions.iter().map(chip_keys).collect();
     let mut versions = versions?.into_iter();

@@ -74,6 +74,13 @@ impl Pn532 {
                 self.retries = retries;
                 said.push(answer(&[0x33]));
             }
+            [0x32, 0x01, on] => {
+                if on & 0x01 == 0 {
+                    self.holds_chip = false;
+                    air.cut_power();
+                }
+                said.push(answer(&[0x33]));
+            }
             [0x4A, most @ (1 | 2), 0x00] => self.searching = Some(most),
             [0x40, 1, ref apdu @ ..] => {
                 let heard = self.holds_chip.then(|| air.exchange(apdu)).flatten();

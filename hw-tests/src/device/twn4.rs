@@ -67,6 +67,11 @@ impl Twn4 {
                 air.select();
                 return (self.search(field, most), SEARCH_TIME);
             }
+            [0x05, 0x01] => {
+                self.selected = None;
+                air.cut_power();
+                vec![0]
+            }
             [0x05, 0x02, a, b, c, d, e, f, g, h] => {
                 let number = |bytes| u32::from_le_bytes(bytes);
                 self.types = (number([a, b, c, d]), number([e, f, g, h]));

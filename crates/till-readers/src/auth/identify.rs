@@ -236,6 +236,14 @@ pub(crate) mod tests {
         })
     }
 
+    /// What makes [`ultralight`], but for its random UID, of one from the factory.
+    pub(crate) fn ultralight_enrolment() -> Box<Enrolment> {
+        Box::new(Enrolment {
+            kind: ChipKind::UltralightAes,
+            ..*enrolment()
+        })
+    }
+
     fn shown(uid: &[u8]) -> Shown {
         Shown {
             uid: uid.to_vec(),

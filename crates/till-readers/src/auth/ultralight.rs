@@ -11,29 +11,17 @@
 //! it says by which key to ask, and a chip has no second try within one stay. It is never believed;
 //! a chip without it is one of another kind.
 
+pub(super) mod pages;
+pub(super) mod session;
+pub(super) mod settings;
+
 use canteen::{ChipId, ChipIdError, KeyVersion};
+use chip_keys::{ChipKey, SiteKeys};
 use zeroize::Zeroizing;
 
-use super::cipher::{self, Block, ZERO_IV};
-use super::ev2::MAC_LABEL;
 use super::{Exchange, ProofError, ProvenChip, Random, Step};
-use chip_keys::{ChipKey, KeySet, SiteKeys};
-
-/// Which of the chip's keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum KeySlot {
-    /// DataProtKey, another one in every chip: guards the pages.
-    Data,
-    /// UIDRetrKey, the same in all chips of the site: guards the real UID behind a random one.
-    Uid,
-}
-
-/// An authenticated stay: wraps commands and checks answers.
-#[derive(Debug)]
-struct Session {
-    mac: ChipKey,
-    counter: u16,
-}
+use session::{KeySlot, authenticate};
+use settings::Settings;
 
 /// Proves the chip in the field, which shows `uid`; a random one is opened with the UID key first.
 pub(super) fn prove(
@@ -49,341 +37,58 @@ pub(super) fn prove(
     let set = set.ok_or(ProofError::WrongKey)?;
     let uid = match ChipId::from_uid(uid) {
         Ok(uid) => uid,
-        Err(ChipIdError::Random) => open_uid(exchange, set, random)?,
+        Err(ChipIdError::Random) => open_uid(exchange, &set.uid_key, random)?,
         Err(error) => return Err(error.into()),
     };
     let key = keys.reading_key(set, &uid).ok_or(ProofError::NotListed)?;
     let rnd_a = Zeroizing::new(random()?);
     let session = authenticate(exchange, KeySlot::Data, &key, &rnd_a)?;
-    let settings = session.read(exchange, SETTINGS)?.1;
-    check_settings(&settings)?;
-    Ok(ProvenChip {
+    let settings = Settings::of(&session.read(exchange, pages::SETTINGS)?.1);
+    let proven = ProvenChip {
         uid,
         key_version: version,
-    })
+    };
+    let is_safe = settings.is_safe();
+    is_safe.then_some(proven).ok_or(ProofError::Unprotected)
 }
 
 /// The version of the keys on a chip that carries the mark.
-fn marked_version(exchange: &mut Exchange<'_>, mark: [u8; 3]) -> Result<KeyVersion, ProofError> {
-    let answer = exchange(&[READ, FIRST_USER_PAGE])?;
-    match *answer.as_slice() {
-        [a, b, c, version, ..] if [a, b, c] == mark && answer.len() == PAGES => {
-            Ok(KeyVersion(version))
-        }
-        // A refusal, or four pages of something else.
-        [_] => Err(ProofError::NoMark),
-        _ if answer.len() == PAGES => Err(ProofError::NoMark),
-        _ => Err(ProofError::Malformed {
+pub(super) fn marked_version(
+    exchange: &mut Exchange<'_>,
+    mark: [u8; 3],
+) -> Result<KeyVersion, ProofError> {
+    match pages::read(exchange, pages::MARK) {
+        Ok([a, b, c, version, ..]) if [a, b, c] == mark => Ok(KeyVersion(version)),
+        // Four pages of something else, or a refusal.
+        Ok(_) | Err(ProofError::Refused { .. }) => Err(ProofError::NoMark),
+        Err(ProofError::Malformed { bytes, .. }) => Err(ProofError::Malformed {
             step: Step::Select,
-            bytes: answer.len(),
+            bytes,
         }),
+        Err(error) => Err(error),
     }
 }
 
-fn open_uid(
+/// The real UID behind a random one.
+pub(super) fn open_uid(
     exchange: &mut Exchange<'_>,
-    set: &KeySet,
+    key: &ChipKey,
     random: &mut Random<'_>,
 ) -> Result<ChipId, ProofError> {
     let rnd_a = Zeroizing::new(random()?);
-    let session = authenticate(exchange, KeySlot::Uid, &set.uid_key, &rnd_a)?;
-    let [a, b, c, _check, d, e, f, g, ..] = session.read(exchange, FIRST_PAGE)?.1;
+    let session = authenticate(exchange, KeySlot::Uid, key, &rnd_a)?;
+    let [a, b, c, _check, d, e, f, g, ..] = session.read(exchange, pages::FIRST)?.1;
     Ok(ChipId::from_uid(&[a, b, c, d, e, f, g])?)
 }
 
-/// The pages 29 and 2A: whether messages carry a MAC, from which page on writing needs the key, and
-/// how often a wrong key may be tried.
-fn check_settings(pages: &[u8; PAGES]) -> Result<(), ProofError> {
-    let [flags, _, _, first_guarded, _, _, low, high, ..] = *pages;
-    let tries = u16::from_le_bytes([low, high & 0x03]);
-    let is_safe = flags & DEMANDS_MAC != 0 && first_guarded <= LOCKS && tries > 0;
-    is_safe.then_some(()).ok_or(ProofError::Unprotected)
-}
-
-/// Both sides show that they know the key; `rnd_a` must never have been used before.
-fn authenticate(
-    exchange: &mut Exchange<'_>,
-    slot: KeySlot,
-    key: &ChipKey,
-    rnd_a: &[u8; 16],
-) -> Result<Session, ProofError> {
-    let slot = match slot {
-        KeySlot::Data => 0x00,
-        KeySlot::Uid => 0x01,
-    };
-    let mut rnd_b = ask(exchange, Step::Challenge, &[AUTHENTICATE, slot], MORE)?;
-    cipher::decrypt(key, &ZERO_IV, &mut *rnd_b);
-
-    let mut token = cipher::token(rnd_a, &rnd_b);
-    cipher::encrypt(key, &ZERO_IV, &mut *token);
-    let mut respond = vec![MORE];
-    respond.extend_from_slice(&*token);
-    let mut proof = ask(exchange, Step::Response, &respond, DONE)?;
-    cipher::decrypt(key, &ZERO_IV, &mut *proof);
-
-    if !cipher::equal(&*cipher::rotated(rnd_a), &*proof) {
-        return Err(ProofError::Forged);
-    }
-    let mac = cipher::session_key(key, &MAC_LABEL, rnd_a, &rnd_b);
-    Ok(Session { mac, counter: 0 })
-}
-
-impl Session {
-    /// Four pages, the first of which has this number.
-    fn read(
-        self,
-        exchange: &mut Exchange<'_>,
-        page: u8,
-    ) -> Result<(Session, [u8; PAGES]), ProofError> {
-        let (session, pages) = self.ask(exchange, &[READ, page])?;
-        let bytes = pages.len();
-        let step = Step::Message;
-        let pages = pages
-            .try_into()
-            .map_err(|_| ProofError::Malformed { step, bytes })?;
-        Ok((session, pages))
-    }
-
-    /// Sends a command with its MAC; gives the answer's data once its MAC is right, and the session
-    /// for the next command.
-    ///
-    /// An error ends the session. Going on under the same count would let the answer to one
-    /// command be taken for the answer to another.
-    fn ask(
-        self,
-        exchange: &mut Exchange<'_>,
-        command: &[u8],
-    ) -> Result<(Session, Vec<u8>), ProofError> {
-        let answered = self.counter.checked_add(1).ok_or(ProofError::Exhausted)?;
-        let next = self.counter.checked_add(2).ok_or(ProofError::Exhausted)?;
-        let mut sealed = command.to_vec();
-        sealed.extend(self.message_mac(self.counter, command));
-        let answer = exchange(&sealed)?;
-        if let [refusal] = *answer {
-            return Err(refused(Step::Message, refusal));
-        }
-        let (data, mac) = answer
-            .split_last_chunk::<8>()
-            .ok_or(ProofError::Malformed {
-                step: Step::Message,
-                bytes: answer.len(),
-            })?;
-        if !cipher::equal(&self.message_mac(answered, data), mac) {
-            return Err(ProofError::Forged);
-        }
-        let counter = next;
-        Ok((Session { counter, ..self }, data.to_vec()))
-    }
-
-    fn message_mac(&self, counter: u16, message: &[u8]) -> [u8; 8] {
-        cipher::short_cmac(&self.mac, &[&counter.to_le_bytes(), message])
-    }
-}
-
-/// Sends a frame of the authentication and takes 16 bytes behind the one first byte that is right.
-fn ask(
-    exchange: &mut Exchange<'_>,
-    step: Step,
-    frame: &[u8],
-    wanted: u8,
-) -> Result<Zeroizing<Block>, ProofError> {
-    let answer = exchange(frame)?;
-    match (answer.as_slice(), step) {
-        ([_], Step::Response) => Err(ProofError::WrongKey),
-        ([refusal], step) => Err(refused(step, *refusal)),
-        ([first, data @ ..], step) if *first == wanted => data
-            .try_into()
-            .map(Zeroizing::new)
-            .map_err(|_| ProofError::Malformed {
-                step,
-                bytes: answer.len(),
-            }),
-        (_, step) => Err(ProofError::Malformed {
-            step,
-            bytes: answer.len(),
-        }),
-    }
-}
-
-/// A refusal (NAK) has four bits, which readers deliver as one byte.
-fn refused(step: Step, refusal: u8) -> ProofError {
-    let status = u16::from(refusal);
-    ProofError::Refused { step, status }
-}
-
-/// What a read answers with: four pages of four bytes.
-const PAGES: usize = 16;
-/// The UID, with a check byte inside.
-const FIRST_PAGE: u8 = 0x00;
-const FIRST_USER_PAGE: u8 = 0x04;
-/// The lock bytes; the settings and the keys come behind them.
-const LOCKS: u8 = 0x28;
-const SETTINGS: u8 = 0x29;
-/// SEC_MSG_ACT.
-const DEMANDS_MAC: u8 = 0x02;
-const READ: u8 = 0x30;
-const AUTHENTICATE: u8 = 0x1A;
-const MORE: u8 = 0xAF;
-const DONE: u8 = 0x00;
-
 #[cfg(test)]
 mod tests {
-    use chip_keys::{Application, ChipKind, ReadingKeys};
+    use chip_keys::{Application, ChipKind, KeySet, ReadingKeys};
     use proptest::prelude::*;
 
     use super::*;
     use crate::auth::os_random;
-    use crate::auth::vectors::{hex, scripted};
     use crate::auth::virtual_ultralight::VirtualUltralight;
-
-    const RND_A: &str = "42BDF7E08E110F14B6D3323D14F1C2B9";
-    const RND_B: &str = "0D2BBA17011098E9864C8AA5192AF796";
-    const SESSION: &str = "D6B4F8AC7A66CFA041DC179A154543BF";
-
-    fn session(counter: u16) -> Session {
-        Session {
-            mac: ChipKey::new(hex(SESSION)),
-            counter,
-        }
-    }
-
-    /// An honest chip's side of the authentication, with the factory key.
-    fn chip(frame: &[u8]) -> Vec<u8> {
-        let key = ChipKey::new([0; 16]);
-        let (first, mut sealed): (u8, Block) = match frame {
-            [0x1A, 0x01] => (MORE, hex(RND_B)),
-            [0xAF, token @ ..] => {
-                let mut token = token.to_vec();
-                cipher::decrypt(&key, &ZERO_IV, &mut token);
-                if token[16..] != *cipher::rotated(&hex(RND_B)) {
-                    return vec![0x00];
-                }
-                (DONE, *cipher::rotated(&hex(RND_A)))
-            }
-            other => panic!("no such frame: {other:02X?}"),
-        };
-        cipher::encrypt(&key, &ZERO_IV, &mut sealed);
-        [&[first], &sealed[..]].concat()
-    }
-
-    /// What NXP's documents show of an authentication with the factory key, byte for byte.
-    #[track_caller]
-    fn check_documented(rnd_a: &str, sealed_b: &str, sent: &str, proof: &str) {
-        let known = [("1A00", sealed_b), (sent, proof)];
-        let mut steps = scripted(&known);
-        let key = ChipKey::factory();
-        authenticate(&mut steps, KeySlot::Data, &key, &hex(rnd_a)).expect("a session");
-    }
-
-    #[test]
-    fn authentications_are_those_of_the_data_sheet_and_of_an13452() {
-        check_documented(
-            "F29B0123F5C00DF612487BBF42468C7E",
-            "AFD5A847B84862FF3874A7F07B8DDF351B",
-            "AFCDF22C5F7A92F0AF0155612B9B236AC7A424BC5238D41AD041B8165B7D99E524",
-            "002C743D6B1E128F8076BD197B76012CE8",
-        );
-        check_documented(
-            RND_A,
-            "AF374142DAFB0AB97183D846EB7ED379E0",
-            "AF794693B2A31E7F10964A2BD834590AC485F84E9F8B13197AB32433346F60B821",
-            "00A17673DCC20D27EE80584ACCFC39E0A3",
-        );
-    }
-
-    fn start(exchange: &mut Exchange<'_>) -> Result<Session, ProofError> {
-        authenticate(exchange, KeySlot::Uid, &ChipKey::new([0; 16]), &hex(RND_A))
-    }
-
-    #[test]
-    fn an_authentication_gives_the_session_key_of_the_known_example() {
-        let session = start(&mut |frame| Ok(chip(frame))).expect("a session");
-        assert_eq!(session.mac, ChipKey::new(hex(SESSION)));
-        assert_eq!(session.counter, 0);
-    }
-
-    #[test]
-    fn the_first_command_carries_the_mac_of_the_known_example() {
-        let mut sent = Vec::new();
-        let told = session(0).ask(
-            &mut |frame| {
-                sent = frame.to_vec();
-                Ok(Vec::new())
-            },
-            &[0x60],
-        );
-        assert_eq!(sent, hex::<Vec<u8>>("60 1D5DE802D6751670"));
-        assert!(matches!(told, Err(ProofError::Malformed { bytes: 0, .. })));
-    }
-
-    #[test]
-    fn an_answer_counts_once_and_only_unchanged() {
-        let mut answer = vec![0x04, 0x95];
-        answer.extend(session(0).message_mac(1, &[0x04, 0x95]));
-        let asked = |session: Session, answer: &[u8]| {
-            session.ask(&mut |_| Ok(answer.to_vec()), &[0x30, 0x00])
-        };
-        let (next, data) = asked(session(0), &answer).expect("an answer");
-        assert_eq!((next.counter, data), (2, vec![0x04, 0x95]));
-        assert!(matches!(asked(next, &answer), Err(ProofError::Forged)));
-        for bit in 0..answer.len() * 8 {
-            let mut flipped = answer.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            let told = asked(session(0), &flipped);
-            assert!(matches!(told, Err(ProofError::Forged)), "bit {bit}");
-        }
-        for length in 0..answer.len() {
-            assert!(
-                asked(session(0), &answer[..length]).is_err(),
-                "cut to {length}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_counter_never_starts_over() {
-        let told = session(u16::MAX).ask(&mut |_| panic!("nothing may be sent"), &[0x60]);
-        assert!(matches!(told, Err(ProofError::Exhausted)));
-    }
-
-    /// An authentication whose answer number `at` is changed on the way.
-    fn tampered(at: usize, change: impl Fn(&mut Vec<u8>)) -> Result<Session, ProofError> {
-        let mut step = 0;
-        start(&mut |frame| {
-            let mut answer = chip(frame);
-            if step == at {
-                change(&mut answer);
-            }
-            step += 1;
-            Ok(answer)
-        })
-    }
-
-    #[test]
-    fn a_damaged_authentication_is_no_session() {
-        for at in 0..2 {
-            for length in 0..17 {
-                let told = tampered(at, |answer| answer.truncate(length));
-                assert!(told.is_err(), "answer {at} cut to {length}");
-            }
-            for bit in 0..17 * 8 {
-                let told = tampered(at, |answer| answer[bit / 8] ^= 1 << (bit % 8));
-                assert!(told.is_err(), "bit {bit} of answer {at}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_chip_with_another_key_is_told_as_such() {
-        let other = ChipKey::new([1; 16]);
-        let told = authenticate(
-            &mut |frame| Ok(chip(frame)),
-            KeySlot::Uid,
-            &other,
-            &hex(RND_A),
-        );
-        assert!(matches!(told, Err(ProofError::WrongKey)));
-    }
 
     const UID: [u8; 7] = [0x04, 0x95, 0x8C, 0xAA, 0x5C, 0x5E, 0x80];
     const RANDOM_UID: [u8; 4] = [0x08, 0x3A, 0x5C, 0x11];

@@ -3,6 +3,8 @@
 //! Written from the data sheet MF0AES(H)20 on the ciphers of [`super::virtual_card`], apart from the
 //! reader's side.
 
+use std::collections::BTreeMap;
+
 use super::virtual_card::{cmac, decrypt, encrypt, halves, mix, odd, session_vector, turn};
 
 #[derive(Clone)]
@@ -14,6 +16,10 @@ pub(crate) struct VirtualUltralight {
     pub(crate) mark: [u8; 4],
     /// The pages 29 and 2A.
     pub(crate) settings: [u8; 8],
+    /// What was written since its power-up and counts from the next one on.
+    written: BTreeMap<u8, [u8; 4]>,
+    /// Whether what is written counts at once instead.
+    pub(crate) counts_at_once: bool,
     random: u128,
     state: State,
 }
@@ -42,9 +48,37 @@ impl VirtualUltralight {
             keys: [data_key, uid_key],
             mark: [0xCA, 0x17, 0xAE, 1],
             settings: [0x03, 0, 0, 0x04, 0, 0x05, 0x00, 0x01],
+            written: BTreeMap::new(),
+            counts_at_once: false,
             random: 0x1111_2222_3333_4444_5555_6666_7777_8888,
             state: State::Ready,
         }
+    }
+
+    /// As it leaves the factory.
+    pub(crate) fn fresh(uid: [u8; 7]) -> VirtualUltralight {
+        VirtualUltralight {
+            mark: [0; 4],
+            settings: [0, 0, 0, 0x3C, 0, 0x05, 0, 0],
+            ..VirtualUltralight::new(uid, [0; 16], [0; 16])
+        }
+    }
+
+    /// It loses its power for a moment, and shows this UID then.
+    pub(crate) fn power_up(&mut self) -> Vec<u8> {
+        for (page, bytes) in std::mem::take(&mut self.written) {
+            self.put(page, bytes);
+        }
+        self.state = State::Ready;
+        if self.settings[0] & 0x01 == 0 {
+            return self.uid.to_vec();
+        }
+        self.random = self
+            .random
+            .wrapping_mul(0x5851_F42D_4C95_7F2D)
+            .wrapping_add(1);
+        let [a, b, c, ..] = self.random.to_be_bytes();
+        vec![0x08, a, b, c]
     }
 
     /// It is selected anew.
@@ -55,6 +89,7 @@ impl VirtualUltralight {
     /// What it says to a frame; nothing when it is mute.
     pub(crate) fn handle(&mut self, frame: &[u8]) -> Vec<u8> {
         match (frame, std::mem::replace(&mut self.state, State::Halted)) {
+            ([], _) => self.power_up(),
             (_, State::Halted) => Vec::new(),
             ([0x1A, slot @ (0 | 1)], _) => self.challenge(*slot),
             ([0xAF, token @ ..], State::Challenged { slot, rnd_b }) => {
@@ -64,11 +99,14 @@ impl VirtualUltralight {
             (frame, State::Open { slot, mac, counter }) if self.demands_mac() => {
                 self.guarded(frame, slot, mac, counter)
             }
-            ([0x30, page], state @ (State::Ready | State::Open { .. })) => {
+            (frame, state @ (State::Ready | State::Open { .. })) => {
                 self.state = state;
-                self.read(*page).to_vec()
+                let said = self.command(frame);
+                if said.is_none() {
+                    self.state = State::Halted;
+                }
+                said.unwrap_or(vec![0x00])
             }
-            (_, State::Ready | State::Open { .. }) => vec![0x00],
         }
     }
 
@@ -113,9 +151,6 @@ impl VirtualUltralight {
         let Some((command, sent)) = frame.split_last_chunk::<8>() else {
             return Vec::new();
         };
-        let [0x30, page] = *command else {
-            return vec![0x00];
-        };
         if stamped(counter, command) != *sent {
             return vec![0x00];
         }
@@ -124,8 +159,47 @@ impl VirtualUltralight {
             mac,
             counter: counter + 2,
         };
-        let said = self.read(page);
+        let Some(said) = self.command(command) else {
+            self.state = State::Halted;
+            return vec![0x00];
+        };
         [&said[..], &stamped(counter + 1, &said)].concat()
+    }
+
+    /// What it says to a command; nothing to one that it refuses.
+    fn command(&mut self, command: &[u8]) -> Option<Vec<u8>> {
+        match *command {
+            [0x60] => Some(vec![0x00, 0x04, 0x03, 0x01, 0x04, 0x00, 0x0F, 0x03]),
+            [0x30, page] => Some(self.read(page).to_vec()),
+            [0xA2, page @ (0x04 | 0x29 | 0x2A | 0x30..=0x37), a, b, c, d] => {
+                let is_guarded = page >= self.settings[3];
+                if is_guarded && !matches!(self.state, State::Open { slot: 0, .. }) {
+                    return None;
+                }
+                if self.counts_at_once || page == 0x04 {
+                    self.put(page, [a, b, c, d]);
+                } else {
+                    self.written.insert(page, [a, b, c, d]);
+                }
+                Some(vec![0x0A])
+            }
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, page: u8, bytes: [u8; 4]) {
+        let at = usize::from(page);
+        match page {
+            0x04 => self.mark = bytes,
+            0x29 | 0x2A => self.settings[(at - 0x29) * 4..][..4].copy_from_slice(&bytes),
+            _ => {
+                let key = &mut self.keys[(at - 0x30) / 4];
+                // Its last byte stands first.
+                for (offset, byte) in bytes.into_iter().enumerate() {
+                    key[15 - (at % 4) * 4 - offset] = byte;
+                }
+            }
+        }
     }
 
     /// A random UID is opened by the UID key only; until then its pages are zeros.
@@ -139,6 +213,12 @@ impl VirtualUltralight {
         }
         memory[0x10..0x14].copy_from_slice(&self.mark);
         memory[0xA4..0xAC].copy_from_slice(&self.settings);
+        for (page, bytes) in &self.written {
+            // The keys are never read.
+            if *page < 0x30 {
+                memory[usize::from(*page) * 4..][..4].copy_from_slice(bytes);
+            }
+        }
         let from = usize::from(page) * 4;
         std::array::from_fn(|at| memory[(from + at) % memory.len()])
     }

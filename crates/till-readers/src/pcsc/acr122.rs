@@ -4,7 +4,7 @@
 //! No other reader is sent any of this: another maker's reader may take it for something else.
 
 use crate::ChipFault;
-use crate::auth::{Exchange, Shown, Speaks};
+use crate::auth::{ANEW, Exchange, Shown, Speaks};
 use crate::serial::Seen;
 use crate::serial::pn532::target;
 
@@ -57,10 +57,17 @@ pub(super) fn select(say: &mut Exchange<'_>) -> Result<Option<Selected>, ChipFau
 impl Selected {
     /// Sends a frame and gives the chip's answer, or its refusal in one byte.
     pub(super) fn exchange(
-        &self,
+        &mut self,
         say: &mut Exchange<'_>,
         frame: &[u8],
     ) -> Result<Vec<u8>, ChipFault> {
+        if frame == ANEW {
+            for field in [FIELD_OFF, FIELD_ON] {
+                pass(say, &field)?.ok_or(ChipFault::HoldStill)?;
+            }
+            *self = select(say)?.ok_or(ChipFault::HoldStill)?;
+            return Ok(self.shown.uid.clone());
+        }
         let answer = pass(say, &[&[0x42], frame].concat())?;
         let heard = answer.as_deref().and_then(target::heard);
         heard.ok_or(ChipFault::HoldStill)
@@ -101,6 +108,9 @@ const TO_PN532: u8 = 0xD4;
 const FROM_PN532: u8 = 0xD5;
 /// RFConfiguration: two more calls for a chip, since one that was selected does not hear the first.
 const RETRIES: [u8; 5] = [0x32, 0x05, 0xFF, 0x01, 0x02];
+/// RFConfiguration: the power that the chip lives on.
+const FIELD_OFF: [u8; 3] = [0x32, 0x01, 0x00];
+const FIELD_ON: [u8; 3] = [0x32, 0x01, 0x01];
 /// InListPassiveTarget: one, type A at 106 kbit/s.
 const LIST: [u8; 3] = [0x4A, 0x01, 0x00];
 
@@ -110,16 +120,17 @@ mod tests {
     use chip_keys::Application;
 
     use super::*;
-    use crate::auth::tests_of_identify::{UID, site, ultralight};
+    use crate::auth::tests_of_identify::{UID, site, ultralight, ultralight_enrolment};
     use crate::auth::virtual_ultralight::VirtualUltralight;
-    use crate::auth::{identify, os_random};
+    use crate::auth::{ChipTask, identify, os_random};
     use crate::serial::with_checksum;
 
-    const SHOWN: [u8; 4] = [0x08, 0x3A, 0x5C, 0x11];
+    const HIDDEN: [u8; 4] = [0x08, 0x3A, 0x5C, 0x11];
 
     /// An ACR122U with a chip on it, and what it was sent.
     struct Reader {
         chip: VirtualUltralight,
+        uid: Vec<u8>,
         select: u8,
         reception: u8,
         sent: Vec<Vec<u8>>,
@@ -130,6 +141,7 @@ mod tests {
             let sent = Vec::new();
             Reader {
                 chip,
+                uid: HIDDEN.to_vec(),
                 select: 0x00,
                 reception: 0x80,
                 sent,
@@ -143,11 +155,16 @@ mod tests {
             };
             assert_eq!(usize::from(*length), body.len() + 1);
             let said = match body {
-                [0x32, 0x05, 0xFF, 0x01, 0x02] => vec![0x33],
+                [0x32, 0x05, 0xFF, 0x01, 0x02] | [0x32, 0x01, 0x01] => vec![0x33],
+                [0x32, 0x01, 0x00] => {
+                    self.chip.power_up();
+                    vec![0x33]
+                }
                 [0x4A, 0x01, 0x00] => {
                     self.chip.select();
                     self.reception = 0x80;
-                    [&[0x4B, 1, 1, 0, 0x44, self.select, 4], &SHOWN[..]].concat()
+                    let length = self.uid.len() as u8;
+                    [&[0x4B, 1, 1, 0, 0x44, self.select, length], &self.uid[..]].concat()
                 }
                 [0x06, 0x63, 0x03] => vec![0x07, self.reception],
                 [0x08, 0x63, 0x03, value] => {
@@ -168,9 +185,10 @@ mod tests {
         fn identify(&mut self) -> Result<ChipIdentity, ChipFault> {
             let keys = [site(Application::ultralight_aes())];
             let mut say = |command: &[u8]| Ok(self.handle(command));
-            let chip = select(&mut say)?.expect("a passage");
+            let mut chip = select(&mut say)?.expect("a passage");
+            let shown = chip.shown.clone();
             let mut exchange = |frame: &[u8]| chip.exchange(&mut say, frame);
-            let told = identify(&mut exchange, &keys, &chip.shown, &mut os_random);
+            let told = identify(&mut exchange, &keys, &shown, &mut os_random);
             chip.leave(&mut say);
             told
         }
@@ -193,6 +211,23 @@ mod tests {
         let failed = ChipIdentity::Failed { claimed: None };
         assert_eq!(reader.identify(), Ok(failed));
         assert_eq!(reader.reception, 0x80);
+    }
+
+    #[test]
+    fn a_chip_is_given_its_keys_and_is_selected_anew_without_a_sign_of_the_old_ones() {
+        let mut reader = Reader::new(VirtualUltralight::fresh(UID));
+        reader.uid = UID.to_vec();
+        let mut say = |command: &[u8]| Ok(reader.handle(command));
+        let mut chip = select(&mut say).expect("found").expect("a passage");
+        let shown = chip.shown.clone();
+        let mut exchange = |frame: &[u8]| chip.exchange(&mut say, frame);
+        let task = ChipTask::Enrol(ultralight_enrolment());
+        let told = task.run(&mut exchange, &[], &shown, &mut os_random);
+        chip.leave(&mut say);
+        assert!(told.is_ok(), "{told:?}");
+        assert_eq!(reader.chip.keys, [[0x22; 16], [0x11; 16]]);
+        assert_eq!(reader.reception, 0x80);
+        assert!(matches!(reader.identify(), Ok(ChipIdentity::Proven { .. })));
     }
 
     #[test]

@@ -71,11 +71,12 @@ fn identify_by(
     if shown.speaks != Speaks::Frames || !shown.may_prove(keys) {
         return auth::identify(say, keys, shown, &mut auth::os_random);
     }
-    let Some(chip) = acr122::select(say)? else {
+    let Some(mut chip) = acr122::select(say)? else {
         return shown.claim();
     };
+    let shown = chip.shown.clone();
     let mut exchange = |frame: &[u8]| chip.exchange(say, frame);
-    let told = auth::identify(&mut exchange, keys, &chip.shown, &mut auth::os_random);
+    let told = auth::identify(&mut exchange, keys, &shown, &mut auth::os_random);
     chip.leave(say);
     told
 }
@@ -93,8 +94,8 @@ pub(super) fn work(
         let uid = uid_in(&transmit(transaction, &READ_UID)?)?;
         let shown = Shown { uid, speaks };
         let mut trouble = None;
-        let mut exchange = |command: &[u8]| say(transaction, command, &mut trouble);
-        let done = task.run(&mut exchange, keys, &shown, &mut auth::os_random);
+        let mut say = |command: &[u8]| say(transaction, command, &mut trouble);
+        let done = work_by(&mut say, keys, &shown, task);
         match trouble {
             Some(trouble) => Err(trouble),
             None => Ok(done),
@@ -102,6 +103,24 @@ pub(super) fn work(
     });
     leave(card, Disposition::LeaveCard);
     told
+}
+
+/// As in [`work`], within the transaction.
+fn work_by(
+    say: &mut Exchange<'_>,
+    keys: &[SiteKeys],
+    shown: &Shown,
+    task: &ChipTask,
+) -> Result<ChipReport, EnrolError> {
+    if shown.speaks != Speaks::Frames {
+        return task.run(say, keys, shown, &mut auth::os_random);
+    }
+    let mut chip = acr122::select(say)?.ok_or(EnrolError::Reader)?;
+    let shown = chip.shown.clone();
+    let mut exchange = |frame: &[u8]| chip.exchange(say, frame);
+    let done = task.run(&mut exchange, keys, &shown, &mut auth::os_random);
+    chip.leave(say);
+    done
 }
 
 /// One command to the chip and its whole answer; notes what the service met.

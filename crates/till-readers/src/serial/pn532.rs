@@ -12,9 +12,9 @@ pub(crate) mod target;
 use std::time::{Duration, Instant};
 
 use super::conversation::{Conversation, Happening};
-use super::field::Field;
+use super::field::{Field, Seen};
 use super::proof::Prover;
-use crate::auth::{ChipTask, Keyring, Speaks};
+use crate::auth::{ANEW, ChipTask, Keyring, Speaks};
 use crate::{ReaderFault, Signal};
 #[cfg(any(test, fuzzing))]
 pub(super) use frame::MAX_BODY;
@@ -67,6 +67,12 @@ enum Command {
     Unchecked(u8),
     /// InCommunicateThru: a frame as it goes over the air, but for the checksum.
     Frame(Vec<u8>),
+    /// RFConfiguration: takes the power from the chip.
+    FieldOff,
+    /// Gives it back.
+    FieldOn,
+    /// InListPassiveTarget, in the middle of a talk with the chip.
+    Anew,
     /// InRelease of all.
     Release,
 }
@@ -184,6 +190,17 @@ impl Pn532 {
                     .handle_answer(target::heard(data), &mut self.field, now);
                 self.next_exchange(now)
             }
+            Command::FieldOff => Command::FieldOn,
+            Command::FieldOn => Command::Anew,
+            Command::Anew => {
+                self.is_unchecked = false;
+                let uid = match target::seen(data) {
+                    Seen::Chip(shown) if shown.speaks == Speaks::Frames => Some(shown.uid),
+                    Seen::Chip(_) | Seen::Nothing | Seen::Unusable(_) => None,
+                };
+                self.prover.handle_answer(uid, &mut self.field, now);
+                self.next_exchange(now)
+            }
         };
         if self.next == Command::Look && !self.field.is_unsettled() {
             self.quiet_until = now + PAUSE;
@@ -198,6 +215,7 @@ impl Pn532 {
             return Command::Release;
         };
         match self.prover.speaks() {
+            Speaks::Frames if command == ANEW => Command::FieldOff,
             Speaks::Frames if self.is_unchecked => Command::Frame(command),
             Speaks::Frames => Command::Reception,
             Speaks::Apdus | Speaks::Unasked | Speaks::Nothing => Command::Exchange(command),
@@ -286,7 +304,9 @@ impl Command {
             // For attributes, for selection, and two more calls for a chip.
             Command::Retries => &[0x32, 0x05, 0xFF, 0x01, 0x02],
             // At most two, type A at 106 kbit/s.
-            Command::Look => &[0x4A, 0x02, 0x00],
+            Command::Look | Command::Anew => &[0x4A, 0x02, 0x00],
+            Command::FieldOff => &[0x32, 0x01, 0x00],
+            Command::FieldOn => &[0x32, 0x01, 0x01],
             Command::Exchange(command) => {
                 exchange = [&[0x40, FIRST_TARGET], &command[..]].concat();
                 &exchange
@@ -312,6 +332,9 @@ impl Command {
             | Command::Reception
             | Command::Unchecked(_)
             | Command::Frame(_)
+            | Command::FieldOff
+            | Command::FieldOn
+            | Command::Anew
             | Command::Release => frame,
         })
     }
@@ -326,6 +349,9 @@ impl Command {
             | Command::Look
             | Command::Reception
             | Command::Unchecked(_)
+            | Command::FieldOff
+            | Command::FieldOn
+            | Command::Anew
             | Command::Release => TIMES,
         }
     }
@@ -336,7 +362,10 @@ impl Command {
             Command::Exchange(_)
             | Command::Reception
             | Command::Unchecked(_)
-            | Command::Frame(_) => true,
+            | Command::Frame(_)
+            | Command::FieldOff
+            | Command::FieldOn
+            | Command::Anew => true,
             Command::Wake
             | Command::Firmware
             | Command::Retries
@@ -350,8 +379,8 @@ impl Command {
         match self {
             Command::Wake => 0x15,
             Command::Firmware => 0x03,
-            Command::Retries => 0x33,
-            Command::Look => 0x4B,
+            Command::Retries | Command::FieldOff | Command::FieldOn => 0x33,
+            Command::Look | Command::Anew => 0x4B,
             Command::Exchange(_) => 0x41,
             Command::Reception => 0x07,
             Command::Unchecked(_) => 0x09,

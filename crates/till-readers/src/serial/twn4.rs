@@ -13,6 +13,7 @@
 //! configuration says so, since anybody can copy them.
 
 mod answer;
+mod command;
 mod line;
 
 use std::collections::VecDeque;
@@ -21,12 +22,12 @@ use std::time::{Duration, Instant};
 use canteen::ChipIdentity;
 
 use super::conversation::{Conversation, Happening};
-use super::crc_a;
 use super::field::{Field, Seen, Sight};
 use super::proof::Prover;
-use crate::auth::{ChipTask, Keyring, Shown, Speaks};
+use crate::auth::{ANEW, ChipTask, Keyring, Shown, Speaks};
 use crate::{ChipFault, ReaderFault, Signal};
 use answer::{Answer, Found, Tag};
+use command::{Command, GREEN, RED};
 use line::Check;
 pub(super) use line::Decoder;
 
@@ -38,6 +39,8 @@ pub(super) struct Twn4 {
     prover: Prover,
     /// What the chip that proves itself is sent next.
     talk: Option<Command>,
+    /// The UID of the chip that is selected anew in the middle of a talk.
+    anew: Option<Vec<u8>>,
     /// As found out from the answer to the version.
     check: Option<Check>,
     tries: u32,
@@ -70,36 +73,6 @@ struct Asked {
     deadline: Instant,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Command {
-    /// Only the end of a line: ends what another program may have begun.
-    LineEnd,
-    Version(Check),
-    /// SetTagTypes: what SearchTag looks for.
-    Types {
-        em4100: bool,
-        iso14443a: bool,
-    },
-    /// Makes outputs of the lights' pins.
-    Lights,
-    /// SearchMultiTag.
-    Several,
-    /// SearchTag.
-    Single,
-    /// ISO14443A_SelectTag, by the UID that it shows.
-    Select(Vec<u8>),
-    /// ISO14443A_GetSAK of the selected chip.
-    Sak,
-    /// ISO14443_4_TDX with the selected chip.
-    Exchange(Vec<u8>),
-    /// ISO14443_3_TDX: a frame as it goes over the air; the reader adds and checks no checksum.
-    Frame(Vec<u8>),
-    LightOn(u8),
-    LightOff(u8),
-    /// Hertz and milliseconds.
-    Beep(u16, u16),
-}
-
 impl Twn4 {
     pub(super) fn new(em4100: bool, keyring: Keyring, now: Instant) -> Twn4 {
         let mut twn4 = Twn4 {
@@ -108,6 +81,7 @@ impl Twn4 {
             field: Field::new(),
             prover: Prover::new(keyring),
             talk: None,
+            anew: None,
             check: None,
             tries: 0,
             counts: true,
@@ -214,7 +188,13 @@ impl Twn4 {
             Command::Types { .. } | Command::Lights => self.setup.push_front(command),
             // The sale stands without light and sound.
             Command::LightOn(_) | Command::LightOff(_) | Command::Beep(..) => {}
-            Command::Select(_) | Command::Sak | Command::Exchange(_) | Command::Frame(_) => {
+            Command::Select(_)
+            | Command::Sak
+            | Command::Exchange(_)
+            | Command::Frame(_)
+            | Command::FieldOff
+            | Command::Anew { .. } => {
+                self.anew = None;
                 self.prover.handle_answer(None, &mut self.field, now);
             }
             Command::LineEnd | Command::Several | Command::Single => {}
@@ -298,10 +278,23 @@ impl Twn4 {
             (Command::Sak, Answer::Done(results)) => match answer::speaks(results) {
                 Some(speaks) => {
                     self.prover.handle_speaks(speaks);
-                    self.next_exchange(now)
+                    match self.anew.take() {
+                        Some(uid) => self.handle_said(Some(uid), now),
+                        None => self.next_exchange(now),
+                    }
                 }
                 None => false,
             },
+            (Command::FieldOff, Answer::Done(_)) => {
+                let counts = self.counts;
+                self.talk_on(Command::Anew { counts })
+            }
+            (Command::Anew { counts: true }, Answer::Done(results)) => {
+                self.handle_anew(answer::several(results), now)
+            }
+            (Command::Anew { counts: false }, Answer::Done(results)) => {
+                self.handle_anew(answer::single(results), now)
+            }
             (Command::Frame(_), Answer::Done(results)) => match answer::exchanged(results) {
                 Some(said) => self.handle_said(said.as_deref().and_then(answer::heard), now),
                 None => false,
@@ -367,6 +360,22 @@ impl Twn4 {
         });
     }
 
+    /// The chip must be there alone, as it was.
+    fn handle_anew(&mut self, found: Option<Found>, now: Instant) -> bool {
+        let Some(found) = found else { return false };
+        match &found[..] {
+            [Tag::TypeA(uid)] => {
+                self.anew = Some(uid.clone());
+                // A chip that SearchTag found is selected.
+                self.talk_on(match self.counts {
+                    true => Command::Select(uid.clone()),
+                    false => Command::Sak,
+                })
+            }
+            [..] => self.handle_said(None, now),
+        }
+    }
+
     fn talk_on(&mut self, command: Command) -> bool {
         self.talk = Some(command);
         true
@@ -374,14 +383,17 @@ impl Twn4 {
 
     fn next_exchange(&mut self, now: Instant) -> bool {
         let command = self.prover.poll_command(&mut self.field, now);
-        self.talk = command.map(match self.prover.speaks() {
-            Speaks::Frames => Command::Frame,
-            Speaks::Apdus | Speaks::Unasked | Speaks::Nothing => Command::Exchange,
+        let speaks = self.prover.speaks();
+        self.talk = command.map(|command| match speaks {
+            Speaks::Frames if command == ANEW => Command::FieldOff,
+            Speaks::Frames => Command::Frame(command),
+            Speaks::Apdus | Speaks::Unasked | Speaks::Nothing => Command::Exchange(command),
         });
         true
     }
 
     fn handle_said(&mut self, said: Option<Vec<u8>>, now: Instant) -> bool {
+        self.anew = None;
         self.prover.handle_answer(said, &mut self.field, now);
         self.next_exchange(now)
     }
@@ -460,62 +472,6 @@ impl Conversation for Twn4 {
     }
 }
 
-impl Command {
-    /// The function's number, then what belongs to it; numbers have their lowest byte first.
-    fn bytes(&self) -> Vec<u8> {
-        match *self {
-            Command::LineEnd => vec![],
-            Command::Version(_) => vec![0x00, 0x04, 0xFF],
-            Command::Types { em4100, iso14443a } => {
-                // The first of each band's kinds, EM4102 and ISO 14443 type A.
-                let (low, high) = (u8::from(em4100), u8::from(iso14443a));
-                vec![0x05, 0x02, low, 0, 0, 0, high, 0, 0, 0]
-            }
-            // No pull-up, push and pull.
-            Command::Lights => vec![0x04, 0x00, RED | GREEN, 0x00, 0x00],
-            Command::Several => vec![0x12, 0x08, 0xFF],
-            Command::Single => vec![0x05, 0x00, 0x10],
-            Command::Select(ref uid) => sized(&[0x12, 0x09], uid, &[]),
-            Command::Sak => vec![0x12, 0x05],
-            Command::Exchange(ref command) => sized(&[0x12, 0x03], command, &[0xFF]),
-            Command::Frame(ref frame) => {
-                let [low, high] = FRAME_TIME.to_le_bytes();
-                let frame = crc_a::with_checksum(frame);
-                sized(&[0x12, 0x07], &frame, &[0xFF, low, high])
-            }
-            Command::LightOn(pins) => vec![0x04, 0x02, pins],
-            Command::LightOff(pins) => vec![0x04, 0x03, pins],
-            Command::Beep(hertz, milliseconds) => {
-                let ([a, b], [c, d]) = (hertz.to_le_bytes(), milliseconds.to_le_bytes());
-                // As loud as it can, and as long a pause after it.
-                vec![0x04, 0x07, 0x64, a, b, c, d, c, d]
-            }
-        }
-    }
-
-    /// Whether it is a part of a talk with a chip.
-    fn is_for_chip(&self) -> bool {
-        matches!(
-            self,
-            Command::Select(_) | Command::Sak | Command::Exchange(_) | Command::Frame(_)
-        )
-    }
-
-    fn answer_time(&self) -> Duration {
-        match self {
-            Command::Version(_) => VERSION_TIME,
-            _ => ANSWER_TIME,
-        }
-    }
-}
-
-/// A function with an array of bytes, and what comes after it.
-///
-/// The longest array is a command of a proof, which is shorter than a short APDU.
-fn sized(function: &[u8], array: &[u8], rest: &[u8]) -> Vec<u8> {
-    [function, &[array.len() as u8], array, rest].concat()
-}
-
 /// Reads a line in every way.
 #[cfg(any(test, fuzzing))]
 pub(super) fn read(line: &[u8]) {
@@ -528,17 +484,9 @@ pub(super) fn read(line: &[u8]) {
     }
 }
 
-/// The pins of the lights (twn4.sys.h: REDLED is GPIO0, GREENLED is GPIO1).
-const RED: u8 = 0x01;
-const GREEN: u8 = 0x02;
 /// The tones that the manufacturer's own programs use for good and, lower here, for bad.
 const HIGH: u16 = 2400;
 const LOW: u16 = 1200;
-/// In milliseconds; a chip takes a few for a step of its proof.
-const FRAME_TIME: u16 = 50;
-const VERSION_TIME: Duration = Duration::from_millis(300);
-/// Searches take the longest, and beeps until they are over.
-const ANSWER_TIME: Duration = Duration::from_millis(700);
 const DAMAGE_TIME: Duration = Duration::from_millis(50);
 /// For what is still on its way after an answer was missed.
 const QUIET_TIME: Duration = Duration::from_millis(100);

@@ -17,8 +17,8 @@ use crate::rig::{DAILY, MEAL, SNACK, Site, Wishes, eventually, finish_sale};
 const TOKEN: &str = "operator-token-of-the-tests";
 
 /// A canteen whose chips prove themselves, and an account for the card.
-struct Bench {
-    site: Site,
+pub(crate) struct Bench {
+    pub(crate) site: Site,
     account: i64,
 }
 
@@ -27,7 +27,7 @@ impl Bench {
         Bench::at(Site::open())
     }
 
-    fn at(site: Site) -> Bench {
+    pub(crate) fn at(site: Site) -> Bench {
         let account = site.account(DAILY)["id"].as_i64().unwrap();
         let bench = Bench { site, account };
         bench.draw_keys();
@@ -35,17 +35,17 @@ impl Bench {
         bench
     }
 
-    fn draw_keys(&self) {
+    pub(crate) fn draw_keys(&self) {
         let drawn = self.site.hub().post("/v1/canteens/1/key-sets", &json!({}));
         assert_eq!(drawn.status, 201, "{drawn:?}");
     }
 
-    fn memory(&self, name: &str) -> PathBuf {
+    pub(crate) fn memory(&self, name: &str) -> PathBuf {
         self.site.path(name)
     }
 
     /// Starts the command; the card may lie there already or come.
-    fn begin(&self, more: &[&str]) -> Child {
+    pub(crate) fn begin(&self, more: &[&str]) -> Child {
         self.begin_for(self.account, more)
     }
 
@@ -82,7 +82,7 @@ impl Bench {
     }
 
     #[track_caller]
-    fn check_enrolled(&self, told: &Ctl, version: u8) {
+    pub(crate) fn check_enrolled(&self, told: &Ctl, version: u8) {
         assert_eq!(
             (told.code, &told.json["chip"]),
             (0, &json!(UID)),
@@ -94,7 +94,7 @@ impl Bench {
         assert_eq!(chips["chips"][0]["key_version"], version, "{chips}");
     }
 
-    fn wait_until_known(&self) {
+    pub(crate) fn wait_until_known(&self) {
         eventually("the till to know that the card must prove itself", || {
             let shown = self.site.ask(&["chip", "show", UID]).json;
             (shown["chip"]["must_prove"] == true).then_some(())
@@ -112,7 +112,7 @@ impl Bench {
     }
 }
 
-fn held(memory: &Path) -> Value {
+pub(crate) fn held(memory: &Path) -> Value {
     serde_json::from_slice(&fs::read(memory).unwrap()).unwrap()
 }
 

@@ -26,3 +26,4 @@ mod technician;
 mod tls_door;
 mod top_up;
 mod ultralight;
+mod ultralight_enrolment;

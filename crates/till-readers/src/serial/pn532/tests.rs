@@ -5,7 +5,9 @@ use chip_keys::Application;
 use super::*;
 use crate::ChipFault;
 use crate::auth::EnrolError;
-use crate::auth::tests_of_identify::{blank_card, card, enrolment, site, ultralight};
+use crate::auth::tests_of_identify::{
+    UID, blank_card, card, enrolment, site, ultralight, ultralight_enrolment,
+};
 use crate::auth::virtual_card::VirtualCard;
 use crate::auth::virtual_ultralight::VirtualUltralight;
 use crate::serial::crc_a;
@@ -412,15 +414,20 @@ fn frames(bench: &mut Bench, chip: &mut VirtualUltralight, times: usize) {
         let [0, 0, 0xFF, _, _, 0xD4, 0x42, frame @ .., _, 0] = &sent[..] else {
             panic!("no frame: {sent:02X?}")
         };
-        let heard = chip.handle(frame);
-        let heard = match heard.len() {
-            1 => heard,
-            _ => crc_a::with_checksum(&heard),
-        };
-        bench.say(&[ACK, &said(&[&[0x43, 0], &heard[..]].concat())]);
+        bench.say(&[ACK, &said(&communicated(chip, frame))]);
     }
     bench.expect("0000FF03FDD45200DA00");
     bench.say(&[ACK, "0000FF03FDD55300D800"]);
+}
+
+/// The answer to InCommunicateThru while checksums are not checked.
+fn communicated(chip: &mut VirtualUltralight, frame: &[u8]) -> Vec<u8> {
+    let heard = chip.handle(frame);
+    let heard = match heard.len() {
+        1 => heard,
+        _ => crc_a::with_checksum(&heard),
+    };
+    [&[0x43, 0], &heard[..]].concat()
 }
 
 /// A frame of the reader.
@@ -486,4 +493,84 @@ fn a_frame_is_never_sent_twice() {
     bench.expect("0000FF00FF00");
     bench.expect("0000FF03FDD45200DA00");
     assert_eq!(bench.told(), "unreadable HoldStill");
+}
+
+/// Has a MIFARE Ultralight AES from the factory enrolled; what is found when it has its power again is
+/// changed by `find`. How often it lost it, and what was told.
+fn enrol_ultralight(
+    chip: &mut VirtualUltralight,
+    find: impl Fn(Vec<u8>) -> Vec<u8>,
+) -> (usize, String) {
+    let mut bench = Bench::open();
+    let task = ChipTask::Enrol(ultralight_enrolment());
+    bench.till.handle_task(6, task, bench.now);
+    let listed = |uid: &[u8]| {
+        let head = [0x4B, 1, 1, 0x00, 0x44, 0x00, uid.len() as u8];
+        [&head[..], uid].concat()
+    };
+    bench.expect(LOOK);
+    bench.say(&[ACK, &said(&listed(&UID))]);
+    let (mut outages, mut is_unchecked) = (0, false);
+    loop {
+        let sent = bench.sent();
+        let [0, 0, 0xFF, _, _, 0xD4, body @ .., _, 0] = &sent[..] else {
+            panic!("no frame: {sent:02X?}")
+        };
+        let answer = match body {
+            [0x06, 0x63, 0x03] => vec![0x07, 0x80],
+            [0x08, 0x63, 0x03, 0x00] => {
+                is_unchecked = true;
+                vec![0x09]
+            }
+            [0x32, 0x01, 0x00] => {
+                outages += 1;
+                vec![0x33]
+            }
+            [0x32, 0x01, 0x01] => vec![0x33],
+            [0x4A, 0x02, 0x00] => {
+                is_unchecked = false;
+                find(listed(&chip.power_up()))
+            }
+            [0x42, frame @ ..] => {
+                assert!(is_unchecked, "the reader checks {frame:02X?}");
+                communicated(chip, frame)
+            }
+            [0x52, 0x00] => return (outages, bench.told()),
+            other => panic!("{other:02X?}"),
+        };
+        bench.say(&[ACK, &said(&answer)]);
+    }
+}
+
+#[test]
+fn an_ultralight_is_given_its_keys_and_loses_its_power_for_a_moment() {
+    let mut chip = VirtualUltralight::fresh(UID);
+    let told = "worked 6 Enrolled(Enrolled { before: Factory, written: [3, 1] })";
+    let (outages, said) = enrol_ultralight(&mut chip, |found| found);
+    assert_eq!((outages, said.as_str()), (1, told));
+    chip.power_up();
+    assert_eq!(chip.keys, [[0x22; 16], [0x11; 16]]);
+}
+
+#[test]
+fn an_ultralight_that_does_not_come_back_alone_is_not_enrolled() {
+    let still = "worked 6 the chip was not read; hold it still on the reader";
+    let two = |found: Vec<u8>| [&[0x4B, 2], &found[2..], &found[2..]].concat();
+    for changed in [
+        |_: Vec<u8>| vec![0x4B, 0],
+        two,
+        |mut found: Vec<u8>| {
+            found[5] = 0x20;
+            found
+        },
+    ] {
+        let (_, said) = enrol_ultralight(&mut VirtualUltralight::fresh(UID), changed);
+        assert_eq!(said, still);
+    }
+    let other = |mut found: Vec<u8>| {
+        found[8] ^= 1;
+        found
+    };
+    let (_, said) = enrol_ultralight(&mut VirtualUltralight::fresh(UID), other);
+    assert_eq!(said, format!("worked 6 {}", EnrolError::OtherChip));
 }

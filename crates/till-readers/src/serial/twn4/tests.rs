@@ -2,10 +2,15 @@
 
 use chip_keys::Application;
 
+use super::command::ANSWER_TIME;
 use super::*;
 use crate::auth::EnrolError;
-use crate::auth::tests_of_identify::{blank_card, card, enrolment, site, ultralight};
+use crate::auth::tests_of_identify::{
+    UID, blank_card, card, enrolment, site, ultralight, ultralight_enrolment,
+};
 use crate::auth::virtual_card::VirtualCard;
+use crate::auth::virtual_ultralight::VirtualUltralight;
+use crate::serial::crc_a;
 use crate::serial::field::{hex, words};
 
 /// A till, and a time that passes when told.
@@ -242,9 +247,12 @@ fn bench_with(application: Application) -> Bench {
 
 /// The line of an answer that brings what a chip said.
 fn said(heard: &[u8]) -> String {
-    let answer = [&[0, 1, heard.len() as u8], heard].concat();
-    let answer: String = answer.iter().map(|byte| format!("{byte:02X}")).collect();
-    format!("{answer}\r")
+    line_of(&[&[0, 1, heard.len() as u8], heard].concat())
+}
+
+fn line_of(bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    format!("{digits}\r")
 }
 
 /// Passes what the till sends to a chip on, so many times.
@@ -408,6 +416,80 @@ fn a_chip_or_a_firmware_that_takes_no_commands_is_told_as_such() {
     assert_eq!(bench.told(), format!("worked 2 {}", EnrolError::Reader));
 }
 
+/// What the chip says to a frame that the till sent.
+#[track_caller]
+fn say_frame(bench: &mut Bench, chip: &mut VirtualUltralight, sent: &[u8]) {
+    let [0x12, 0x07, length, frame @ .., 0xFF, 50, 0] = sent else {
+        panic!("no frame: {sent:02X?}")
+    };
+    assert_eq!(usize::from(*length), frame.len());
+    let heard = chip.handle(&crc_a::checked(frame).unwrap());
+    let heard = match heard.len() {
+        1 => heard,
+        _ => crc_a::with_checksum(&heard),
+    };
+    bench.say(&said(&heard));
+}
+
+/// Has a MIFARE Ultralight AES from the factory enrolled; answers to the search that finds it anew are
+/// changed by `find`. How often it lost its power, and what was told.
+fn enrol_ultralight(
+    chip: &mut VirtualUltralight,
+    find: impl Fn(Vec<u8>) -> Vec<u8>,
+) -> (usize, String) {
+    let mut bench = proving_bench();
+    let task = ChipTask::Enrol(ultralight_enrolment());
+    bench.till.handle_task(6, task, bench.now);
+    bench.check(LOOK, "000101080704958CAA5C5E80");
+    bench.check("12090704958CAA5C5E80", "0001");
+    bench.check(SAK, "000100");
+    let mut outages = 0;
+    loop {
+        let sent = hex(bench.sent().trim_end());
+        match sent[..2] {
+            [0x05, 0x01] => {
+                outages += 1;
+                bench.say("00\r");
+                bench.expect(LOOK);
+                let uid = chip.power_up();
+                let found = [&[0, 1, 1, uid.len() as u8 + 1, uid.len() as u8], &uid[..]].concat();
+                bench.say(&line_of(&find(found)));
+            }
+            [0x12, 0x09] => bench.say("0001\r"),
+            [0x12, 0x05] => bench.say("000100\r"),
+            [0x12, 0x07] => say_frame(&mut bench, chip, &sent),
+            // The next look.
+            _ => return (outages, bench.told()),
+        }
+    }
+}
+
+#[test]
+fn an_ultralight_is_given_its_keys_and_loses_its_power_for_a_moment() {
+    let mut chip = VirtualUltralight::fresh(UID);
+    let told = "worked 6 Enrolled(Enrolled { before: Factory, written: [3, 1] })";
+    let (outages, said) = enrol_ultralight(&mut chip, |found| found);
+    assert_eq!((outages, said.as_str()), (1, told));
+    chip.power_up();
+    assert_eq!(chip.keys, [[0x22; 16], [0x11; 16]]);
+}
+
+#[test]
+fn an_ultralight_that_does_not_come_back_alone_is_not_enrolled() {
+    let still = "worked 6 the chip was not read; hold it still on the reader";
+    let (_, said) = enrol_ultralight(&mut VirtualUltralight::fresh(UID), |_| vec![0, 0]);
+    assert_eq!(said, still);
+    let two = hex("0001020A04010203040401020305");
+    let (_, said) = enrol_ultralight(&mut VirtualUltralight::fresh(UID), |_| two.clone());
+    assert_eq!(said, still);
+    let other = |mut found: Vec<u8>| {
+        found[6] ^= 1;
+        found
+    };
+    let (_, said) = enrol_ultralight(&mut VirtualUltralight::fresh(UID), other);
+    assert_eq!(said, format!("worked 6 {}", EnrolError::OtherChip));
+}
+
 #[test]
 fn a_chip_that_speaks_frames_proves_itself_by_frames_with_their_checksums() {
     for (uid_key, times, expect) in [
@@ -422,16 +504,7 @@ fn a_chip_that_speaks_frames_proves_itself_by_frames_with_their_checksums() {
         bench.check(SAK, "000100");
         for _ in 0..times {
             let sent = hex(bench.sent().trim_end());
-            let [0x12, 0x07, length, frame @ .., 0xFF, 50, 0] = &sent[..] else {
-                panic!("no frame: {sent:02X?}")
-            };
-            assert_eq!(usize::from(*length), frame.len());
-            let heard = chip.handle(&crc_a::checked(frame).unwrap());
-            let heard = match heard.len() {
-                1 => heard,
-                _ => crc_a::with_checksum(&heard),
-            };
-            bench.say(&said(&heard));
+            say_frame(&mut bench, &mut chip, &sent);
         }
         assert_eq!(bench.told(), expect);
         // It lies there and is not asked again.
