@@ -1,7 +1,9 @@
 //! Worlds with the real stores: seeds without a fault of the product's, bugs put in by hand, and
 //! the stories of bugs that seeds have found.
 
-use simulation::world::{Action, Cut, Mistake, Run, Runs, Scene, Tally, Turn, Way, Whom};
+use simulation::world::{
+    Action, Card, Cut, Invariant, Mistake, Run, Runs, Scene, Tally, Turn, Way, Whom,
+};
 
 /// Enough for every fault to be injected, few enough for every test run. `cargo xtask simulate`
 /// runs thousands.
@@ -292,4 +294,82 @@ fn what_a_restore_lost_of_a_copied_till_may_be_spent_again_and_no_more() {
     assert!(told.failure.is_none(), "{told}");
     let sold = told.steps.iter().filter(|step| step.ends_with("approved"));
     assert!(sold.count() > 300 / 50 + 1, "{told}");
+}
+
+/// Three siblings have one card. The hub forgets that it was charged for the first, and then the
+/// second buys.
+fn a_forgotten_charge_of_a_shared_card() -> Run {
+    let way = Way::CLEAR;
+    let buy = |account| {
+        [
+            Action::Sell {
+                till: 0,
+                account,
+                chip: 0,
+                ore: 120_00,
+                way,
+            },
+            // Until the till sends again.
+            Action::Wait { seconds: 60 },
+            Action::Push {
+                till: 0,
+                most: 0,
+                way,
+            },
+        ]
+    };
+    let work = Action::TopUp {
+        card: Card::Pays,
+        way,
+    };
+    let follow = [
+        Action::Fetch { till: 0, way },
+        Action::AckFeed { till: 0 },
+        Action::Push {
+            till: 0,
+            most: 0,
+            way,
+        },
+    ];
+    let mut actions = follow.to_vec();
+    actions.push(Action::BackHubUp);
+    actions.extend(buy(0));
+    actions.extend([work, Action::RestoreHub]);
+    actions.extend(follow);
+    actions.extend(follow);
+    actions.push(Action::ResumeTopUps);
+    actions.extend(buy(1));
+    actions.extend([work, work]);
+    // What the charge was for is known now.
+    actions.extend([Action::ResumeTopUps, Action::Wait { seconds: 900 }]);
+    actions.extend([work, work]);
+    Run {
+        scene: Scene {
+            tills: 2,
+            balances: vec![60, 60, 60],
+            overspend_max: 200,
+            till_max: 200,
+            begins: "2026-11-20T11:00:00Z".parse().expect("a moment"),
+            one_card: true,
+            strict: [0; 3],
+            top_up: 200,
+        },
+        actions,
+    }
+}
+
+#[test]
+fn a_card_that_siblings_share_is_not_charged_before_a_forgotten_charge_has_its_place() {
+    let told = runs(None).tell(&a_forgotten_charge_of_a_shared_card());
+    assert!(told.failure.is_none(), "{told}");
+    let words = told.steps.join("\n");
+    assert!(words.contains("nothing is charged now"), "{told}");
+    assert!(words.contains("credited to account"), "{told}");
+}
+
+#[test]
+fn a_card_that_is_not_held_is_found() {
+    let told = runs(Some(Mistake::CardNotHeld)).tell(&a_forgotten_charge_of_a_shared_card());
+    let failure = told.failure.expect("the card is charged again");
+    assert_eq!(failure.violation.invariant, Invariant::Held, "{failure:?}");
 }

@@ -199,10 +199,12 @@ pub(super) fn attempt_for(
     let waiting: Option<String> = db
         .prepare_cached(
             "SELECT id FROM top_up
-             WHERE account = ?1 AND card = ?2 AND reference IS NULL
+             WHERE account = ?1 AND card = ?2 AND amount = ?3 AND reference IS NULL
                AND (state = 'intent' OR state = 'stuck' AND failure = 'card_held')",
         )?
-        .query_row((account.0, &charge.card), |row| row.get(0))
+        .query_row((account.0, &charge.card, charge.amount.ore()), |row| {
+            row.get(0)
+        })
         .optional()?;
     let id = match waiting {
         Some(id) => id,

@@ -127,7 +127,8 @@ pub enum Action {
     RestoreHub,
     /// An operator waits no longer for tills that have not reported since.
     Unfreeze,
-    /// An operator takes in what the gateway has charged, and lets cards be charged again.
+    /// An operator takes in what the gateway has charged, and lets cards be charged again; when they
+    /// are, he says what a charge was for that the hub could not place.
     ResumeTopUps,
     /// Money is paid in.
     Deposit {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use canteen::Money;
+use canteen::{AccountId, Money};
 use hub_ledger::{
     ChargeAnswer, ChargeOrder, DeclineKind, GatewayCharge, RefundAnswer, RefundOrder, TopUpId,
 };
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::action::Card;
 use super::tally::{Invariant, Violation};
@@ -16,20 +17,26 @@ use super::tally::{Invariant, Violation};
 pub(crate) struct Gateway {
     charges: Vec<Charged>,
     /// Requests that are still on their way, and when they arrive.
-    under_way: Vec<(i64, ChargeOrder, Card)>,
+    under_way: Vec<(i64, ChargeOrder, AccountId, Card)>,
 }
 
 #[derive(Debug)]
 struct Charged {
     top_up: TopUpId,
     reference: String,
+    /// Whom it was made for; a hub that was put back may have forgotten.
+    account: AccountId,
     card: String,
     ore: i64,
     at_ms: i64,
     result: Card,
     refunded: bool,
-    /// A person has to find out whose it is.
+    /// A person has to look at it.
     unmatched: bool,
+    /// Nobody has said yet what it was for, so that its card is held.
+    open: bool,
+    /// A person has sent it back.
+    sent_back: bool,
 }
 
 impl Gateway {
@@ -37,11 +44,19 @@ impl Gateway {
     pub(crate) fn charge(
         &mut self,
         order: &ChargeOrder,
+        account: AccountId,
         card: Card,
         now_ms: i64,
     ) -> Result<ChargeAnswer, Violation> {
         if let Some(known) = self.find(&order.reference) {
             return Ok(self.answer(known));
+        }
+        if let Some(open) = self.charges.iter().find(|c| c.open && c.card == order.card) {
+            let what = format!(
+                "the hub charges {} for {}, and nobody has said what {} was for",
+                order.card, order.reference, open.reference
+            );
+            return Err(Violation::of(Invariant::Held, what));
         }
         let ore = order.amount.ore();
         let twin = self.charges.iter().find(|earlier| {
@@ -60,31 +75,40 @@ impl Gateway {
         self.charges.push(Charged {
             top_up: order.id,
             reference: order.reference.clone(),
+            account,
             card: order.card.clone(),
             ore,
             at_ms: now_ms,
             result: card,
             refunded: false,
             unmatched: false,
+            open: false,
+            sent_back: false,
         });
         Ok(self.answer(self.charges.len() - 1))
     }
 
     /// A charge is on its way for longer than anybody waits, and never longer than two minutes.
-    pub(crate) fn charge_later(&mut self, order: ChargeOrder, card: Card, at_ms: i64) {
-        self.under_way.push((at_ms, order, card));
+    pub(crate) fn charge_later(
+        &mut self,
+        order: ChargeOrder,
+        account: AccountId,
+        card: Card,
+        at_ms: i64,
+    ) {
+        self.under_way.push((at_ms, order, account, card));
     }
 
     /// Takes in what has arrived by now.
     pub(crate) fn receive(&mut self, now_ms: i64) -> Result<(), Violation> {
-        self.under_way.sort_by_key(|(at_ms, _, _)| *at_ms);
+        self.under_way.sort_by_key(|(at_ms, _, _, _)| *at_ms);
         while self
             .under_way
             .first()
-            .is_some_and(|(at, _, _)| *at <= now_ms)
+            .is_some_and(|(at, _, _, _)| *at <= now_ms)
         {
-            let (at_ms, order, card) = self.under_way.remove(0);
-            self.charge(&order, card, at_ms)?;
+            let (at_ms, order, account, card) = self.under_way.remove(0);
+            self.charge(&order, account, card, at_ms)?;
         }
         Ok(())
     }
@@ -118,14 +142,37 @@ impl Gateway {
     }
 
     /// A hub that was put back has found out anew which charges are for which top-ups.
-    pub(crate) fn rename(&mut self, attempts: &BTreeMap<String, String>, unmatched: &[String]) {
+    pub(crate) fn rename(&mut self, attempts: &BTreeMap<String, String>, open: &[String]) {
         for charged in &mut self.charges {
-            charged.unmatched = unmatched.contains(&charged.reference);
+            charged.open = open.contains(&charged.reference);
             let named = attempts.get(&charged.reference);
             if let Some(id) = named.and_then(|id| id.parse().ok()) {
                 charged.top_up = TopUpId(id);
             }
         }
+    }
+
+    /// A person must look at these, and at no others.
+    pub(crate) fn await_person(&mut self, unmatched: &[String]) {
+        for charged in &mut self.charges {
+            charged.unmatched = unmatched.contains(&charged.reference);
+        }
+    }
+
+    /// Whom a charge was made for, as a person finds out; `None` when it has been sent back, which
+    /// the person may do here.
+    pub(crate) fn place(&mut self, reference: &str, sends_back: bool) -> Option<AccountId> {
+        let charged = self.charges.iter_mut().find(|c| c.reference == reference)?;
+        charged.unmatched = false;
+        if sends_back {
+            charged.refunded = true;
+        }
+        if charged.refunded {
+            charged.sent_back = true;
+            // It was for no top-up, as far as anybody will ever know.
+            charged.top_up = TopUpId(Uuid::nil());
+        }
+        (!charged.refunded).then_some(charged.account)
     }
 
     pub(crate) fn refund(&mut self, order: &RefundOrder) -> RefundAnswer {
@@ -156,7 +203,7 @@ impl Gateway {
     /// All top-ups that were paid.
     pub(crate) fn paid_top_ups(&self) -> impl Iterator<Item = TopUpId> {
         let paid = self.charges.iter();
-        let paid = paid.filter(|c| c.result == Card::Pays && !c.unmatched);
+        let paid = paid.filter(|c| c.result == Card::Pays && !c.unmatched && !c.sent_back);
         paid.map(|charged| charged.top_up)
     }
 

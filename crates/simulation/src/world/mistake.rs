@@ -30,17 +30,20 @@ pub enum Mistake {
     AheadForgotten,
     /// A hub that was put back goes on with the ceilings of its backup, and waits for no till.
     Unfrozen,
+    /// A charge that nobody can place does not hold its card.
+    CardNotHeld,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 6] = [
+    pub const ALL: [Mistake; 7] = [
         Mistake::AckOutOfBand,
         Mistake::OverlayDropped,
         Mistake::NetOfVoids,
         Mistake::ShareTakenBack,
         Mistake::AheadForgotten,
         Mistake::Unfrozen,
+        Mistake::CardNotHeld,
     ];
 
     /// The word for it on a command line.
@@ -52,6 +55,7 @@ impl Mistake {
             Mistake::ShareTakenBack => "share-taken-back-unheard",
             Mistake::AheadForgotten => "grant-ahead-forgotten",
             Mistake::Unfrozen => "restore-without-freeze",
+            Mistake::CardNotHeld => "card-not-held",
         }
     }
 
@@ -137,7 +141,8 @@ impl World {
                 Mistake::AckOutOfBand
                 | Mistake::OverlayDropped
                 | Mistake::NetOfVoids
-                | Mistake::Unfrozen,
+                | Mistake::Unfrozen
+                | Mistake::CardNotHeld,
             )
             | None => return Ok(()),
         };
@@ -157,6 +162,18 @@ impl World {
         let done = db.execute_batch(
             "UPDATE canteen SET frozen_at = NULL;
              UPDATE till_epoch SET reported = (SELECT hub_epoch FROM hub);",
+        );
+        done.map_err(|error| broken("making a mistake", &error))
+    }
+
+    /// The hub has taken in what the gateway lists.
+    pub(crate) fn make_mistake_at_import(&mut self) -> Result<(), Violation> {
+        if self.mistake != Some(Mistake::CardNotHeld) {
+            return Ok(());
+        }
+        let db = open(&self.hub.path(), None)?;
+        let done = db.execute_batch(
+            "UPDATE unmatched_charge SET resolved_at = found_at, resolution = 'dismissed';",
         );
         done.map_err(|error| broken("making a mistake", &error))
     }

@@ -105,13 +105,14 @@ impl World {
         ))
     }
 
-    /// An operator takes in what the gateway has charged, and lets cards be charged again.
+    /// An operator takes in what the gateway has charged, and lets cards be charged again; or places
+    /// a charge.
     pub(crate) fn resume_top_ups(&mut self) -> Result<String, Violation> {
         let restore = self.hub.read("looking at the pause", |ledger| {
             ledger.restore(Reach::Everything)
         })?;
         if restore.top_ups_paused_at.is_none() {
-            return Ok("cards are charged already".to_owned());
+            return self.place_charge(self.drawn.is_multiple_of(3));
         }
         let list = self.gateway.list();
         let now = self.now();
@@ -120,8 +121,9 @@ impl World {
             ledger.import_charges(&list, now)
         })?;
         let imported = imported.map_err(|refusal| broken("taking charges in", &refusal))?;
-        let attempts = self.attempts()?;
-        self.gateway.rename(&attempts, &imported.unmatched);
+        self.gateway.await_person(&imported.unmatched);
+        self.look_at_charges()?;
+        self.make_mistake_at_import()?;
         let World { hub, tally, .. } = self;
         let resumed = hub.insist(tally, "resuming top-ups", |ledger| ledger.resume_top_ups())?;
         resumed.map_err(|refusal| broken("resuming top-ups", &refusal))?;
@@ -130,6 +132,64 @@ impl World {
             "{} charges are taken in, {} are known, cards are charged again",
             imported.taken_in, imported.known
         ))
+    }
+
+    /// An operator has found out what the oldest charge was for that the hub could not place.
+    pub(crate) fn place_charge(&mut self, sends_back: bool) -> Result<String, Violation> {
+        let unmatched = self.hub.read("listing unmatched charges", |ledger| {
+            ledger.unmatched_charges(1)
+        })?;
+        let Some(unmatched) = unmatched.into_iter().next() else {
+            return Ok("every charge has its place".to_owned());
+        };
+        let reference = &unmatched.charge.reference;
+        let account = self.gateway.place(reference, sends_back);
+        let now = self.now();
+        let World { hub, tally, .. } = self;
+        let placed = hub.insist(tally, "placing a charge", |ledger| match account {
+            Some(account) => ledger
+                .take_in_unmatched(unmatched.id, account, now)
+                .map(drop),
+            None => ledger.dismiss_unmatched(unmatched.id, now),
+        })?;
+        // A refusal may be the second answer after a lost one; otherwise the charge stays open.
+        drop(placed);
+        self.look_at_charges()?;
+        self.check_hub()?;
+        Ok(match account {
+            Some(account) => format!("{reference} is credited to account {account}"),
+            None => format!("{reference} is sent back at the gateway"),
+        })
+    }
+
+    /// At the end every charge has its place: one that the hub cannot credit any more is sent back.
+    pub(crate) fn place_all_charges(&mut self) -> Result<(), Violation> {
+        for sends_back in [false, true] {
+            for _ in 0..self.open_charges()?.len() {
+                self.place_charge(sends_back)?;
+            }
+        }
+        match self.open_charges()?.as_slice() {
+            [] => Ok(()),
+            open => {
+                let what = format!("in the end nobody can say what {open:?} were for");
+                Err(Violation::of(Invariant::Works, what))
+            }
+        }
+    }
+
+    /// Which charges the hub has for which top-ups, and which it cannot place.
+    fn look_at_charges(&mut self) -> Result<(), Violation> {
+        let (attempts, open) = (self.attempts()?, self.open_charges()?);
+        self.gateway.rename(&attempts, &open);
+        Ok(())
+    }
+
+    fn open_charges(&self) -> Result<Vec<String>, Violation> {
+        let open = self.hub.read("listing unmatched charges", |ledger| {
+            ledger.unmatched_charges(u32::MAX)
+        })?;
+        Ok(open.into_iter().map(|open| open.charge.reference).collect())
     }
 
     /// The top-ups that charges are for, by our names of the charges.

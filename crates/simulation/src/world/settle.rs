@@ -17,6 +17,7 @@ impl World {
             till.line_is_up = true;
         }
         self.resume_top_ups()?;
+        self.place_all_charges()?;
         for _ in 0..ROUNDS_MAX {
             let mut is_quiet = true;
             for till in 0..self.tills.len() {

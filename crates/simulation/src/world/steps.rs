@@ -391,12 +391,17 @@ impl World {
         let Some(order) = order else {
             return Ok("nothing is charged now".to_owned());
         };
+        let account = self.hub.read("looking whom a charge is for", |ledger| {
+            ledger.top_up_within(hub_ledger::Reach::Everything, id)
+        })?;
+        let account = account.account;
+        self.tally.check(Invariant::Held);
         self.tally.check(Invariant::Spacing);
         let mut answer = match way.request {
-            Fate::Arrives => self.gateway.charge(&order, card, self.now_ms)?,
+            Fate::Arrives => self.gateway.charge(&order, account, card, self.now_ms)?,
             Fate::Twice => {
-                self.gateway.charge(&order, card, self.now_ms)?;
-                self.gateway.charge(&order, card, self.now_ms)?
+                self.gateway.charge(&order, account, card, self.now_ms)?;
+                self.gateway.charge(&order, account, card, self.now_ms)?
             }
             Fate::Lost => {
                 self.tally.inject(Fault::ChargeLost);
@@ -406,7 +411,8 @@ impl World {
                 self.tally.inject(Fault::ChargeLate);
                 let drawn = i64::try_from(self.drawn).unwrap_or(0);
                 let at_ms = self.now_ms + 1000 + drawn * 7919 % TRANSIT_MS;
-                self.gateway.charge_later(order.clone(), card, at_ms);
+                self.gateway
+                    .charge_later(order.clone(), account, card, at_ms);
                 ChargeAnswer::Unknown
             }
         };

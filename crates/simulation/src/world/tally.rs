@@ -121,6 +121,8 @@ counted! {
         OneActive = "INV-15 an account has one top-up under way",
         /// Charges are apart.
         Spacing = "INV-16 equal charges keep their distance",
+        /// Of a card with a charge that nobody can place, nothing more is taken.
+        Held = "INV-17 a held card is not charged",
         /// The decision is the right one.
         Decision = "OB-01  every decision is the reference's",
         /// The till shows what it must.

@@ -242,3 +242,18 @@ fn a_charge_of_a_card_that_nobody_has_holds_the_card_of_whoever_gets_it() {
     expect(&bed, again.0, "settled", kr(230));
     assert_eq!(open(&bed), []);
 }
+
+#[test]
+fn a_charge_of_another_amount_is_not_what_a_waiting_top_up_was_for() {
+    let mut bed = Bed::new();
+    let [buyer] = buyers(&mut bed, [CARD]);
+    let of_an_earlier_agreement = GatewayCharge {
+        amount: kr(100),
+        ..lost("t")
+    };
+    assert_eq!(import(&mut bed, &[of_an_earlier_agreement]), (0, 1, 0));
+    expect(&bed, buyer.0, "intent settled", kr(130));
+    assert_eq!(bed.flags(), [""; 0]);
+    assert_eq!(begin_all(&mut bed, after(720)), []);
+    expect(&bed, buyer.0, "cancelled settled", kr(130));
+}
