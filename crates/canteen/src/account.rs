@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::calendar::{BusinessDay, Month, Week};
+use crate::calendar::BusinessDay;
 use crate::money::Money;
 use crate::strict_limits::{LimitMode, StrictLimits};
 use crate::top_up::TopUp;
@@ -137,16 +137,6 @@ impl Spent {
     /// Spent in the month.
     pub fn month(&self) -> Money {
         self.month
-    }
-
-    /// The week of the counters.
-    pub fn week_id(&self) -> Week {
-        self.on.week()
-    }
-
-    /// The month of the counters.
-    pub fn month_id(&self) -> Month {
-        self.on.month()
     }
 }
 

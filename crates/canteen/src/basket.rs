@@ -118,7 +118,7 @@ impl Basket {
     }
 
     /// Takes one piece off a line, and the line away with its last piece.
-    pub fn remove_one(&mut self, index: usize) -> Result<(), BasketError> {
+    pub(crate) fn remove_one(&mut self, index: usize) -> Result<(), BasketError> {
         let line = self.lines.get_mut(index).ok_or(BasketError::NoSuchLine)?;
         if line.quantity > 1 {
             *line = BasketLine::new(line.quantity - 1, &line.text, line.unit_price)?;

@@ -63,11 +63,6 @@ impl Money {
         self.0 % 100 == 0
     }
 
-    /// The amount in kroner, for reckoning with rates.
-    pub fn to_decimal(self) -> Decimal {
-        Decimal::new(self.0, 2)
-    }
-
     /// The amount without a currency, as price lists and statements print it: `1.234,50`.
     pub fn bare(self) -> impl fmt::Display {
         Bare(self)

@@ -27,7 +27,7 @@ impl ChipKey {
     ///
     /// `input` is what tells the chip apart: UID, then application, then the system's own name.
     /// `None` if it is empty or longer than 31 bytes.
-    pub fn diversified(&self, input: &[u8]) -> Option<ChipKey> {
+    pub(crate) fn diversified(&self, input: &[u8]) -> Option<ChipKey> {
         let aes = Aes128::new((&self.0).into());
         let [first, last] = diversification_blocks(input, &subkeys(&aes))?;
         let mut key = Zeroizing::new(first);

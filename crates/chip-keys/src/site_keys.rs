@@ -106,7 +106,7 @@ pub struct SiteKeys {
 impl SiteKeys {
     /// The longest line of versions: each refused one costs a chip an attempt, and a chip makes
     /// its reader wait after too many.
-    pub const MOST_VERSIONS: usize = 4;
+    const MOST_VERSIONS: usize = 4;
 
     /// Takes the sets newest first. The system name is any constant of the operator that keeps
     /// equal master keys of two systems from making equal chips; it may be empty.

@@ -176,7 +176,7 @@ fn tell_tills(db: &Connection, canteen: CanteenId) -> Result<(), LedgerError> {
 }
 
 /// A chip makes its reader wait after too many wrong keys, so a till tries no more versions.
-pub const KEY_SETS_MAX: usize = 4;
+const KEY_SETS_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {

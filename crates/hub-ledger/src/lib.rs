@@ -70,7 +70,7 @@ pub use deposits::{Correction, Receipt, RequestKey};
 pub use error::{LedgerError, Refusal};
 pub use flags::{FlagRow, QuarantineRow};
 pub use ingest::Reread;
-pub use key_sets::{KEY_SETS_MAX, KeySetRow};
+pub use key_sets::KeySetRow;
 pub use notices::{Audience, NoticeFilter, NoticeId, NoticeReason, NoticeRow};
 pub use orders::OrderAnswer;
 pub use positions::Asking;

@@ -181,14 +181,6 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
-    /// Whether money may have moved in the call that gave this error.
-    pub fn may_have_moved_money(&self) -> bool {
-        match self {
-            Self::Unknown { .. } => true,
-            Self::NotSent { .. } | Self::Invalid { .. } | Self::Busy { .. } => false,
-        }
-    }
-
     pub(crate) fn unknown(reason: impl Into<String>) -> Self {
         Self::Unknown {
             reason: reason.into(),

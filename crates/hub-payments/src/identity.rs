@@ -22,7 +22,7 @@ impl AttemptReference {
     }
 
     /// The reference that carries the lower 100 bits of `bits`.
-    pub fn from_bits(bits: u128) -> Self {
+    pub(crate) fn from_bits(bits: u128) -> Self {
         let digit = |place: usize| DIGITS[((bits >> (5 * place)) & 31) as usize] as char;
         Self((0..Self::LENGTH).rev().map(digit).collect())
     }

@@ -69,7 +69,7 @@ impl Head {
     }
 
     /// Whether the till signed this head.
-    pub fn is_signed_by(
+    pub(crate) fn is_signed_by(
         &self,
         till: &TillId,
         epoch: Epoch,

@@ -312,7 +312,7 @@ impl Reader {
     }
 
     /// When an entry was written, by the till's wall clock (RFC 3339).
-    pub fn written_at(&self, seq: u64) -> Result<Option<String>, LedgerError> {
+    pub(crate) fn written_at(&self, seq: u64) -> Result<Option<String>, LedgerError> {
         match entry_at(&self.connection, seq)? {
             Some(texts) => Ok(Some(texts.read_header()?.ts)),
             None => Ok(None),

@@ -423,12 +423,12 @@ impl Store {
     }
 
     /// Whether [`Store::rest`] cannot wait for a quiet moment any more.
-    pub fn needs_rest(&self) -> bool {
+    pub(crate) fn needs_rest(&self) -> bool {
         self.book.as_ref().is_some_and(Book::needs_rest)
     }
 
     /// Whether something is known that is worth writing but not worth a flush of its own.
-    pub fn is_unsaved(&self) -> bool {
+    pub(crate) fn is_unsaved(&self) -> bool {
         self.book.as_ref().is_some_and(|book| book.tip.unsaved)
     }
 
@@ -438,7 +438,7 @@ impl Store {
     }
 
     /// Writes what is only worth remembering.
-    pub fn save(&mut self, now: Moment) -> Result<(), LedgerError> {
+    pub(crate) fn save(&mut self, now: Moment) -> Result<(), LedgerError> {
         self.guarded(now, Book::save)
     }
 

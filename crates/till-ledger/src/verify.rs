@@ -150,7 +150,7 @@ impl Reader {
     }
 
     /// SQLite's own check of the file: every page, every tree. Takes as long as reading it all.
-    pub fn check_file(&self) -> Result<Vec<Finding>, LedgerError> {
+    pub(crate) fn check_file(&self) -> Result<Vec<Finding>, LedgerError> {
         let mut statement = self.connection.prepare("PRAGMA quick_check(20)")?;
         let messages = statement.query_map([], |row| row.get::<_, String>(0))?;
         let mut findings = Vec::new();

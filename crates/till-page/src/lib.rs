@@ -23,10 +23,8 @@ pub use state::{
 pub use text::{Text, clock};
 pub use words::attention::{Attention, attention_words};
 pub use words::chip::chip_words;
-pub use words::decision::{
-    Outcome, decline_figure, decline_title, decline_words, top_up_words, verdict_words,
-};
+pub use words::decision::{Outcome, decline_title, verdict_words};
 pub use words::line::line_words;
-pub use words::notice::{Notice, NoticeShown, notice_shown, notice_words};
-pub use words::reader::{ReaderTrouble, reader_fault_words};
+pub use words::notice::{Notice, NoticeShown, notice_shown};
+pub use words::reader::ReaderTrouble;
 pub use words::refusal::{Refusal, refusal_words};

@@ -80,7 +80,7 @@ fn paid_words(amount: Money) -> Text {
 }
 
 /// Why a purchase is declined, in one sentence with its figures.
-pub fn decline_words(
+pub(crate) fn decline_words(
     reason: &DeclineReason,
     purchase: &Purchase,
     account: Option<&Account>,
@@ -121,7 +121,7 @@ pub fn decline_words(
 
 /// The figure of a decline that is read from afar: what the cashier must take out of the basket,
 /// or how much may still be bought.
-pub fn decline_figure(
+pub(crate) fn decline_figure(
     reason: &DeclineReason,
     purchase: &Purchase,
     account: Option<&Account>,
@@ -184,7 +184,7 @@ pub fn decline_title(code: &str) -> Text {
 }
 
 /// What a purchase does to the automatic top-up; nothing is promised without the hub.
-pub fn top_up_words(
+pub(crate) fn top_up_words(
     outcome: TopUpOutcome,
     approved: bool,
     amount: Option<Money>,

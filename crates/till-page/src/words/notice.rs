@@ -72,7 +72,7 @@ fn runbook(notice: &Notice) -> Option<&'static str> {
 }
 
 /// The notice in words, with what to do.
-pub fn notice_words(notice: &Notice) -> Text {
+pub(crate) fn notice_words(notice: &Notice) -> Text {
     match notice {
         Notice::Forked => Text::new(
             "Kassens disk er kopieret – den sælger kun videre lidt. Tilkald teknikeren",

@@ -41,7 +41,7 @@ impl Reader {
 }
 
 /// What is wrong and what to do; short, since it stands in the banner.
-pub fn reader_fault_words(trouble: &ReaderTrouble) -> Text {
+pub(crate) fn reader_fault_words(trouble: &ReaderTrouble) -> Text {
     match trouble {
         ReaderTrouble::NotConnected => Text::new(
             "Læser mangler – tjek stikket",
