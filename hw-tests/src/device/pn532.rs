@@ -1,6 +1,7 @@
 //! A PN532 on its high-speed UART, with the habits that drivers stumble over: it sleeps after
 //! power-up until it is woken, searches for ever unless told otherwise, does not find again a chip
-//! that it still holds, and loses the acknowledgement after an abort.
+//! that it still holds, puts a chip to sleep while it searches for a second one, and loses the
+//! acknowledgement after an abort.
 
 use firmware_proto::device::Field;
 use firmware_proto::message::{Chip, chip_flag};
@@ -15,6 +16,8 @@ pub(super) struct Pn532 {
     retries: u8,
     /// A chip that was listed and not released.
     holds_chip: bool,
+    /// That chip sleeps since the search for a second one, until it is selected or exchanged with.
+    chip_sleeps: bool,
     /// CIU_RxMode.
     reception: u8,
     /// Searching, for so many chips at the most.
@@ -29,6 +32,7 @@ impl Pn532 {
             is_awake: false,
             retries: FOR_EVER,
             holds_chip: false,
+            chip_sleeps: false,
             reception: CHECKS,
             searching: None,
             was_aborted: false,
@@ -83,11 +87,18 @@ impl Pn532 {
             }
             [0x4A, most @ (1 | 2), 0x00] => self.searching = Some(most),
             [0x40, 1, ref apdu @ ..] => {
+                self.chip_sleeps = false;
                 let heard = self.holds_chip.then(|| air.exchange(apdu)).flatten();
                 said.push(exchanged(0x41, heard));
             }
+            [0x54, 1] => {
+                let status = if self.holds_chip { 0x00 } else { WRONG_CONTEXT };
+                self.chip_sleeps = false;
+                said.push(answer(&[0x55, status]));
+            }
             [0x42, ref frame @ ..] => {
-                let heard = self.holds_chip.then(|| air.exchange(frame)).flatten();
+                let hears = self.holds_chip && !self.chip_sleeps;
+                let heard = hears.then(|| air.exchange(frame)).flatten();
                 said.push(self.communicated(heard));
             }
             [0x06, 0x63, 0x03] => said.push(answer(&[0x07, self.reception])),
@@ -133,6 +144,7 @@ impl Pn532 {
         }
         self.searching = None;
         self.holds_chip = !targets.is_empty();
+        self.chip_sleeps = most > 1;
         self.reception = CHECKS;
         if self.holds_chip {
             air.select();
@@ -223,6 +235,7 @@ fn answer(data: &[u8]) -> Vec<u8> {
 /// RxCRCEn in CIU_RxMode.
 const CHECKS: u8 = 0x80;
 const WRONG_CHECKSUM: u8 = 0x02;
+const WRONG_CONTEXT: u8 = 0x27;
 /// SEL_RES of the whole family.
 const ULTRALIGHT: u8 = 0x00;
 const WAKE_UP: u8 = 0x55;

@@ -60,6 +60,10 @@ enum Command {
     Look,
     /// InDataExchange with the chip that was found.
     Exchange(Vec<u8>),
+    /// InSelect: a search for two may have put the first to sleep, and only InDataExchange wakes it by
+    /// itself. What it answers is not asked: some say that it is not needed, and copies of the PN532
+    /// say nothing.
+    Select,
     /// ReadRegister of how answers over the air are received.
     Reception,
     /// WriteRegister of the same: the reader is not to check checksums. It would take a refusal of a
@@ -174,6 +178,7 @@ impl Pn532 {
                     .handle_answer(target::exchanged(data), &mut self.field, now);
                 self.next_exchange(now)
             }
+            Command::Select => Command::Reception,
             Command::Reception => match target::register(data) {
                 Some(reception) => Command::Unchecked(reception & !target::CHECKS),
                 None => {
@@ -217,7 +222,7 @@ impl Pn532 {
         match self.prover.speaks() {
             Speaks::Frames if command == ANEW => Command::FieldOff,
             Speaks::Frames if self.is_unchecked => Command::Frame(command),
-            Speaks::Frames => Command::Reception,
+            Speaks::Frames => Command::Select,
             Speaks::Apdus | Speaks::Unasked | Speaks::Nothing => Command::Exchange(command),
         }
     }
@@ -311,6 +316,7 @@ impl Command {
                 exchange = [&[0x40, FIRST_TARGET], &command[..]].concat();
                 &exchange
             }
+            Command::Select => &[0x54, FIRST_TARGET],
             Command::Reception => &[0x06, target::RECEPTION[0], target::RECEPTION[1]],
             Command::Unchecked(value) => {
                 exchange = vec![0x08, target::RECEPTION[0], target::RECEPTION[1], *value];
@@ -329,6 +335,7 @@ impl Command {
             | Command::Retries
             | Command::Look
             | Command::Exchange(_)
+            | Command::Select
             | Command::Reception
             | Command::Unchecked(_)
             | Command::Frame(_)
@@ -347,6 +354,7 @@ impl Command {
             | Command::Firmware
             | Command::Retries
             | Command::Look
+            | Command::Select
             | Command::Reception
             | Command::Unchecked(_)
             | Command::FieldOff
@@ -360,6 +368,7 @@ impl Command {
     fn is_for_chip(&self) -> bool {
         match self {
             Command::Exchange(_)
+            | Command::Select
             | Command::Reception
             | Command::Unchecked(_)
             | Command::Frame(_)
@@ -382,6 +391,7 @@ impl Command {
             Command::Retries | Command::FieldOff | Command::FieldOn => 0x33,
             Command::Look | Command::Anew => 0x4B,
             Command::Exchange(_) => 0x41,
+            Command::Select => 0x55,
             Command::Reception => 0x07,
             Command::Unchecked(_) => 0x09,
             Command::Frame(_) => 0x43,

@@ -405,6 +405,9 @@ fn frames_bench() -> Bench {
 /// Switches the check of checksums off, and passes so many frames on.
 #[track_caller]
 fn frames(bench: &mut Bench, chip: &mut VirtualUltralight, times: usize) {
+    bench.expect("0000FF03FDD45401D700");
+    // "Not in this context": it was awake.
+    bench.say(&[ACK, &said(&[0x55, 0x27])]);
     bench.expect("0000FF04FCD4066303C000");
     bench.say(&[ACK, &said(&[0x07, 0x88])]);
     bench.expect("0000FF05FBD408630308B600");
@@ -472,6 +475,8 @@ fn a_chip_that_refuses_the_proof_has_failed_and_a_damaged_answer_is_no_refusal()
     let mut bench = frames_bench();
     lay_ultralight(&mut bench);
     bench.sent();
+    bench.say(&[ACK, &said(&[0x55])]);
+    bench.sent();
     bench.say(&[ACK, &said(&[0x07, 0x88])]);
     bench.sent();
     bench.say(&[ACK, &said(&[0x09])]);
@@ -485,6 +490,8 @@ fn a_chip_that_refuses_the_proof_has_failed_and_a_damaged_answer_is_no_refusal()
 fn a_frame_is_never_sent_twice() {
     let mut bench = frames_bench();
     lay_ultralight(&mut bench);
+    bench.sent();
+    bench.say(&[ACK, &said(&[0x55])]);
     bench.sent();
     bench.say(&[ACK, &said(&[0x07, 0x88])]);
     bench.sent();
@@ -510,13 +517,17 @@ fn enrol_ultralight(
     };
     bench.expect(LOOK);
     bench.say(&[ACK, &said(&listed(&UID))]);
-    let (mut outages, mut is_unchecked) = (0, false);
+    let (mut outages, mut is_unchecked, mut is_awake) = (0, false, false);
     loop {
         let sent = bench.sent();
         let [0, 0, 0xFF, _, _, 0xD4, body @ .., _, 0] = &sent[..] else {
             panic!("no frame: {sent:02X?}")
         };
         let answer = match body {
+            [0x54, 0x01] => {
+                is_awake = true;
+                vec![0x55, 0x00]
+            }
             [0x06, 0x63, 0x03] => vec![0x07, 0x80],
             [0x08, 0x63, 0x03, 0x00] => {
                 is_unchecked = true;
@@ -528,11 +539,11 @@ fn enrol_ultralight(
             }
             [0x32, 0x01, 0x01] => vec![0x33],
             [0x4A, 0x02, 0x00] => {
-                is_unchecked = false;
+                (is_unchecked, is_awake) = (false, false);
                 find(listed(&chip.power_up()))
             }
             [0x42, frame @ ..] => {
-                assert!(is_unchecked, "the reader checks {frame:02X?}");
+                assert!(is_unchecked && is_awake, "not ready for {frame:02X?}");
                 communicated(chip, frame)
             }
             [0x52, 0x00] => return (outages, bench.told()),
