@@ -6,6 +6,10 @@
 //! It is measured twice, in two stores: with the sales spread over forty accounts, and with all of
 //! them on two. What a purchase costs must not depend on how many the account has in its windows.
 //!
+//! And once more for a till that was a week in the dark: two thousand sales to three hundred accounts,
+//! first alone, then with ten thousand sales between them that the other tills have sent in time. What
+//! follows on an account is looked at anew, once a batch.
+//!
 //! `cargo bench -p hub-ledger --bench drain -- --json FILE`. Without `--bench`, as under
 //! `cargo test`, a short run only shows that everything works.
 
@@ -18,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use canteen::{AccountId, BusinessDay, ChipId, Limits, Money, TopUpOutcome};
 use hub_ledger::{
-    Fingerprint, Holder, HubLedger, NewAccount, NewChip, NewTill, RequestKey, TillAccess,
-    TopUpRules,
+    CanteenId, Fingerprint, Holder, HubLedger, NewAccount, NewChip, NewTill, RequestKey,
+    TillAccess, TopUpRules,
 };
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
@@ -35,6 +39,11 @@ const FULL: usize = 80;
 const SHORT: usize = 2;
 const SPREAD: usize = 40;
 const CROWDED: usize = 2;
+/// A week in the dark: the accounts, the till's own batches, and those that came in time.
+const WEEK_ACCOUNTS: usize = 300;
+const WEEK: usize = 4;
+const IN_TIME: usize = 20;
+const WEEK_SECONDS: i64 = 7 * 24 * 3600;
 
 /// A Friday at eleven in Copenhagen, when the line went down.
 const OPENING: Timestamp = Timestamp::constant(1_795_168_800, 0);
@@ -76,11 +85,13 @@ struct Figures {
     floor: Vec<Duration>,
     spread: Vec<Duration>,
     crowded: Vec<Duration>,
+    alone: Vec<Duration>,
+    late: Vec<Duration>,
 }
 
 impl Figures {
     /// Name, value, and the most it may be.
-    fn keys(&self) -> [(&'static str, f64, f64); 3] {
+    fn keys(&self) -> [(&'static str, f64, f64); 4] {
         let spread = undisturbed_ms(&self.spread);
         let (first, last) = self.crowded.split_at(self.crowded.len() / 2);
         [
@@ -93,6 +104,12 @@ impl Figures {
             ),
             // Five hundred entries a second, at the hub.
             ("backlog_batch_ms", spread, 1000.0),
+            // Sales that come when others have come after them, against sales that come in time.
+            (
+                "backlog_late_ratio",
+                sum_ms(&self.late) / sum_ms(&self.alone),
+                3.0,
+            ),
         ]
     }
 
@@ -101,6 +118,8 @@ impl Figures {
             ("floor: 500 entries in a table", &self.floor),
             ("500 sales on forty accounts", &self.spread),
             ("500 sales on two accounts", &self.crowded),
+            ("500 of a dark week, alone", &self.alone),
+            ("500 of a dark week, among 10000", &self.late),
         ] {
             println!("{name:<34} {:>8.2} ms", undisturbed_ms(times));
         }
@@ -130,22 +149,42 @@ fn undisturbed_ms(times: &[Duration]) -> f64 {
     times[times.len() / 10].as_secs_f64() * 1e3
 }
 
+fn sum_ms(times: &[Duration]) -> f64 {
+    times.iter().sum::<Duration>().as_secs_f64() * 1e3
+}
+
 fn run(dir: &Path, batches: usize) -> Figures {
     let mut floor = Floor::new(&dir.join("drain-floor.db"));
-    let mut spread = Backlog::new(&dir.join("drain-spread.db"), SPREAD, batches);
-    let mut crowded = Backlog::new(&dir.join("drain-crowded.db"), CROWDED, batches);
+    let mut spread = Backlog::new(&dir.join("drain-spread.db"), SPREAD, batches, 1);
+    let mut crowded = Backlog::new(&dir.join("drain-crowded.db"), CROWDED, batches, 1);
+    let (week, in_time) = match batches {
+        FULL => (WEEK, IN_TIME),
+        _ => (1, 1),
+    };
+    let pace = |batches: usize| WEEK_SECONDS / (batches * BATCH_MAX_ENTRIES) as i64;
+    let dark_week = |name: &str| Backlog::new(&dir.join(name), WEEK_ACCOUNTS, week, pace(week));
+    let mut alone = dark_week("drain-alone.db");
+    let mut late = dark_week("drain-late.db");
+    late.hear_sibling(in_time, pace(in_time));
     let mut figures = Figures {
         floor: Vec::new(),
         spread: Vec::new(),
         crowded: Vec::new(),
+        alone: Vec::new(),
+        late: Vec::new(),
     };
     for batch in 0..batches {
         figures.floor.push(floor.measure(&spread.batches[batch]));
         figures.spread.push(spread.measure(batch));
         figures.crowded.push(crowded.measure(batch));
     }
-    spread.check();
-    crowded.check();
+    for batch in 0..week {
+        figures.alone.push(alone.measure(batch));
+        figures.late.push(late.measure(batch));
+    }
+    for backlog in [&spread, &crowded, &alone, &late] {
+        backlog.check();
+    }
     figures
 }
 
@@ -191,13 +230,14 @@ impl Floor {
 /// A hub, and what a till of it has to send, as it comes over the line.
 struct Backlog {
     hub: HubLedger,
-    till: TillAccess,
-    accounts: Vec<AccountId>,
+    till: Till,
+    customers: Vec<(AccountId, i64)>,
     batches: Vec<Vec<u8>>,
+    sold: usize,
 }
 
 impl Backlog {
-    fn new(path: &Path, accounts: usize, batches: usize) -> Backlog {
+    fn new(path: &Path, accounts: usize, batches: usize, pace: i64) -> Backlog {
         remove(path);
         let mut hub = HubLedger::open(path, 7, TopUpRules::default()).unwrap();
         let tenant = hub.tenant_named("Demo Kommune").unwrap();
@@ -205,7 +245,68 @@ impl Backlog {
         let customers: Vec<(AccountId, i64)> = (0..accounts)
             .map(|number| open_account(&mut hub, canteen, number))
             .collect();
-        let id: TillId = "kasse-1".parse().unwrap();
+        let till = Till::new(&mut hub, canteen, 1);
+        Backlog {
+            batches: till.write_batches(&customers, batches, pace),
+            hub,
+            till,
+            customers,
+            sold: 0,
+        }
+    }
+
+    /// Another till of the canteen has sold all the while, and has a line.
+    fn hear_sibling(&mut self, batches: usize, pace: i64) {
+        let sibling = Till::new(&mut self.hub, self.till.access.canteen, 2);
+        for batch in sibling.write_batches(&self.customers, batches, pace) {
+            self.ingest(&sibling.access, &batch);
+        }
+    }
+
+    fn measure(&mut self, batch: usize) -> Duration {
+        let (access, batch) = (self.till.access.clone(), self.batches[batch].clone());
+        let begun = Instant::now();
+        self.ingest(&access, &batch);
+        begun.elapsed()
+    }
+
+    fn ingest(&mut self, till: &TillAccess, batch: &[u8]) {
+        let read: Batch = serde_json::from_slice(batch).unwrap();
+        let later = OPENING + SignedDuration::from_hours(24 * 8);
+        let answer = self.hub.ingest(till, &read, later).unwrap().unwrap();
+        let told = serde_json::to_vec(&answer).unwrap();
+        assert!(!told.is_empty());
+        let all_booked = answer
+            .results
+            .iter()
+            .all(|result| result.fate == EntryFate::Booked);
+        assert!(all_booked, "{:?}", answer.results.first());
+        self.sold += read.entries.len();
+    }
+
+    /// Every sale is booked once.
+    fn check(&self) {
+        let left: i64 = self
+            .customers
+            .iter()
+            .map(|(account, _)| self.hub.account(*account).unwrap().balance.ore())
+            .sum();
+        let paid_in = self.customers.len() as i64 * LIMIT.ore();
+        assert_eq!(paid_in - left, self.sold as i64 * PRICE.ore());
+        assert_eq!(self.hub.sum_of_balances().unwrap(), Money::ZERO);
+    }
+}
+
+/// A till that is enrolled.
+struct Till {
+    access: TillAccess,
+    key: TillKey,
+    number: u8,
+}
+
+impl Till {
+    fn new(hub: &mut HubLedger, canteen: CanteenId, number: u8) -> Till {
+        let id: TillId = format!("kasse-{number}").parse().unwrap();
         let code = "code".to_owned();
         let new = NewTill {
             id: id.clone(),
@@ -213,59 +314,65 @@ impl Backlog {
             code: Fingerprint::of(&code),
         };
         hub.create_till(&new, OPENING).unwrap();
-        let key = TillKey::from_seed(&[1; 32]);
+        let key = TillKey::from_seed(&[number; 32]);
         let request = EnrolRequest {
-            till: id.clone(),
+            till: id,
             code,
             epoch: EPOCH,
             public_key: key.public(),
         };
-        let token = Fingerprint::of("token");
+        let token = Fingerprint::of(&format!("token {number}"));
         hub.enrol(&request, token, OPENING).unwrap();
-        let till = hub.till_by_token(token).unwrap().unwrap();
-        Backlog {
-            hub,
-            till,
-            accounts: customers.iter().map(|(account, _)| *account).collect(),
-            batches: write_batches(&id, &key, &customers, batches),
+        Till {
+            access: hub.till_by_token(token).unwrap().unwrap(),
+            key,
+            number,
         }
     }
 
-    fn measure(&mut self, batch: usize) -> Duration {
-        let begun = Instant::now();
-        let read: Batch = serde_json::from_slice(&self.batches[batch]).unwrap();
-        let later = OPENING + SignedDuration::from_hours(30);
-        let answer = self.hub.ingest(&self.till, &read, later).unwrap().unwrap();
-        let told = serde_json::to_vec(&answer).unwrap();
-        let took = begun.elapsed();
-        assert!(!told.is_empty());
-        let all_booked = answer
-            .results
-            .iter()
-            .all(|result| result.fate == EntryFate::Booked);
-        assert!(all_booked, "{:?}", answer.results.first());
-        took
-    }
-
-    /// Every sale is booked once.
-    fn check(&self) {
-        let sold = self.batches.len() * BATCH_MAX_ENTRIES;
-        let left: i64 = self
-            .accounts
-            .iter()
-            .map(|account| self.hub.account(*account).unwrap().balance.ore())
-            .sum();
-        let paid_in = self.accounts.len() as i64 * LIMIT.ore();
-        assert_eq!(paid_in - left, sold as i64 * PRICE.ore());
-        assert_eq!(self.hub.sum_of_balances().unwrap(), Money::ZERO);
+    /// Sales so many seconds apart, signed and cut into batches as the till does.
+    fn write_batches(
+        &self,
+        customers: &[(AccountId, i64)],
+        batches: usize,
+        pace: i64,
+    ) -> Vec<Vec<u8>> {
+        let till = &self.access.till;
+        let mut hash = EntryHash::genesis(till, EPOCH, &self.key.public());
+        let mut seq: u64 = 0;
+        let mut written = Vec::new();
+        let mut customers = customers.iter().cycle();
+        for _ in 0..batches {
+            let (first_seq, prev_hash) = (seq + 1, hash);
+            let mut entries = Vec::new();
+            for (account, chip) in customers.by_ref().take(BATCH_MAX_ENTRIES) {
+                seq += 1;
+                let id = u128::from(self.number) << 64 | u128::from(seq);
+                let at = OPENING + SignedDuration::from_secs(seq.cast_signed() * pace);
+                let texts = sale(Uuid::from_u128(id), at, *account, *chip);
+                hash = hash.next(till, EPOCH, seq, &texts);
+                entries.push(NumberedEntry { seq, texts });
+            }
+            let head = Head { seq, hash };
+            let batch = Batch {
+                holes: Vec::new(),
+                proto: PROTO,
+                till: till.clone(),
+                epoch: EPOCH,
+                first_seq,
+                prev_hash,
+                entries,
+                head,
+                signature: head.sign(till, EPOCH, &self.key),
+                report: TillReport::default(),
+            };
+            written.push(serde_json::to_vec(&batch).unwrap());
+        }
+        written
     }
 }
 
-fn open_account(
-    hub: &mut HubLedger,
-    canteen: hub_ledger::CanteenId,
-    number: usize,
-) -> (AccountId, i64) {
+fn open_account(hub: &mut HubLedger, canteen: CanteenId, number: usize) -> (AccountId, i64) {
     let new = NewAccount {
         canteen,
         holder: Holder {
@@ -298,49 +405,11 @@ fn open_account(
     (account, chip)
 }
 
-/// The sales of a day, signed and cut into batches as the till does.
-fn write_batches(
-    till: &TillId,
-    key: &TillKey,
-    customers: &[(AccountId, i64)],
-    batches: usize,
-) -> Vec<Vec<u8>> {
-    let mut hash = EntryHash::genesis(till, EPOCH, &key.public());
-    let mut seq = 0;
-    let mut written = Vec::new();
-    for _ in 0..batches {
-        let (first_seq, prev_hash) = (seq + 1, hash);
-        let mut entries = Vec::new();
-        for (account, chip) in customers.iter().cycle().take(BATCH_MAX_ENTRIES) {
-            seq += 1;
-            let texts = sale(seq, *account, *chip);
-            hash = hash.next(till, EPOCH, seq, &texts);
-            entries.push(NumberedEntry { seq, texts });
-        }
-        let head = Head { seq, hash };
-        let batch = Batch {
-            holes: Vec::new(),
-            proto: PROTO,
-            till: till.clone(),
-            epoch: EPOCH,
-            first_seq,
-            prev_hash,
-            entries,
-            head,
-            signature: head.sign(till, EPOCH, key),
-            report: TillReport::default(),
-        };
-        written.push(serde_json::to_vec(&batch).unwrap());
-    }
-    written
-}
-
-fn sale(seq: u64, account: AccountId, chip: i64) -> EntryTexts {
-    let at = OPENING + SignedDuration::from_secs(seq.cast_signed());
+fn sale(id: Uuid, at: Timestamp, account: AccountId, chip: i64) -> EntryTexts {
     let header = EntryHeader {
-        id: Uuid::from_u128(u128::from(seq)),
+        id,
         ts: at.to_string(),
-        bt: seq * 1000,
+        bt: 0,
         boot: Uuid::nil(),
         day: BusinessDay::of(at),
         fc: FeedPosition::default(),
