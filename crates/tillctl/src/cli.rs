@@ -102,7 +102,7 @@ pub(crate) enum Noun {
         ///
         /// An id that stands in the ledger sells nothing again and prints the recorded outcome:
         /// use it to repeat a sale whose outcome was lost.
-        #[arg(long, value_name = "UUID")]
+        #[arg(long, value_name = "UUID", value_parser = id)]
         id: Option<Uuid>,
     },
     /// Take back a sale of this till and this day, whole or by the piece
@@ -112,7 +112,7 @@ pub(crate) enum Noun {
     #[command(after_long_help = VOID_HELP)]
     Void {
         /// The sale's id, as `sell` and `ledger list` print it
-        #[arg(value_name = "SALE_ID")]
+        #[arg(value_name = "SALE_ID", value_parser = id)]
         sale: Uuid,
 
         /// Only pieces of a line: NxQ is Q pieces of line N, N alone is one; may be repeated
@@ -126,7 +126,7 @@ pub(crate) enum Noun {
         ///
         /// An id that stands in the ledger takes nothing back again and prints the recorded
         /// outcome: use it to repeat a void whose outcome was lost.
-        #[arg(long, value_name = "UUID")]
+        #[arg(long, value_name = "UUID", value_parser = id)]
         id: Option<Uuid>,
     },
     /// Print the totals of a day; nothing is written (X report)
@@ -150,7 +150,7 @@ pub(crate) enum Noun {
         ///
         /// An id that stands in the ledger writes nothing again and prints the recorded report:
         /// use it to repeat a report whose outcome was lost.
-        #[arg(long, value_name = "UUID")]
+        #[arg(long, value_name = "UUID", value_parser = id)]
         id: Option<Uuid>,
     },
     /// Show whether the till believes its clock, or confirm it
@@ -171,6 +171,12 @@ pub(crate) enum ClockVerb {
     /// Business days and limits then go by the clock again. Refused while the hub's clock shows
     /// another time: set the machine's clock first.
     Confirm,
+}
+
+/// Reads the id of an entry.
+fn id(text: &str) -> Result<Uuid, String> {
+    text.parse()
+        .map_err(|_| "an id has 36 characters, as `tillctl ledger list` shows them".to_owned())
 }
 
 /// Reads `N` or `NxQ`.
@@ -211,8 +217,8 @@ pub(crate) enum ReaderVerb {
     ///
     /// Tap the chip that the list knows under NUMBER. With --list, the list is then printed with
     /// the till's own numbers: each line's first field is read in the order found, the rest of the
-    /// line stays as it is. Ends with 1 when NUMBER is not the chip that was tapped, or when a line
-    /// cannot be read.
+    /// line stays as it is. What cannot be read, such as a line of headings, stays and is marked. Ends
+    /// with 1 when NUMBER is not the chip that was tapped, or when a line cannot be read.
     #[command(after_long_help = BYTE_ORDER_HELP)]
     ByteOrder {
         /// The number of the chip as the list has it
@@ -359,7 +365,8 @@ With --json:
   holes            damaged entries that were found at the last start
   renewing         whether an empty ledger begins when the hub has everything of this one
   line             {state, since, restricted_since, data_age_s, hub, hub_epoch, cursor, text}; text
-                   says what is wrong and what to do; state is one of never, online, offline, restricted (only a meal is sold), stopped
+                   says what is wrong and what to do; state is one of never,
+                   online, offline, restricted (only a meal is sold), stopped
   journal          {ok, text}: whether sales can be written down
   readers          [{name, kind, ok, text}]
   unknown_chips    taps by unknown chips since the daemon started
@@ -417,8 +424,8 @@ Example:
   tillctl chip enrol --account 42 --token-file operator-token
 
 The token stays in this command and goes to the hub that the settings name; tilld is given the keys
-of this one chip and forgets them. Keys are never printed, logged or kept. What else to mind, and what
-to do when something goes wrong, is in the runbook (runbook/enrol-chip.md).
+of this one chip and forgets them. Keys are never printed, logged or kept. What else to mind, and
+what to do when something goes wrong, is in the runbook (runbook/enrol-chip.md).
 
 With --json:
   chip        the chip's real UID
@@ -495,8 +502,9 @@ Example:
 With --json, all amounts being integer øre:
   decision       \"approved\" or \"declined\"
   reason         null when approved, else one of unknown_chip, chip_auth_failed, chip_blocked,
-                 account_blocked, stale_data, limit_day, limit_week, limit_month, insufficient_funds,
-                 limit_not_here, offline_allowance, journal_unavailable, chip_unreadable, timed_out, cancelled
+                 account_blocked, stale_data, limit_day, limit_week, limit_month,
+                 insufficient_funds, limit_not_here, offline_allowance, journal_unavailable,
+                 chip_unreadable, timed_out, cancelled
   id             the sale's id
   currency       \"DKK\"
   total          what the lines cost together

@@ -32,6 +32,9 @@ pub(crate) enum Failure {
         #[source]
         source: ChipNumberError,
     },
+    /// The text is no number of a chip in any shape.
+    #[error("{number:?} is no chip number in any shape: neither hex digits nor a decimal")]
+    ForeignNumber { number: String },
     /// The file with foreign numbers cannot be read.
     #[error("cannot read the list {}", path.display())]
     List {
@@ -145,6 +148,7 @@ impl Failure {
             Failure::Line { .. }
             | Failure::Basket(_)
             | Failure::ChipNumber { .. }
+            | Failure::ForeignNumber { .. }
             | Failure::List { .. }
             | Failure::NoTap { .. }
             | Failure::Settings { .. }
@@ -195,6 +199,7 @@ impl Failure {
             | Failure::Line { .. }
             | Failure::Basket(_)
             | Failure::ChipNumber { .. }
+            | Failure::ForeignNumber { .. }
             | Failure::Settings { .. }
             | Failure::Token { .. }
             | Failure::HubSilent { .. }
@@ -209,7 +214,9 @@ impl Failure {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Failure::Line { .. } | Failure::Basket(_) => ErrorCode::BadLine.code(),
-            Failure::ChipNumber { .. } => ErrorCode::BadChipNumber.code(),
+            Failure::ChipNumber { .. } | Failure::ForeignNumber { .. } => {
+                ErrorCode::BadChipNumber.code()
+            }
             Failure::List { .. } => "list_unreadable",
             Failure::NoTap { .. } => "no_tap",
             Failure::Settings { .. } => "settings_unreadable",
@@ -244,6 +251,7 @@ impl Failure {
             Failure::Line { .. }
             | Failure::Basket(_)
             | Failure::ChipNumber { .. }
+            | Failure::ForeignNumber { .. }
             | Failure::List { .. }
             | Failure::Settings { .. }
             | Failure::Token { .. }

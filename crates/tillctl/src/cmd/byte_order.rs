@@ -37,11 +37,17 @@ pub(crate) async fn find(
     seconds: u64,
 ) -> Result<Report, Failure> {
     // Before anybody is asked to tap.
+    let has_number = |shape: NumberShape| shape.read(number).is_ok();
+    if !NumberShape::ALL.into_iter().any(has_number) {
+        let number = number.to_owned();
+        return Err(Failure::ForeignNumber { number });
+    }
     let list = list.map(|path| {
-        fs::read_to_string(path).map_err(|source| Failure::List {
+        let bytes = fs::read(path).map_err(|source| Failure::List {
             path: path.to_owned(),
             source,
-        })
+        });
+        bytes.map(written)
     });
     let list = list.transpose()?;
     if !cli.json {
@@ -59,7 +65,23 @@ pub(crate) async fn find(
     })
     .await?;
     let chip = tapped.ok_or(Failure::NoTap { seconds })?;
+    if let ([shape, ..], true, false) = (
+        &NumberShape::of(number, &chip)[..],
+        list.is_some(),
+        cli.json,
+    ) {
+        // Beside the list, which is written to a file.
+        eprintln!("{} is {chip} written as: {shape}", plain(number));
+    }
     report(&chip, number, list.as_deref())
+}
+
+/// A list as text. Spreadsheets put a mark in front of UTF-8, or write Latin-1.
+fn written(bytes: Vec<u8>) -> String {
+    match String::from_utf8(bytes) {
+        Ok(text) => text.trim_start_matches('\u{feff}').to_owned(),
+        Err(other) => other.into_bytes().into_iter().map(char::from).collect(),
+    }
 }
 
 fn report(chip: &ChipId, number: &str, list: Option<&str>) -> Result<Report, Failure> {
@@ -109,14 +131,19 @@ fn text(found: &Found, shapes: &[NumberShape], screen: Screen) -> String {
         );
     };
     let line = |line: &Line| {
-        let rest = line
-            .line
-            .find([',', ';', '\t'])
-            .map_or("", |at| &line.line[at..]);
-        let uid = line.uid.as_deref();
-        format!("{}{}\n", uid.unwrap_or("cannot be read"), plain(rest))
+        let rest = line.line.find([',', ';', '\t']).unwrap_or(line.line.len());
+        match &line.uid {
+            Some(uid) => format!("{uid}{}\n", columns(&line.line[rest..])),
+            None => format!("cannot be read: {}\n", columns(&line.line)),
+        }
     };
     lines.iter().map(line).collect()
+}
+
+/// A list's own tabs stay.
+fn columns(text: &str) -> String {
+    let columns: Vec<String> = text.split('\t').map(plain).collect();
+    columns.join("\t")
 }
 
 fn code(shape: NumberShape) -> &'static str {
@@ -162,8 +189,20 @@ mod tests {
     }
 
     #[test]
+    fn a_list_from_a_spreadsheet_is_read_with_its_letters() {
+        assert_eq!(written("\u{feff}72BF9961;Åse".into()), "72BF9961;Åse");
+        assert_eq!(written(b"72BF9961;\xc5se".to_vec()), "72BF9961;Åse");
+        check(
+            "72BF9961",
+            Some("Nummer\tNavn\r\n72BF9961\tÅse\r\n"),
+            "cannot be read: Nummer\tNavn\n72BF9961\tÅse\n",
+            Exit::Findings,
+        );
+    }
+
+    #[test]
     fn what_cannot_be_read_is_a_finding() {
-        let text = "cannot be read;Klasse 4\n";
+        let text = "cannot be read: 7x;Klasse 4\n";
         check("1925159265", Some("7x;Klasse 4\n"), text, Exit::Findings);
         let text = "1925159266 is not the chip that was tapped, 72BF9961, in any shape; is it the right chip?\n";
         check("1925159266", None, text, Exit::Findings);

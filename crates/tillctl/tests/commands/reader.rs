@@ -111,6 +111,14 @@ fn the_byte_order_of_a_list_is_found_with_one_known_chip() {
         .unwrap();
     assert_eq!(only_json(&output)["error"]["code"], "no_tap");
     assert_eq!(output.status.code(), Some(69));
+    // What cannot be a number is refused before anybody looks for the chip.
+    let daemon = telling(vec![]);
+    let output = daemon
+        .tillctl(&["--json", "reader", "byte-order", "Kortnummer"])
+        .output()
+        .unwrap();
+    assert_eq!(only_json(&output)["error"]["code"], "bad_chip_number");
+    assert_eq!(output.status.code(), Some(2));
 }
 
 /// A daemon whose reader tells these things, one at a time, once it is asked for what is new.
