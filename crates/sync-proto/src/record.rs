@@ -127,7 +127,7 @@ pub struct AccountRecord {
     /// Whether it may buy.
     #[serde(with = "wire::status")]
     pub status: Status,
-    /// The version of the status; see [`StatusChange::status_rv`].
+    /// The version of the status; see [`StatusChange::status_rv`](crate::StatusChange::status_rv).
     #[serde(default)]
     pub status_rv: u64,
     /// How far below zero it may go, in øre.
@@ -286,7 +286,7 @@ pub struct ChipRecord {
     /// Whether it may buy.
     #[serde(with = "wire::status")]
     pub status: Status,
-    /// The version of the status; see [`StatusChange::status_rv`].
+    /// The version of the status; see [`StatusChange::status_rv`](crate::StatusChange::status_rv).
     #[serde(default)]
     pub status_rv: u64,
     /// Whether it must prove itself: its bare UID does not pay.
