@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::card::{Card, UID};
 use crate::rig::sale::Outcome;
-use crate::rig::{DAILY, MEAL, SNACK, Site, Wishes, eventually, finish_sale};
+use crate::rig::{DAILY, MEAL, ORDINARY, SNACK, Site, Wishes, eventually, finish_sale};
 
 /// A canteen with simulated readers, and a card of [`DAILY`]'s holder that must prove itself.
 struct Bench {
@@ -142,6 +142,8 @@ fn a_card_buys_where_frames_go_through_and_every_imitation_of_it_is_refused() {
         let bought = bench.sell(*port, SNACK, keys, &["--open"]);
         assert_eq!(bought, Outcome::approved(balance), "{key}");
     }
+    // A chip without keys pays at the same reader by its UID, as before.
+    assert_eq!(site.sell(ORDINARY, MEAL).outcome, Outcome::approved(127_50));
     site.wait_until_agreed();
     assert_eq!(site.sales(DAILY), [-3_00; 6]);
 
