@@ -31,7 +31,6 @@ const PLACES: &[(&str, Place)] = &[
     ("till-control", Floor(2)),
     ("hub-ledger", Floor(2)),
     ("hub-payments", Floor(2)),
-    ("hub-portal", Floor(2)),
     ("sync-proto", Floor(1)),
     ("chip-keys", Floor(1)),
     ("canteen", Floor(0)),
@@ -153,6 +152,14 @@ fn uses(manifest: &Table) -> Vec<(String, Use)> {
 fn every_crate_has_a_place() {
     for name in members().keys() {
         assert!(place(name).is_some(), "say on which floor {name} stands");
+    }
+}
+
+#[test]
+fn every_place_is_that_of_a_crate() {
+    let members = members();
+    for (name, _) in PLACES {
+        assert!(members.contains_key(*name), "there is no crate {name}");
     }
 }
 
