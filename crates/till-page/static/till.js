@@ -89,7 +89,7 @@ function drawAll() {
   draw("line", line, () => [sign(line.state === "online" ? "cloud" : "cut"), one(line.text)]);
   draw("readers", readers, drawReaders);
   draw("notices", [readers, notices], () => [
-    readers.filter((reader) => !reader.ok).map((reader) => told(reader, "faulty")),
+    readers.filter(isNewFault).map((reader) => told(reader, "faulty")),
     notices.map((notice) => told(notice))]);
   if (draw("shelves", products, drawShelves)) fitShelves();
   if (draw("lines", basket.lines, drawLines)) byId("lines").lastElementChild?.scrollIntoView();
@@ -107,6 +107,12 @@ function drawReaders(readers) {
   return [
     well.length ? el("li", { class: "ok" }, sign("chip"), count, one(well[0])) : null,
     faulty.map(({ name }) => el("li", { class: "faulty" }, sign("mark"), name))];
+}
+
+// What is wrong with several readers alike is said once; the banner has their names.
+function isNewFault(reader, index, readers) {
+  const isSame = (other) => !other.ok && other.da === reader.da && other.en === reader.en;
+  return !reader.ok && readers.findIndex(isSame) === index;
 }
 
 function drawStage() {

@@ -67,6 +67,12 @@ pub enum ReaderFault {
         /// The configured path.
         path: PathBuf,
     },
+    /// What is there is no serial line.
+    #[error("{} is no serial line; name the reader's own in the configuration, such as one under /dev/serial/by-id/", path.display())]
+    NoLine {
+        /// The configured path.
+        path: PathBuf,
+    },
     /// The serial line or the keyboard failed in another way.
     #[error("the line failed ({reason}); check the cable")]
     LineFailed {

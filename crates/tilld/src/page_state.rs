@@ -286,14 +286,17 @@ fn trouble(fault: &ReaderFault) -> ReaderTrouble {
         | ReaderFault::Lost
         | ReaderFault::Silent
         | ReaderFault::BrokeDown
+        // A cashier can pull a plug, whoever it is that blocks the reader.
+        | ReaderFault::Blocked { .. }
         | ReaderFault::LineFailed { .. } => ReaderTrouble::NotAnswering,
-        ReaderFault::Blocked { .. } | ReaderFault::LineInUse { .. } => ReaderTrouble::InUse,
+        ReaderFault::LineInUse { .. } => ReaderTrouble::InUse,
         ReaderFault::KeyboardMode => ReaderTrouble::KeyboardMode,
         ReaderFault::Version { .. } => ReaderTrouble::WrongVersion,
         ReaderFault::ServiceDown
         | ReaderFault::ServiceRefused
         | ReaderFault::KernelDriver
         | ReaderFault::LineRefused { .. }
+        | ReaderFault::NoLine { .. }
         | ReaderFault::KeyboardRefused { .. }
         | ReaderFault::NoKeyboard { .. } => ReaderTrouble::NotSetUp,
     }

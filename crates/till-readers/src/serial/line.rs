@@ -173,7 +173,7 @@ impl Line {
     /// Keeps the line open until it is stopped, or another thread has it.
     fn run(&self, turn: u64) {
         let mut pause = FIRST_PAUSE;
-        while !self.is_over(turn) {
+        while self.goes_on(turn) {
             let fault = match (self.open)() {
                 Ok(mut port) => {
                     let (worked, fault) = self.talk(turn, &mut *port);
@@ -379,6 +379,17 @@ impl Line {
         }
     }
 
+    /// Whether the thread still has the line. If so, it is seen between two calls, also when there is no
+    /// reader for days: waiting for one is not hanging.
+    fn goes_on(&self, turn: u64) -> bool {
+        let mut now = self.turn();
+        let goes_on = now.number == turn && !self.inbox().stopped;
+        if goes_on {
+            now.beat = Instant::now();
+        }
+        goes_on
+    }
+
     fn is_over(&self, turn: u64) -> bool {
         self.turn().number != turn || self.inbox().stopped
     }
@@ -460,10 +471,8 @@ impl Work for Talker {
 
     fn rest(&self, pause: Duration) -> bool {
         self.line.rest(self.turn, pause);
-        let goes_on = !self.line.is_over(self.turn);
-        if goes_on {
-            self.line.turn().beat = Instant::now();
-        } else {
+        let goes_on = self.line.goes_on(self.turn);
+        if !goes_on {
             self.line.end(self.turn);
         }
         goes_on

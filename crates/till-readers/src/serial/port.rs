@@ -1,6 +1,8 @@
 //! What a line is opened as, and bytes over it.
 
+use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -50,10 +52,17 @@ fn serial_fault(path: &Path, error: &serialport::Error) -> ReaderFault {
         serialport::ErrorKind::Io(io::ErrorKind::ResourceBusy)
         | serialport::ErrorKind::NoDevice => ReaderFault::LineInUse { path },
         _ if error.description.contains("exclusive lock") => ReaderFault::LineInUse { path },
+        _ if is_no_line(&path, error) => ReaderFault::NoLine { path },
         _ => ReaderFault::LineFailed {
             reason: error.to_string(),
         },
     }
+}
+
+/// A directory, a file, or a device that takes no command of a serial line.
+fn is_no_line(path: &Path, error: &serialport::Error) -> bool {
+    let is_device = fs::metadata(path).is_ok_and(|it| it.file_type().is_char_device());
+    !is_device || error.description == nix::errno::Errno::ENOTTY.desc()
 }
 
 /// Sends what is due and takes what has come, waiting for it a moment.
@@ -90,3 +99,27 @@ pub(super) fn exchange(
 
 /// Also how late a question may be sent that comes while the line is being read.
 const READ_TIME: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &Path, expect: fn(std::path::PathBuf) -> ReaderFault) {
+        let fault = open_serial(path, 115_200).err();
+        assert_eq!(fault, Some(expect(path.to_owned())));
+    }
+
+    #[test]
+    fn what_is_no_serial_line_is_told_as_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("notes.txt");
+        fs::write(&file, "").unwrap();
+        for path in [&file, dir.path(), Path::new("/dev/null")] {
+            check(path, |path| ReaderFault::NoLine { path });
+        }
+        check(&dir.path().join("nothing"), |path| {
+            ReaderFault::LineMissing { path }
+        });
+    }
+}

@@ -128,6 +128,29 @@ fn a_driver_that_panics_is_told_and_works_again() {
 }
 
 #[test]
+fn a_line_that_is_missing_for_long_is_missing_and_does_not_hang() {
+    let (opens, has_opened) = mpsc::channel();
+    let bench = Bench::with(mpsc::channel().0, move || {
+        let _ = opens.send(());
+        Err(ReaderFault::LineMissing {
+            path: "/dev/nothing".into(),
+        })
+    });
+    let tried = || has_opened.recv_timeout(Duration::from_secs(60)).unwrap();
+    tried();
+    bench.expect("LineMissing { path: \"/dev/nothing\" }");
+    let seen = Instant::now();
+    // What was tried after that moment was tried by a thread that lives.
+    (0..3).for_each(|_| tried());
+    Arc::clone(&bench.line).look(seen + HUNG_AFTER);
+    let state = bench.line.listing().state;
+    let path = "/dev/nothing".into();
+    let missing = ReaderFault::LineMissing { path };
+    assert_eq!(state, ReaderState::Faulty(missing));
+    assert_eq!(bench.line.turn().hung, 0);
+}
+
+#[test]
 fn a_driver_that_hangs_is_told_and_loses_its_line() {
     let bench = Bench::with_chip();
     let (wake, until) = mpsc::channel();
