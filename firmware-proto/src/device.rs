@@ -8,6 +8,7 @@
 use crate::frame::{Decoder, Frame, FrameError, MAX_PAYLOAD, VERSION, Wire};
 use crate::message::{
     Chip, FieldState, FromDevice, FromHost, Identity, MessageError, Nack, NackReason, Pattern,
+    capability,
 };
 
 /// What a reader's hardware does for [`Device`].
@@ -19,6 +20,14 @@ pub trait Hardware {
     /// Sends a command to the chip in the field; says how many bytes of the answer were written,
     /// or `None` if the chip is gone or takes no commands.
     fn exchange(&mut self, command: &[u8], answer: &mut [u8]) -> Option<usize>;
+    /// Sends a frame of ISO/IEC 14443-3 type A to the chip in the field, and its checksum behind it;
+    /// says how many bytes of the answer were written, its checksum not among them, or `None` if the
+    /// chip is gone or takes no frames. A frame without any byte has the chip lose its power and
+    /// selects it anew; the answer is the identifier that it shows then. Asked of a reader with
+    /// [`capability::AIR`] only.
+    fn exchange_frame(&mut self, _frame: &[u8], _answer: &mut [u8]) -> Option<usize> {
+        None
+    }
     /// Starts the boot loader after the answer has gone out; `false` if there is none.
     fn enter_boot(&mut self) -> bool;
 }
@@ -240,14 +249,28 @@ impl Device {
                 Some(FromDevice::FeedbackShown)
             }
             FromHost::Apdu { event, bytes } => {
-                let is_chip = matches!(self.field, Field::One(_));
-                if !is_chip || event == 0 || event != self.told_as {
+                if !self.has_told(event) {
                     return refuse(NackReason::ChipGone);
                 }
                 let Some(length) = hardware.exchange(bytes, room) else {
                     return refuse(NackReason::ChipGone);
                 };
                 Some(FromDevice::Apdu {
+                    event,
+                    bytes: room.get(..length)?,
+                })
+            }
+            FromHost::Air { .. } if self.identity.capabilities & capability::AIR == 0 => {
+                refuse(NackReason::NotSupported)
+            }
+            FromHost::Air { event, bytes } => {
+                if !self.has_told(event) {
+                    return refuse(NackReason::ChipGone);
+                }
+                let Some(length) = hardware.exchange_frame(bytes, room) else {
+                    return refuse(NackReason::ChipGone);
+                };
+                Some(FromDevice::Air {
                     event,
                     bytes: room.get(..length)?,
                 })
@@ -267,6 +290,11 @@ impl Device {
         self.nonce = Some(nonce);
         self.waiting = [None; MAX_WAITING];
         self.told_as = 0;
+    }
+
+    /// Whether a chip is in the field that was told by this event.
+    fn has_told(&self, event: u16) -> bool {
+        matches!(self.field, Field::One(_)) && event != 0 && event == self.told_as
     }
 
     /// What the scan made for a question found, after it has been noted like any other scan.

@@ -53,6 +53,14 @@ pub enum FromHost<'a> {
         /// The command.
         bytes: &'a [u8],
     },
+    /// A frame of ISO/IEC 14443-3 type A for the chip; answered by [`FromDevice::Air`].
+    Air {
+        /// The event number of the chip's [`FromDevice::Tag`].
+        event: u16,
+        /// The frame without its checksum; without any byte the chip is to lose its power for a
+        /// moment, and to be selected anew.
+        bytes: &'a [u8],
+    },
     /// Asks to start the boot loader; answered by [`FromDevice::Booting`].
     EnterBoot,
     /// Something that the reader said was not understood.
@@ -120,6 +128,14 @@ pub enum FromDevice<'a> {
         /// What the chip answered.
         bytes: &'a [u8],
     },
+    /// Answers [`FromHost::Air`].
+    Air {
+        /// As asked.
+        event: u16,
+        /// What the chip answered, without its checksum; of four bits, a byte with these. After the
+        /// frame without any byte, the identifier that it shows now.
+        bytes: &'a [u8],
+    },
     /// Something for the technician; never answered.
     Log {
         /// 0 error, 1 warning, 2 information, 3 detail.
@@ -166,7 +182,7 @@ impl<'a> FromHost<'a> {
                 out.put(&[pattern.code()]);
                 out.put(&milliseconds.to_le_bytes());
             }
-            FromHost::Apdu { event, bytes } => {
+            FromHost::Apdu { event, bytes } | FromHost::Air { event, bytes } => {
                 out.put(&event.to_le_bytes());
                 out.put(bytes);
             }
@@ -196,6 +212,10 @@ impl<'a> FromHost<'a> {
                 event: from.u16()?,
                 bytes: from.0,
             },
+            AIR => FromHost::Air {
+                event: from.u16()?,
+                bytes: from.0,
+            },
             ENTER_BOOT if from.take(BOOT_WORD.len())? == BOOT_WORD => FromHost::EnterBoot,
             ENTER_BOOT => return Err(MessageError::Value),
             NACK => FromHost::Nack(Nack::read(&mut from)?),
@@ -213,6 +233,7 @@ impl<'a> FromHost<'a> {
             FromHost::Ack { .. } => ACK,
             FromHost::Feedback { .. } => FEEDBACK,
             FromHost::Apdu { .. } => APDU,
+            FromHost::Air { .. } => AIR,
             FromHost::EnterBoot => ENTER_BOOT,
             FromHost::Nack(_) => NACK,
         }
@@ -273,6 +294,11 @@ impl<'a> FromDevice<'a> {
                 out.put(bytes);
                 APDU_ANSWER
             }
+            FromDevice::Air { event, bytes } => {
+                out.put(&event.to_le_bytes());
+                out.put(bytes);
+                AIR_ANSWER
+            }
             FromDevice::Log { level, text } => {
                 out.put(&[level]);
                 out.put(text);
@@ -330,6 +356,10 @@ impl<'a> FromDevice<'a> {
                 event: from.u16()?,
                 bytes: from.0,
             },
+            AIR_ANSWER => FromDevice::Air {
+                event: from.u16()?,
+                bytes: from.0,
+            },
             LOG => FromDevice::Log {
                 level: from.u8()?,
                 text: from.0,
@@ -370,6 +400,10 @@ pub const FEEDBACK_SHOWN: u8 = 0xA0;
 pub const APDU: u8 = 0x30;
 /// The kind of [`FromDevice::Apdu`].
 pub const APDU_ANSWER: u8 = 0xB0;
+/// The kind of [`FromHost::Air`].
+pub const AIR: u8 = 0x31;
+/// The kind of [`FromDevice::Air`].
+pub const AIR_ANSWER: u8 = 0xB1;
 /// The kind of [`FromDevice::Log`].
 pub const LOG: u8 = 0x40;
 /// The kind of [`FromHost::Nack`] and [`FromDevice::Nack`].

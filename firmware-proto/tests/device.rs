@@ -7,6 +7,7 @@ use firmware_proto::device::{Device, Field, Hardware};
 use firmware_proto::frame::{Decoder, Frame, MAX_WIRE};
 use firmware_proto::message::{
     Bytes, Chip, FieldState, FromDevice, FromHost, Identity, NackReason, Pattern, Technology,
+    capability,
 };
 
 /// A reader on a bench: a field that the test fills, and no radio.
@@ -30,19 +31,24 @@ impl Hardware for Radio<'_> {
         answer[..command.len()].copy_from_slice(command);
         Some(command.len())
     }
+    fn exchange_frame(&mut self, frame: &[u8], answer: &mut [u8]) -> Option<usize> {
+        answer[..frame.len()].copy_from_slice(frame);
+        answer[..frame.len()].reverse();
+        Some(frame.len()).filter(|length| *length > 0)
+    }
     fn enter_boot(&mut self) -> bool {
         false
     }
 }
 
 impl Bench {
-    fn new() -> Bench {
+    fn new(capabilities: u32) -> Bench {
         let identity = Identity {
             version: 0,
             firmware: [1, 0, 0],
             hardware: 1,
             serial: *b"BENCH\0\0\0\0\0\0\0",
-            capabilities: 0,
+            capabilities,
             boot_id: 77,
             max_payload: 0,
         };
@@ -57,7 +63,11 @@ impl Bench {
     }
 
     fn open() -> Bench {
-        let mut bench = Bench::new();
+        Bench::open_with(0)
+    }
+
+    fn open_with(capabilities: u32) -> Bench {
+        let mut bench = Bench::new(capabilities);
         let answer = bench.ask(FromHost::Hello {
             min: 1,
             max: 1,
@@ -187,7 +197,7 @@ fn a_stale_tap_is_never_told() {
 
 #[test]
 fn what_happened_before_hello_is_never_told() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(0);
     bench.lay(chip(4));
     assert_eq!(bench.hear(), "");
     let refused = bench.ask(FromHost::Ping { echo: 1 });
@@ -237,7 +247,7 @@ fn the_same_hello_again_voids_nothing_and_another_one_voids_all() {
 
 #[test]
 fn a_till_of_another_version_is_told_which_ones_there_are() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(0);
     let answer = bench.ask(FromHost::Hello {
         min: 2,
         max: 9,
@@ -313,6 +323,30 @@ fn commands_reach_only_the_chip_that_they_are_meant_for() {
         let answer = bench.ask(FromHost::Apdu { event, bytes });
         assert!(answer.contains("ChipGone"), "{answer}");
     }
+}
+
+#[test]
+fn frames_go_where_the_reader_has_said_that_it_passes_them() {
+    let mut bench = Bench::open();
+    bench.lay(chip(4));
+    let bytes = &[0x30, 0x04];
+    let answer = bench.ask(FromHost::Air { event: 1, bytes });
+    assert!(answer.contains("NotSupported"), "{answer}");
+
+    let mut bench = Bench::open_with(capability::AIR);
+    bench.lay(chip(4));
+    let answer = bench.ask(FromHost::Air { event: 1, bytes });
+    assert_eq!(answer, "Air { event: 1, bytes: [4, 48] }");
+    for event in [0, 2] {
+        let answer = bench.ask(FromHost::Air { event, bytes });
+        assert!(answer.contains("ChipGone"), "{answer}");
+    }
+    // It does not answer.
+    let answer = bench.ask(FromHost::Air {
+        event: 1,
+        bytes: &[],
+    });
+    assert!(answer.contains("ChipGone"), "{answer}");
 }
 
 #[test]

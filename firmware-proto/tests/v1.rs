@@ -76,6 +76,18 @@ fn the_till_says_it_with_these_bytes() {
         7,
         "00050130070703FFCA010103C90E00",
     );
+    let bytes = &[0x30, 0x04];
+    check_host(
+        FromHost::Air { event: 7, bytes },
+        25,
+        "000501311907053004DD9200",
+    );
+    let bytes = &[];
+    check_host(
+        FromHost::Air { event: 7, bytes },
+        26,
+        "000501311A07039D2F00",
+    );
     check_host(FromHost::EnterBoot, 8, "000A01F008424F4F54593B00");
     let nack = Nack {
         kind: 0x10,
@@ -161,6 +173,18 @@ fn the_reader_says_it_with_these_bytes() {
         7,
         "000501B007070672BF99619003F75B00",
     );
+    for (seq, bytes, wire) in [
+        (
+            25,
+            "CA17AE01000000000000000000000000",
+            "000501B1190705CA17AE010101010101010101010101038B2300",
+        ),
+        (25, "00", "000501B119070103A31000"),
+        (26, "083A5C11", "000501B11A0707083A5C11D37000"),
+    ] {
+        let bytes = &hex(bytes);
+        check_device(FromDevice::Air { event: 7, bytes }, seq, wire);
+    }
     let log = FromDevice::Log {
         level: 1,
         text: b"antenna weak",
@@ -227,7 +251,7 @@ fn check_row(wire: &str) {
 #[test]
 fn every_row_of_the_specification_is_a_frame_of_its_own() {
     let rows = rows();
-    assert_eq!(rows.len(), 28);
+    assert_eq!(rows.len(), 33);
     for (at, row) in rows.iter().enumerate() {
         assert!(!rows[..at].contains(row), "{row} stands there twice");
         let seen = decode(&hex(row)).unwrap();

@@ -56,11 +56,12 @@ impl Air for CardPort {
         let _ = self.card.as_mut().map(|card| card.say(&[RESET]));
     }
 
-    fn cut_power(&mut self) {
-        let kept = self.card.as_mut().map(Card::cut_power);
-        if let Some(Err(_)) = kept {
+    fn cut_power(&mut self) -> Option<Vec<u8>> {
+        if let Some(Err(_)) = self.card.as_mut().map(Card::cut_power) {
             self.card = None;
         }
+        let card = self.card.as_ref();
+        card.map(|card| card.chip.uid.as_slice().to_vec())
     }
 
     fn exchange(&mut self, frame: &[u8]) -> Option<Vec<u8>> {

@@ -87,8 +87,8 @@ pub trait Air {
     /// The chip is selected: what was begun with it before is void.
     fn select(&mut self);
 
-    /// The chip loses its power for a moment, and may show another UID then.
-    fn cut_power(&mut self);
+    /// The chip loses its power for a moment; gives the UID that it shows then, which may be another one.
+    fn cut_power(&mut self) -> Option<Vec<u8>>;
 
     /// Passes a frame on to the chip; `None` when it does not answer.
     fn exchange(&mut self, frame: &[u8]) -> Option<Vec<u8>>;
@@ -101,7 +101,9 @@ pub struct Silence;
 impl Air for Silence {
     fn select(&mut self) {}
 
-    fn cut_power(&mut self) {}
+    fn cut_power(&mut self) -> Option<Vec<u8>> {
+        None
+    }
 
     fn exchange(&mut self, _frame: &[u8]) -> Option<Vec<u8>> {
         None

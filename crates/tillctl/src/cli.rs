@@ -251,7 +251,7 @@ pub(crate) enum ChipVerb {
     /// till's reader and prove the chip by them, and then tells the hub. From then on the chip's bare
     /// UID does not pay. For NTAG 424 DNA; for DESFire EV2 and EV3 with the application CA17EE and five
     /// AES keys: at every reader but an RDM6300 and one that types. For MIFARE Ultralight AES: at a PN532,
-    /// a TWN4 and an ACR122U.
+    /// a TWN4, an ACR122U and a reader of the project's own protocol.
     ///
     /// The chip must lie still until the command says that it is done. A chip that is lifted too
     /// early is not broken: it is asked for again, and the same command may be given again at any

@@ -278,7 +278,7 @@ fn danish(code: ErrorCode) -> Option<&'static str> {
             "Chippen blev løftet for tidligt. Den er ikke ødelagt: læg den på igen, og kør kommandoen igen."
         }
         ErrorCode::ChipKind => {
-            "Denne chip kan ikke få nøgler ved denne læser. Brug en NTAG 424 DNA eller en DESFire til kantiner; en MIFARE Ultralight AES kun ved PN532, TWN4 eller ACR122U."
+            "Denne chip kan ikke få nøgler ved denne læser. Brug en NTAG 424 DNA eller en DESFire til kantiner; en MIFARE Ultralight AES kun ved PN532, TWN4, ACR122U eller den egne protokol."
         }
         ErrorCode::OtherCanteen => {
             "Chippen har en anden kantines nøgler og kan ikke bruges her. Intet er skrevet. Tag en anden chip."

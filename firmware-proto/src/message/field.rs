@@ -58,6 +58,8 @@ pub mod capability {
     pub const APDU: u32 = 1 << 3;
     /// It has a boot loader.
     pub const BOOT: u32 = 1 << 4;
+    /// It passes frames to chips of ISO/IEC 14443-3 type A that take no commands.
+    pub const AIR: u32 = 1 << 5;
 }
 
 /// A chip in the field.

@@ -3,7 +3,9 @@
 
 use firmware_proto::device::{Device, Field, Hardware};
 use firmware_proto::frame::{Decoder, Frame, MAX_PAYLOAD, MAX_WIRE};
-use firmware_proto::message::{Bytes, Chip, FromDevice, FromHost, Identity, Pattern, Technology};
+use firmware_proto::message::{
+    Bytes, Chip, FromDevice, FromHost, Identity, Pattern, Technology, capability,
+};
 
 /// Frames and messages: the first byte says how many of the rest are noise, what follows is the
 /// payload of a frame, after its kind and its number.
@@ -90,7 +92,7 @@ pub(crate) fn device(input: &[u8]) {
         firmware: [1, 0, 0],
         hardware: 1,
         serial: *b"ANY\0\0\0\0\0\0\0\0\0",
-        capabilities: 0,
+        capabilities: capability::AIR,
         boot_id: 1,
         max_payload: 0,
     });
@@ -196,6 +198,9 @@ impl Hardware for Radio {
         let length = command.len().min(answer.len());
         answer[..length].copy_from_slice(&command[..length]);
         Some(length)
+    }
+    fn exchange_frame(&mut self, frame: &[u8], answer: &mut [u8]) -> Option<usize> {
+        self.exchange(frame, answer).filter(|length| *length > 0)
     }
     fn enter_boot(&mut self) -> bool {
         true

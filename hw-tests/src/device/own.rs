@@ -11,6 +11,19 @@ pub(super) struct OwnReader {
     device: Powered,
     boots: u32,
     shown: Vec<Pattern>,
+    /// When the chip was selected last.
+    selected_at: u32,
+    /// When it was talked with last, and how.
+    talked: Option<(u32, Talked)>,
+}
+
+/// How a chip is talked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Talked {
+    /// By commands: it can be asked within them whether it is still there.
+    ByApdus,
+    /// By frames: only a selection asks it.
+    ByFrames,
 }
 
 /// Without the state machine's insides, which say nothing to a person.
@@ -28,6 +41,8 @@ impl OwnReader {
             device: device(1),
             boots: 1,
             shown: Vec::new(),
+            selected_at: 0,
+            talked: None,
         }
     }
 }
@@ -40,7 +55,17 @@ impl SimulatedDevice for OwnReader {
 
     fn turn(&mut self, field: Field, air: &mut dyn Air, heard: &[u8], now: u32) -> Vec<Vec<u8>> {
         let device = &mut self.device.0;
-        device.handle_field(field, now);
+        let talked = self
+            .talked
+            .filter(|(at, _)| now.wrapping_sub(*at) < TALK_TIME);
+        if talked.is_none() && now.wrapping_sub(self.selected_at) >= SCAN_EVERY {
+            self.selected_at = now;
+            air.select();
+        }
+        // A chip that is talked with by frames counts as present.
+        if !matches!(talked, Some((_, Talked::ByFrames))) {
+            device.handle_field(field, now);
+        }
         let mut wire = [0; MAX_WIRE];
         let mut said = Vec::new();
         for &byte in heard {
@@ -48,6 +73,8 @@ impl SimulatedDevice for OwnReader {
                 field,
                 shown: &mut self.shown,
                 air: &mut *air,
+                talked: &mut self.talked,
+                now,
             };
             let answer = device.handle_byte(byte, now, &mut radio, &mut wire);
             said.extend(answer.map(<[u8]>::to_vec));
@@ -69,19 +96,45 @@ struct Radio<'a> {
     field: Field,
     shown: &'a mut Vec<Pattern>,
     air: &'a mut dyn Air,
+    talked: &'a mut Option<(u32, Talked)>,
+    now: u32,
+}
+
+impl Radio<'_> {
+    fn talk(&mut self, bytes: &[u8], answer: &mut [u8], how: Talked) -> Option<usize> {
+        *self.talked = Some((self.now, how));
+        let said = self.air.exchange(bytes)?;
+        answer.get_mut(..said.len())?.copy_from_slice(&said);
+        Some(said.len())
+    }
 }
 
 impl Hardware for Radio<'_> {
     fn scan(&mut self) -> Field {
+        let is_talking =
+            |(at, how)| how == Talked::ByApdus && self.now.wrapping_sub(at) < TALK_TIME;
+        if !self.talked.is_some_and(is_talking) {
+            *self.talked = None;
+            self.air.select();
+        }
         self.field
     }
     fn show(&mut self, pattern: Pattern, _milliseconds: u16) {
+        self.talked.take_if(|(_, how)| *how == Talked::ByFrames);
         self.shown.push(pattern);
     }
     fn exchange(&mut self, command: &[u8], answer: &mut [u8]) -> Option<usize> {
-        let said = self.air.exchange(command)?;
-        answer.get_mut(..said.len())?.copy_from_slice(&said);
-        Some(said.len())
+        self.talk(command, answer, Talked::ByApdus)
+    }
+    fn exchange_frame(&mut self, frame: &[u8], answer: &mut [u8]) -> Option<usize> {
+        if !frame.is_empty() {
+            return self.talk(frame, answer, Talked::ByFrames);
+        }
+        *self.talked = Some((self.now, Talked::ByFrames));
+        let uid = self.air.cut_power()?;
+        self.air.select();
+        answer.get_mut(..uid.len())?.copy_from_slice(&uid);
+        Some(uid.len())
     }
     fn enter_boot(&mut self) -> bool {
         false
@@ -97,8 +150,14 @@ fn device(boot_id: u32) -> Powered {
         capabilities: capability::LIGHT
             | capability::BEEPER
             | capability::COUNTS
-            | capability::APDU,
+            | capability::APDU
+            | capability::AIR,
         boot_id,
         max_payload: 0,
     }))
 }
+
+/// Milliseconds between two scans.
+const SCAN_EVERY: u32 = 100;
+/// Milliseconds after which what was agreed on with a chip may be ended by selecting it.
+const TALK_TIME: u32 = 500;

@@ -160,7 +160,7 @@ pub enum EnrolError {
     Talk(#[from] ProofError),
     /// The chip is of a kind that cannot be enrolled, or not at this reader.
     #[error(
-        "this chip cannot be given keys at this reader; use NTAG 424 DNA, or DESFire prepared for canteens (MIFARE Ultralight AES: only a PN532, a TWN4 or an ACR122U can give it keys)"
+        "this chip cannot be given keys at this reader; use NTAG 424 DNA, or DESFire prepared for canteens (MIFARE Ultralight AES: at a PN532, TWN4, ACR122U or the own protocol only)"
     )]
     Kind,
     /// Key 0 is none that this canteen ever had.

@@ -225,17 +225,22 @@ impl OwnConversation {
                 }
             }
             FromDevice::Apdu { bytes, .. } => {
-                if self
-                    .take_answered(frame.seq, message::APDU_ANSWER)
-                    .is_some()
-                    && let Some(ChipTalk { talk, .. }) = self.talks.front_mut()
-                {
-                    self.lost_pings = 0;
-                    talk.handle_answer(bytes.to_vec());
-                }
+                self.handle_chip_answer(frame.seq, message::APDU_ANSWER, bytes);
+            }
+            FromDevice::Air { bytes, .. } => {
+                self.handle_chip_answer(frame.seq, message::AIR_ANSWER, bytes);
             }
             // Asked for by nobody here.
             FromDevice::Booting => {}
+        }
+    }
+
+    fn handle_chip_answer(&mut self, seq: u8, kind: u8, bytes: &[u8]) {
+        if self.take_answered(seq, kind).is_some()
+            && let Some(ChipTalk { talk, .. }) = self.talks.front_mut()
+        {
+            self.lost_pings = 0;
+            talk.handle_answer(bytes.to_vec());
         }
     }
 
@@ -259,7 +264,7 @@ impl OwnConversation {
         match asked.question {
             Question::Read(read) => self.refuse(read),
             Question::Look(token) => self.refuse_task(token, ChipFault::ReaderFaulty),
-            Question::Apdu => self.handle_refused_command(nack.reason, now),
+            Question::Apdu | Question::Air => self.handle_refused_command(nack.reason, now),
             Question::Hello | Question::Ping | Question::Show(_) => {}
         }
         match (asked.question, nack.reason) {

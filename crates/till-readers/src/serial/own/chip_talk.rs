@@ -66,19 +66,20 @@ impl OwnConversation {
         });
     }
 
-    /// Whether the chip that is talked with is to be sent something.
-    pub(super) fn poll_talk(&mut self, now: Instant) -> bool {
-        let Some(first) = self.talks.front_mut() else {
-            return false;
-        };
+    /// How the chip that is talked with is sent something, if it is to be.
+    pub(super) fn poll_talk(&mut self, now: Instant) -> Option<Question> {
+        let first = self.talks.front_mut()?;
         match first.talk.turn() {
             Turn::Send(command) => {
                 first.command = command;
-                true
+                Some(match first.talk.speaks() {
+                    Speaks::Frames => Question::Air,
+                    Speaks::Apdus | Speaks::Unasked | Speaks::Nothing => Question::Apdu,
+                })
             }
             Turn::Done(told) => {
                 self.finish_talk(told, now);
-                false
+                None
             }
         }
     }
@@ -118,7 +119,7 @@ impl OwnConversation {
     pub(super) fn take_talks(&mut self, is_over: impl Fn(&ChipTalk) -> bool) -> VecDeque<ChipTalk> {
         if self.talks.front().is_some_and(&is_over) {
             self.asked
-                .take_if(|asked| matches!(asked.question, Question::Apdu));
+                .take_if(|asked| matches!(asked.question, Question::Apdu | Question::Air));
         }
         let (over, going_on): (VecDeque<ChipTalk>, VecDeque<ChipTalk>) =
             self.talks.drain(..).partition(is_over);
@@ -135,10 +136,27 @@ impl OwnConversation {
         }
     }
 
-    /// Whether the reader passes commands on to chips.
+    /// Whether the reader passes anything on to chips.
     pub(super) fn lets_through(&self) -> bool {
+        self.can(capability::APDU) || self.can(capability::AIR)
+    }
+
+    fn can(&self, ability: u32) -> bool {
         let reader = self.reader.as_ref();
-        reader.is_some_and(|reader| reader.capabilities & capability::APDU != 0)
+        reader.is_some_and(|reader| reader.capabilities & ability != 0)
+    }
+
+    fn speaks(&self, chip: &Chip) -> Speaks {
+        if chip.flags & chip_flag::TAKES_COMMANDS != 0 {
+            return match self.can(capability::APDU) {
+                true => Speaks::Apdus,
+                false => Speaks::Nothing,
+            };
+        }
+        match Speaks::of_select(chip.sak) {
+            Speaks::Frames if self.can(capability::AIR) => Speaks::Frames,
+            Speaks::Frames | Speaks::Apdus | Speaks::Unasked | Speaks::Nothing => Speaks::Nothing,
+        }
     }
 
     /// Of the kinds at 13.56 MHz only type A has identifiers that are known to stay: those of type B
@@ -147,10 +165,7 @@ impl OwnConversation {
         match chip.technology {
             Technology::Iso14443A => Ok(Shown {
                 uid: chip.uid.as_slice().to_vec(),
-                speaks: match self.lets_through() && chip.flags & chip_flag::TAKES_COMMANDS != 0 {
-                    true => Speaks::Apdus,
-                    false => Speaks::Nothing,
-                },
+                speaks: self.speaks(chip),
             }),
             Technology::Iso14443B
             | Technology::Felica

@@ -27,6 +27,8 @@ pub(super) enum Question {
     Look(u64),
     /// The command of the talk under way.
     Apdu,
+    /// The same, to a chip that takes frames.
+    Air,
     Show(Signal),
 }
 
@@ -51,6 +53,13 @@ impl OwnConversation {
                     bytes: &talk.command,
                 }
             }
+            Question::Air => {
+                let talk = self.talks.front()?;
+                FromHost::Air {
+                    event: talk.tag,
+                    bytes: &talk.command,
+                }
+            }
             Question::Show(signal) => {
                 let (pattern, milliseconds) = pattern(signal);
                 FromHost::Feedback {
@@ -66,8 +75,8 @@ impl OwnConversation {
         if self.reader.is_none() {
             return self.fault.is_none().then_some(Question::Hello);
         }
-        if self.poll_talk(now) {
-            return Some(Question::Apdu);
+        if let Some(question) = self.poll_talk(now) {
+            return Some(question);
         }
         if !self.lets_through()
             && let Some(Task { token, .. }) = self.tasks.pop_front()
@@ -107,7 +116,7 @@ impl OwnConversation {
             }
             Question::Read(read) => self.refuse(read),
             Question::Look(token) => self.refuse_task(token, ChipFault::ReaderFaulty),
-            Question::Apdu => self.break_off(now),
+            Question::Apdu | Question::Air => self.break_off(now),
             // The sale stands without light and sound.
             Question::Show(_) => {}
         }
@@ -127,13 +136,13 @@ impl Question {
         match self {
             Question::Hello | Question::Read(_) | Question::Look(_) | Question::Show(_) => 3,
             // A chip that heard a step of a proof twice would refuse the second.
-            Question::Ping | Question::Apdu => 1,
+            Question::Ping | Question::Apdu | Question::Air => 1,
         }
     }
 
     pub(super) fn answer_time(self) -> Duration {
         match self {
-            Question::Apdu => APDU_TIME,
+            Question::Apdu | Question::Air => CHIP_TIME,
             Question::Hello
             | Question::Ping
             | Question::Read(_)
@@ -149,6 +158,7 @@ impl Question {
             Question::Ping => message::PONG,
             Question::Read(_) | Question::Look(_) => message::FIELD,
             Question::Apdu => message::APDU_ANSWER,
+            Question::Air => message::AIR_ANSWER,
             Question::Show(_) => message::FEEDBACK_SHOWN,
         }
     }
@@ -166,4 +176,4 @@ fn pattern(signal: Signal) -> (Pattern, u16) {
 
 const ANSWER_TIME: Duration = Duration::from_millis(250);
 /// A chip may take its time over a step of a proof.
-const APDU_TIME: Duration = Duration::from_secs(1);
+const CHIP_TIME: Duration = Duration::from_secs(1);

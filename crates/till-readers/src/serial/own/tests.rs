@@ -5,8 +5,11 @@ use firmware_proto::frame::VERSION;
 use firmware_proto::message::{Bytes, Pattern, Technology, capability, chip_flag};
 
 use super::*;
-use crate::auth::tests_of_identify::{blank_card, card, enrolment, site};
+use crate::auth::tests_of_identify::{
+    UID, blank_card, card, enrolment, site, ultralight, ultralight_enrolment,
+};
 use crate::auth::virtual_card::VirtualCard;
+use crate::auth::virtual_ultralight::VirtualUltralight;
 use crate::serial::field::words;
 use chip_keys::Application;
 
@@ -17,6 +20,8 @@ struct Bench {
     field: Field,
     /// What answers commands in the field.
     card: Option<VirtualCard>,
+    /// What answers frames in the field.
+    ultralight: Option<VirtualUltralight>,
     shown: Vec<Pattern>,
     start: Instant,
     elapsed: u32,
@@ -26,19 +31,38 @@ struct Bench {
     told: Vec<Happening>,
 }
 
-struct Radio<'a>(Field, &'a mut Vec<Pattern>, Option<&'a mut VirtualCard>);
+struct Radio<'a> {
+    field: Field,
+    shown: &'a mut Vec<Pattern>,
+    card: Option<&'a mut VirtualCard>,
+    ultralight: Option<&'a mut VirtualUltralight>,
+}
 
 impl Hardware for Radio<'_> {
     fn scan(&mut self) -> Field {
-        self.0
+        if let Some(chip) = self.ultralight.as_mut() {
+            chip.select();
+        }
+        self.field
     }
     fn show(&mut self, pattern: Pattern, _: u16) {
-        self.1.push(pattern);
+        self.shown.push(pattern);
     }
     fn exchange(&mut self, command: &[u8], answer: &mut [u8]) -> Option<usize> {
-        let said = self.2.as_mut()?.handle(command);
+        let said = self.card.as_mut()?.handle(command);
         answer.get_mut(..said.len())?.copy_from_slice(&said);
         Some(said.len())
+    }
+    fn exchange_frame(&mut self, frame: &[u8], answer: &mut [u8]) -> Option<usize> {
+        let chip = self.ultralight.as_mut()?;
+        if frame.is_empty() {
+            chip.power_up();
+            answer.get_mut(..UID.len())?.copy_from_slice(&UID);
+            return Some(UID.len());
+        }
+        let said = chip.handle(frame);
+        answer.get_mut(..said.len())?.copy_from_slice(&said);
+        Some(said.len()).filter(|length| *length > 0)
     }
     fn enter_boot(&mut self) -> bool {
         false
@@ -53,6 +77,7 @@ impl Bench {
             reader: device(1),
             field: Field::Empty,
             card: None,
+            ultralight: None,
             shown: Vec::new(),
             start,
             elapsed: 0,
@@ -89,7 +114,12 @@ impl Bench {
             if self.elapsed.is_multiple_of(50) {
                 self.reader.handle_field(self.field, self.elapsed);
             }
-            let mut radio = Radio(self.field, &mut self.shown, self.card.as_mut());
+            let mut radio = Radio {
+                field: self.field,
+                shown: &mut self.shown,
+                card: self.card.as_mut(),
+                ultralight: self.ultralight.as_mut(),
+            };
             let mut wire = [0; MAX_WIRE];
             for byte in self.to_reader.drain(..) {
                 let answer = self
@@ -490,6 +520,84 @@ fn without_leave_to_send_commands_a_chip_is_who_it_claims_to_be() {
     bench.field = hidden_chip();
     bench.run(300);
     assert_eq!(bench.told(), "unreadable Identity(Random)");
+}
+
+/// A till with the keys of MIFARE Ultralight AES, and one on a reader that passes frames.
+fn airing_bench(capabilities: u32) -> Bench {
+    let mut bench = Bench::new();
+    let keyring = Keyring::default();
+    keyring.put(vec![site(Application::ultralight_aes())]);
+    bench.till = OwnConversation::new(42, keyring, bench.start);
+    bench.reader = device_that_can(1, capabilities);
+    bench.ultralight = Some(ultralight());
+    bench.run(100);
+    assert_eq!(bench.told(), "opened 1.0.0");
+    let Field::One(chip) = chip(Technology::Iso14443A, &[8, 1, 2, 3]) else {
+        panic!("one chip")
+    };
+    bench.field = Field::One(Chip { sak: 0, ..chip });
+    bench
+}
+
+#[test]
+fn a_chip_without_a_system_proves_itself_by_frames() {
+    let mut bench = airing_bench(capability::AIR);
+    bench.run(500);
+    assert_eq!(bench.told(), "came 04958CAA5C5E80 proven");
+    for token in 1..3 {
+        bench.read_again(token);
+        bench.run(300);
+        let again = format!("again {token} 04958CAA5C5E80 proven");
+        assert_eq!(bench.told(), again);
+    }
+    bench.ultralight.as_mut().unwrap().keys[0] = [0x77; 16];
+    bench.read_again(3);
+    bench.run(300);
+    assert_eq!(bench.told(), "again 3 failed");
+    // It has fallen silent.
+    bench.ultralight = None;
+    bench.read_again(4);
+    bench.run(300);
+    assert_eq!(bench.told(), "again 4 HoldStill");
+}
+
+#[test]
+fn a_chip_without_a_system_is_given_its_keys_through_the_reader() {
+    let mut bench = airing_bench(capability::AIR);
+    let Field::One(chip) = bench.field else {
+        panic!("one chip")
+    };
+    let uid = Bytes::new(&UID).unwrap();
+    bench.field = Field::One(Chip { uid, ..chip });
+    bench.ultralight = Some(VirtualUltralight::fresh(UID));
+    bench.run(500);
+    assert_eq!(bench.told(), "came 04958CAA5C5E80");
+    bench.task(6, ChipTask::Enrol(ultralight_enrolment()));
+    bench.run(2000);
+    let told = bench.told();
+    assert!(told.starts_with("worked 6 Enrolled("), "{told}");
+    bench.read_again(1);
+    bench.run(500);
+    assert_eq!(bench.told(), "again 1 04958CAA5C5E80 proven");
+}
+
+#[test]
+fn a_reader_that_passes_no_frames_is_asked_for_none() {
+    let mut bench = airing_bench(capability::APDU);
+    bench.run(500);
+    assert_eq!(bench.told(), "unreadable Identity(Random)");
+}
+
+#[test]
+fn a_chip_of_another_kind_is_sent_no_frames() {
+    let mut bench = airing_bench(capability::AIR);
+    bench.field = a_chip();
+    let mut sent = 0;
+    bench.run_over(500, |to_reader, _| {
+        let is_frame = |two: &[u8]| two == [VERSION, message::AIR];
+        sent += usize::from(to_reader.windows(2).any(is_frame));
+    });
+    assert_eq!((bench.told().as_str(), sent), ("came 72BF9961", 0));
 }
 
 #[test]
