@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use canteen::{ChipId, KeyVersion};
+use canteen::{ChipId, ChipIdentity, KeyVersion};
 use chip_keys::{Application, ChipKey, ChipKeys, ChipKind, KeySet, ReadingKeys, SiteKeys};
 use firmware_proto::frame::{Decoder, Frame, MAX_PAYLOAD, MAX_WIRE};
 
@@ -45,15 +45,35 @@ pub fn pcsc(input: &[u8]) {
     crate::pcsc::fuzz_answer(input);
 }
 
+/// What an ACR122U answers while it passes frames on to a chip: pieces of the input, each with its length
+/// first, which is odd for one that stands in what the PN532 inside says.
+pub fn acr122(input: &[u8]) {
+    let mut rest = input;
+    let mut say = |command: &[u8]| {
+        let (length, piece) = piece(&mut rest)?;
+        let code = command.get(6).copied().unwrap_or_default();
+        Ok(match length % 2 {
+            0 => piece.to_vec(),
+            _ => [&[0xD5, code.wrapping_add(1)], piece, &[0x90, 0x00]].concat(),
+        })
+    };
+    let told = crate::pcsc::fuzz_passage(&mut say, &[keys(Application::ultralight_aes())]);
+    let is_proven = matches!(told, Ok(ChipIdentity::Proven { .. }));
+    assert!(!is_proven, "{told:?}");
+}
+
+/// The next piece of an input, and the length that stands before it.
+fn piece<'a>(rest: &mut &'a [u8]) -> Result<(u8, &'a [u8]), ChipFault> {
+    let (&length, after) = rest.split_first().ok_or(ChipFault::HoldStill)?;
+    let (piece, after) = after.split_at(usize::from(length).min(after.len()));
+    *rest = after;
+    Ok((length, piece))
+}
+
 /// What a chip answers while it proves itself: pieces of the input, each with its length first.
 pub fn proof(input: &[u8]) {
     let mut rest = input;
-    let mut exchange = |_: &[u8]| {
-        let (&length, after) = rest.split_first().ok_or(ChipFault::HoldStill)?;
-        let (answer, after) = after.split_at(usize::from(length).min(after.len()));
-        rest = after;
-        Ok(answer.to_vec())
-    };
+    let mut exchange = |_: &[u8]| piece(&mut rest).map(|(_, answer)| answer.to_vec());
     let mut random = || Ok([7; 16]);
     // Nobody who does not know the keys is believed, and a fuzzer does not.
     let proven = auth::prove(&mut exchange, &keys(Application::ntag_424()), &mut random);
@@ -307,6 +327,7 @@ mod tests {
         check("rdm6300", rdm6300);
         check("twn4", twn4);
         check("pcsc", pcsc);
+        check("acr122", acr122);
         check("proof", proof);
         check("own", own);
         check("pn532_talk", pn532_talk);
@@ -320,7 +341,7 @@ mod tests {
         #[test]
         fn any_input_is_taken(input in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
             for run in [
-                pn532, rdm6300, twn4, pcsc, proof, own, pn532_talk, rdm6300_talk, twn4_talk,
+                pn532, rdm6300, twn4, pcsc, acr122, proof, own, pn532_talk, rdm6300_talk, twn4_talk,
                 keyboard, keyboard_talk,
             ] {
                 run(&input);

@@ -212,6 +212,15 @@ pub(crate) fn fuzz_answer(answer: &[u8]) {
     command::take_any(answer);
 }
 
+/// For [`crate::fuzz`]: who a chip of the Ultralight kind is found to be at an ACR122U.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_passage(
+    say: &mut crate::auth::Exchange<'_>,
+    keys: &[chip_keys::SiteKeys],
+) -> Result<canteen::ChipIdentity, crate::ChipFault> {
+    command::identify_any(say, keys)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
