@@ -96,7 +96,12 @@ impl HubLedger {
             .prepare(
                 "UPDATE till_epoch SET retired_at = ?2 WHERE till = ?1 AND retired_at IS NULL
                    AND EXISTS (SELECT 1 FROM till t WHERE t.id = ?1
-                     AND (t.revoked_at IS NOT NULL OR t.epoch IS NOT till_epoch.epoch))
+                     AND (t.revoked_at IS NOT NULL OR t.epoch IS NOT till_epoch.epoch)
+                     -- In a ledger that a restored store had forgotten the till is still at work,
+                     -- until it has begun another one.
+                     AND (t.revoked_at IS NOT NULL OR NOT till_epoch.forgotten
+                       OR EXISTS (SELECT 1 FROM till_epoch o, hub WHERE o.till = t.id
+                         AND o.epoch = t.epoch AND o.reported = hub.hub_epoch)))
                  RETURNING epoch",
             )?
             .query_map((till.as_str(), millis(now)), |row| row.get(0))?

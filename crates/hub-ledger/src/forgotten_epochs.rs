@@ -28,8 +28,9 @@ pub(crate) fn begin_forgotten_epoch(
         };
         let hash = EntryHash::genesis(&batch.till, batch.epoch, &key);
         db.execute(
-            "INSERT INTO till_epoch (till, epoch, public_key, seq, hash, enrolled_at, reported)
-             VALUES (?1, ?2, ?3, 0, ?4, ?5, NULL)",
+            "INSERT INTO till_epoch (till, epoch, public_key, seq, hash, enrolled_at, reported,
+               forgotten)
+             VALUES (?1, ?2, ?3, 0, ?4, ?5, NULL, 1)",
             (
                 batch.till.as_str(),
                 batch.epoch.0.cast_signed(),
@@ -46,9 +47,11 @@ pub(crate) fn begin_forgotten_epoch(
         };
         let detail = format!(
             "the till sends entries of a ledger that is not known here (epoch {}): it was enrolled \
-             after the backup that this store was restored from; they are booked; give the till a new \
-             code, then retire what it has left",
-            batch.epoch
+             after the backup that this store was restored from; they are booked, and the canteen \
+             waits; make a new code (POST /v1/tills/{till}/enrolment-code), enter it at the till \
+             (tillctl enrol), and when it shows `Standing good`, POST /v1/tills/{till}/retire",
+            batch.epoch,
+            till = batch.till
         );
         raise_flag(db, "forgotten_epoch", &origin, None, None, &detail, now)?;
         return Ok(Some((Watermark { key, seq: 0, hash }, hashes)));
@@ -69,7 +72,7 @@ mod tests {
     use sync_proto::{BatchRefusal, EnrolRequest, Epoch, TillKey};
 
     use crate::testbed::{Bed, NOW, TestTill, kr, sale};
-    use crate::{Fingerprint, NewTill};
+    use crate::{Fingerprint, LedgerError, NewTill, NextStep, Refusal};
 
     /// Makes the till anew, as the operator of a restored store does, and enrols it in an epoch of
     /// the same machine or of another one.
@@ -81,10 +84,14 @@ mod tests {
             code: Fingerprint::of("new"),
         };
         bed.ledger.create_till(&new, NOW).unwrap();
+        enrol(bed, till, "new", key, Epoch(2));
+    }
+
+    fn enrol(bed: &mut Bed, till: &TestTill, code: &str, key: [u8; 32], epoch: Epoch) {
         let request = EnrolRequest {
-            till: id,
-            code: "new".to_owned(),
-            epoch: Epoch(2),
+            till: till.access.till.clone(),
+            code: code.to_owned(),
+            epoch,
             public_key: TillKey::from_seed(&key).public(),
         };
         let token = Fingerprint::of("new token");
@@ -120,14 +127,70 @@ mod tests {
         assert!(send(1..=1).is_ok() && send(2..=2).is_ok() && send(1..=2).is_ok());
         assert_eq!(bed.balance(account), kr(97));
         assert_eq!(bed.flags(), ["forgotten_epoch", "restored"]);
-        let restore = bed.ledger.restore(crate::Reach::Everything).unwrap();
-        let missing = restore.frozen[0].missing.iter();
-        let missing: Vec<_> = missing
-            .map(|missing| (missing.till.as_str(), missing.epoch, missing.ended))
-            .collect();
-        let ended = ("kasse-1", till.batch(1..=1).epoch, true);
-        assert_eq!(missing, [ended, ("kasse-2", Epoch(1), false)]);
+        let ended = ("kasse-1".to_owned(), 1, NextStep::Retire);
+        let absent = ("kasse-2".to_owned(), 1, NextStep::SwitchOn);
+        assert_eq!(missing(&bed), [ended, absent]);
         bed.check_books();
+    }
+
+    /// The tills that a frozen canteen waits for, their ledgers, and what is to be done.
+    fn missing(bed: &Bed) -> Vec<(String, u64, NextStep)> {
+        let restore = bed.ledger.restore(crate::Reach::Everything).unwrap();
+        let missing = restore.frozen.iter().flat_map(|frozen| &frozen.missing);
+        let mut missing: Vec<_> = missing
+            .map(|missing| (missing.till.to_string(), missing.epoch.0, missing.next))
+            .collect();
+        missing.sort_by_key(|(till, epoch, _)| (till.clone(), *epoch));
+        missing
+    }
+
+    #[test]
+    fn the_wait_for_a_forgotten_ledger_ends_by_a_new_code_and_then_by_retiring() {
+        let mut bed = Bed::new();
+        let (account, chip) = bed.account(kr(100));
+        // The till knows nothing but its first ledger; the backup, only another one.
+        let till = bed.till("kasse-1");
+        enrol(&mut bed, &till, "kasse-1", till.key_seed(), Epoch(7));
+        let forget = "DELETE FROM ceiling; DELETE FROM till_epoch WHERE epoch = 1";
+        bed.ledger.db.execute_batch(forget).unwrap();
+        let backup = bed.back_up();
+        let mut till = bed.enrol_again("kasse-1");
+        till.write(sale(account, chip, kr(1)));
+        bed.ingest(&till, &till.batch(1..=1)).unwrap();
+        bed.restore(backup);
+        let step = |epoch, next| ("kasse-1".to_owned(), epoch, next);
+        assert_eq!(missing(&bed), [step(7, NextStep::SwitchOn)]);
+        let sent = bed.ledger.ingest_branch(&till.batch(1..=1), NOW).unwrap();
+        assert!(sent.is_ok(), "{sent:?}");
+
+        // It is at work in the forgotten one, and nobody may give that up by mistake.
+        let both = |next| [step(1, next), step(7, next)];
+        assert_eq!(missing(&bed), both(NextStep::NewCode));
+        let retired = bed.ledger.retire_till(&till.access.till, NOW);
+        assert!(
+            matches!(retired, Err(LedgerError::Refused(Refusal::TillInUse))),
+            "{retired:?}"
+        );
+
+        enrol(&mut bed, &till, "kasse-1", till.key_seed(), Epoch(9));
+        assert_eq!(missing(&bed), both(NextStep::Retire));
+        bed.ledger.retire_till(&till.access.till, NOW).unwrap();
+        assert_eq!(missing(&bed), []);
+        assert_eq!(bed.balance(account), kr(99));
+        bed.check_books();
+    }
+
+    #[test]
+    fn a_till_that_was_revoked_is_waited_for_until_it_is_retired() {
+        let mut bed = Bed::new();
+        let till = bed.till("kasse-1");
+        let backup = bed.back_up();
+        bed.restore(backup);
+        bed.ledger.revoke_till(&till.access.till, NOW).unwrap();
+        let revoked = ("kasse-1".to_owned(), 1, NextStep::Retire);
+        assert_eq!(missing(&bed), [revoked]);
+        bed.ledger.retire_till(&till.access.till, NOW).unwrap();
+        assert_eq!(missing(&bed), []);
     }
 
     #[test]

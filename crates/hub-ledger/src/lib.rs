@@ -76,7 +76,7 @@ pub use orders::OrderAnswer;
 pub use positions::Asking;
 pub use products::{NewProduct, ProductRow};
 pub use refunds::Refund;
-pub use restore::{FrozenCanteen, Life, MissingTill, Restore};
+pub use restore::{FrozenCanteen, Life, MissingTill, NextStep, Restore};
 pub use settlements::{ChargeState, ListedCharge, Settlement, SettlementFile};
 pub use siblings::Reachable;
 pub use statuses::{BLOCK_GRACE, StatusAtTill, StatusSpread};

@@ -19,7 +19,13 @@ use crate::flags::{Origin, raise_flag};
 use crate::limit_shares::forget_all_shares;
 use crate::store::{HubLedger, HubReader, hub_position, millis, moment};
 use crate::tenancy::{CanteenId, Reach, TenantId, tenant_of};
-use crate::tills::{TillAccess, till_from};
+use crate::tills::TillAccess;
+
+mod missing;
+
+pub(crate) use missing::unknown_right;
+pub use missing::{MissingTill, NextStep};
+use missing::{is_any_missing, missing_tills};
 
 /// Which life of the store this is, and how far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,21 +61,6 @@ pub struct FrozenCanteen {
     /// The tills that have not reported.
     pub missing: Vec<MissingTill>,
     /// What they may still sell that the store does not reckon with, at most.
-    pub at_risk: Money,
-}
-
-/// A till that a restored store waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingTill {
-    /// Its name.
-    pub till: TillId,
-    /// The life of its ledger.
-    pub epoch: Epoch,
-    /// Whether it is known that this ledger is not in use any more: revoked, or followed by another.
-    pub ended: bool,
-    /// When it was heard last.
-    pub seen_at: Option<Timestamp>,
-    /// What it may still sell that the store does not reckon with, at most.
     pub at_risk: Money,
 }
 
@@ -285,29 +276,10 @@ pub(crate) fn thaw_when_all_reported(
     canteen: CanteenId,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    if is_frozen(db, canteen)? && missing_tills(db, canteen)?.is_empty() {
+    if is_frozen(db, canteen)? && !is_any_missing(db, canteen)? {
         thaw(db, canteen, now)?;
     }
     Ok(())
-}
-
-/// What an epoch may sell that the store does not reckon with, at most, when it has not reported.
-pub(crate) fn unknown_right(
-    db: &Connection,
-    till: &TillId,
-    epoch: Epoch,
-) -> Result<Money, LedgerError> {
-    let ore = db
-        .prepare_cached(
-            "SELECT coalesce(sum(max(0, c.till_max - max(0, coalesce(r.highest - r.gross, 0)))), 0)
-             FROM till t JOIN canteen c ON c.id = t.canteen
-             JOIN till_epoch e ON e.till = t.id AND e.epoch = ?2
-             JOIN account a ON a.canteen = c.id AND a.status <> 'closed'
-             LEFT JOIN ceiling r ON r.account = a.id AND r.till = t.id AND r.epoch = ?2
-             WHERE t.id = ?1 AND e.reported IS NOT (SELECT hub_epoch FROM hub)",
-        )?
-        .query_row((till.as_str(), epoch.0.cast_signed()), |row| row.get(0))?;
-    Ok(Money::from_ore(ore))
 }
 
 fn thaw(db: &Connection, canteen: CanteenId, now: Timestamp) -> Result<(), LedgerError> {
@@ -321,30 +293,6 @@ fn thaw(db: &Connection, canteen: CanteenId, now: Timestamp) -> Result<(), Ledge
         go_on(db, account, now)?;
     }
     Ok(())
-}
-
-fn missing_tills(db: &Connection, canteen: CanteenId) -> Result<Vec<MissingTill>, LedgerError> {
-    let mut statement = db.prepare_cached(
-        "SELECT e.till, e.epoch, t.epoch IS NOT e.epoch OR t.revoked_at IS NOT NULL, t.seen_at
-         FROM till t JOIN till_epoch e ON e.till = t.id
-         WHERE t.canteen = ?1 AND e.retired_at IS NULL
-           AND e.reported IS NOT (SELECT hub_epoch FROM hub)
-         ORDER BY e.till, e.enrolled_at",
-    )?;
-    let mut rows = statement.query([canteen.0])?;
-    let mut missing = Vec::new();
-    while let Some(row) = rows.next()? {
-        let till = till_from(&row.get::<_, String>(0)?)?;
-        let epoch = Epoch(row.get::<_, i64>(1)?.cast_unsigned());
-        missing.push(MissingTill {
-            at_risk: unknown_right(db, &till, epoch)?,
-            till,
-            epoch,
-            ended: row.get(2)?,
-            seen_at: row.get::<_, Option<i64>>(3)?.map(moment).transpose()?,
-        });
-    }
-    Ok(missing)
 }
 
 fn count_parts(

@@ -443,7 +443,7 @@ const KINDS: &[Kind] = &[
         "till-in-use",
         409,
         "The till is in use",
-        "Only a till that is revoked, or that was followed by another machine, is retired. Revoke it first.",
+        "Only a till that is revoked, or whose name has begun another ledger, is retired. Revoke it, or enrol its successor with a new code.",
     ),
     kind(
         "rollback",

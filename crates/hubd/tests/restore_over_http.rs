@@ -31,6 +31,9 @@ async fn sy_25_operators_see_what_a_restored_hub_waits_for_and_tills_end_it() {
     assert_eq!(restore["hub_epoch"], life.hub_epoch);
     assert!(restore["top_ups_paused_at"].is_string(), "{restore}");
     assert_eq!(frozen["missing"][0]["till"], "kasse-1");
+    assert_eq!(frozen["missing"][0]["next"], "switch_on");
+    let to_do = frozen["missing"][0]["to_do"].to_string();
+    assert!(to_do.contains("switch kasse-1 on"), "{to_do}");
     assert_eq!(frozen["missing"][1]["till"], "kasse-2");
     assert!(frozen["at_risk"].as_i64().unwrap() > 0, "{frozen}");
     let to_do = restore["to_do"].as_array().unwrap();

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use canteen::Money;
-use hub_ledger::{CanteenId, FrozenCanteen, GatewayCharge, Reach};
+use hub_ledger::{CanteenId, FrozenCanteen, GatewayCharge, MissingTill, NextStep, Reach};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -52,8 +52,10 @@ pub(crate) struct MissingJson {
     till: String,
     /// The life of its ledger.
     epoch: String,
-    /// Whether the ledger is known not to be in use any more; then only retiring the till helps.
-    ended: bool,
+    /// What ends the wait for it: `switch_on`, `new_code` or `retire`.
+    next: &'static str,
+    /// The same in words.
+    to_do: String,
     /// When the till was heard last.
     #[serde(skip_serializing_if = "Option::is_none")]
     seen_at: Option<String>,
@@ -141,9 +143,9 @@ fn to_do(is_frozen: bool, is_paused: bool, is_unmatched: bool) -> Vec<String> {
     let steps = [
         (
             is_frozen,
-            "switch on the tills that are missing, give those that the hub does not know a new code, \
-             and retire those that are gone for good; until all have reported nobody gets more to \
-             spend (runbook page hub-restored.md, steps 4 to 6 and 9)",
+            "switch on the tills that are missing, and do what `to_do` of each says; give those that the \
+             hub does not know at all a new code; until all have reported nobody gets more to spend \
+             (runbook page hub-restored.md, steps 4 to 6 and 9)",
         ),
         (
             is_paused,
@@ -242,12 +244,32 @@ pub(crate) fn everything(reach: Reach) -> Result<(), Problem> {
     }
 }
 
+fn words(missing: &MissingTill) -> String {
+    let till = &missing.till;
+    match missing.next {
+        NextStep::SwitchOn => format!(
+            "switch {till} on and see that it has a line: it reports by itself; if it is gone for good, \
+             POST /v1/tills/{till}/revoke and then /v1/tills/{till}/retire"
+        ),
+        NextStep::NewCode => format!(
+            "{till} was enrolled after the backup: POST /v1/tills/{till}/enrolment-code, run `tillctl \
+             enrol --code CODE` at the till, wait until `tillctl status` shows `Standing good`, then \
+             POST /v1/tills/{till}/retire"
+        ),
+        NextStep::Retire => format!(
+            "this ledger of {till} is not in use any more: POST /v1/tills/{till}/retire when all that it \
+             sold has come in"
+        ),
+    }
+}
+
 impl From<FrozenCanteen> for FrozenJson {
     fn from(frozen: FrozenCanteen) -> FrozenJson {
         let missing = frozen.missing.into_iter().map(|till| MissingJson {
+            to_do: words(&till),
             till: till.till.to_string(),
             epoch: till.epoch.to_string(),
-            ended: till.ended,
+            next: till.next.code(),
             seen_at: till.seen_at.map(|at| at.to_string()),
             at_risk: till.at_risk.ore(),
         });

@@ -193,6 +193,17 @@ fn a_till_that_was_enrolled_anew_after_the_backup_loses_no_sale_of_either_ledger
     let flags = site.hub().json("/v1/flags").to_string();
     assert!(flags.contains("forgotten_epoch"), "{flags}");
 
+    // Nobody is left guessing what ends the wait, and nobody can end it too early.
+    let steps = || -> Vec<Value> {
+        let restore = site.hub().json("/v1/restore");
+        let missing = restore["frozen"][0]["missing"].as_array().cloned();
+        let missing = missing.unwrap_or_default().into_iter();
+        missing.map(|missing| missing["next"].clone()).collect()
+    };
+    assert_eq!(steps(), ["new_code", "new_code"]);
+    let retire = || site.hub().ask("POST", "/v1/tills/kasse-1/retire", None);
+    assert!(retire().body.contains("/problems/till-in-use"));
+
     // It sells on inside what it was allowed, and all of it arrives.
     assert!(sell_at(&site, 1_04));
     sold.push(1_04);
@@ -214,6 +225,9 @@ fn a_till_that_was_enrolled_anew_after_the_backup_loses_no_sale_of_either_ledger
     assert_eq!(booked(&site).len(), sold.len());
     let verdict = site.ask(&["ledger", "verify"]);
     assert_eq!(verdict.json["ok"], true, "{verdict:?}");
+    assert_eq!(steps(), ["retire", "retire"]);
+    assert!(retire().json()["at_risk"].is_i64());
+    assert_eq!(steps(), [""; 0]);
 }
 
 #[test]
