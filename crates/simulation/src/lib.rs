@@ -12,9 +12,8 @@
 //! and disks that fail as a seed says, held against a plain reference after every step.
 //!
 //! A [`rows`] table names what must hold and, just as important, which wrong variants of the
-//! rules must be caught: a checker that finds nothing proves nothing. The paragraphs that the
-//! docs quote (OB-06, D4, TOP-23 …) are those of the specification of offline balances, sync and
-//! top-up.
+//! rules must be caught: a checker that finds nothing proves nothing. What is promised
+//! has a name, such as INV-4, which a broken promise is told by.
 
 mod chance;
 

@@ -4,12 +4,12 @@
 //! transit is 1. All ages stop counting where they can make no difference any more, so the model
 //! has no horizon: it runs on for ever in finitely many states.
 //!
-//! - **The network** may lose a request, or bring it at any time within the transit (P-TRANSIT).
+//! - **The network** may lose a request, or bring it at any time within the transit.
 //!   An answer reaches the hub, or the hub stops waiting for it: that is loss and delay at once.
 //! - **Crashes** of the hub may happen between any two steps; what it had not written is gone.
 //! - **The gateway** looks charges up by reference (assumption A1), perhaps only some time after
 //!   it made them (the rules bear a lag as long as the window, and no longer), refuses a second charge of the
-//!   same amount on the same card within the window (P-DUP), and may decline.
+//!   same amount on the same card within the window, and may decline.
 //!
 //! When a purchase fires a top-up is not a copy: it is [`canteen::top_up_due`].
 
@@ -44,5 +44,5 @@ pub const ONE_ACTIVE: &str = "INV-15";
 /// The hub never provokes the refusal of an identical charge (INV-16).
 pub const UNPROVOKED: &str = "INV-16";
 
-/// Nothing is ever credited to a blocked account (TOP-28).
+/// Nothing is ever credited to a blocked account.
 pub const NO_CREDIT_WHEN_BLOCKED: &str = "TOP-28";

@@ -562,7 +562,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// INV-5: a strict limit is never exceeded, whatever tills are cut off from, whatever their
+    /// A strict limit is never exceeded, whatever tills are cut off from, whatever their
     /// clocks show, and in whatever order things arrive.
     #[test]
     fn several_tills_never_exceed_a_strict_limit_together(

@@ -14,12 +14,12 @@ pub enum Action {
         /// What for.
         amount: Kroner,
     },
-    /// A till takes its newest sale back (REF-01).
+    /// A till takes its newest sale back.
     Void {
         /// The till.
         till: usize,
     },
-    /// A till writes its feed cursor into its journal (SYNC-04).
+    /// A till writes its feed cursor into its journal.
     FeedAck {
         /// The till.
         till: usize,
@@ -29,7 +29,7 @@ pub enum Action {
         /// The till.
         till: usize,
     },
-    /// A till learns that the hub was restored and reports its ceiling (SYNC-21.3).
+    /// A till learns that the hub was restored and reports its ceiling.
     Report {
         /// The till.
         till: usize,
@@ -61,10 +61,10 @@ pub enum Action {
     Issue {
         /// The till's name.
         name: u8,
-        /// Whether with all that OB-07 allows, or with nothing.
+        /// Whether with all that the hub may grant, or with nothing.
         full: bool,
     },
-    /// The hub answers a till's request for pages, after the head check (SYNC-13).
+    /// The hub answers a till's request for pages, after the head check.
     Fetch {
         /// The till.
         till: usize,
@@ -228,7 +228,7 @@ impl Ceilings {
         }
     }
 
-    /// OB-08.
+    /// Guarded, only when what tills may still sell is covered by the rest and what may be overspent.
     fn may_pay_out(&self, world: &World) -> bool {
         let rest = self.balance(world) - 1;
         let guarded = !world.hub.is_frozen()

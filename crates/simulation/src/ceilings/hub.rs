@@ -17,7 +17,7 @@ pub struct Hub {
     pub booked: u128,
     /// The entries that are booked more than once.
     pub booked_again: u128,
-    /// The sales that have been given back; a second void of one goes to suspense (REF-03).
+    /// The sales that have been given back; a second void of one goes to suspense.
     pub given_back: u128,
     /// What it knows of each till, by name.
     pub standings: Vec<Standing>,
@@ -45,7 +45,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// What the till may still sell, as far as the hub can exclude more (OB-06).
+    /// What the till may still sell, as far as the hub can exclude more.
     pub fn outstanding(&self, room: Room) -> Kroner {
         let ceiling = match room {
             Room::WhenAcknowledged => self.issued.iter().map(|(_, ceiling)| *ceiling).max(),
@@ -86,7 +86,7 @@ impl Hub {
         self.standings.iter().map(|s| s.outstanding(room)).sum()
     }
 
-    /// OB-07: what one till may sell on top of what it has.
+    /// What one till may sell on top of what it has.
     pub(super) fn grant(&self, name: u8, balance: Kroner, terms: Terms) -> Kroner {
         let others: Kroner = self
             .standings
@@ -142,7 +142,8 @@ impl Hub {
         }
     }
 
-    /// SYNC-05, SYNC-06 and, for forks, SYNC-20.
+    /// Entries are booked by their ids, once; the chain grows by those that follow what the hub has,
+    /// and a till with other entries is forked from then on.
     fn take_in_checked(&mut self, till: &Till, first: usize, last: usize, rules: &Rules) {
         let name = usize::from(till.name);
         let accepted = self.standings[name].chain.len();

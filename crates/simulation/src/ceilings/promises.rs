@@ -30,7 +30,7 @@ impl Ceilings {
     pub(super) fn acknowledges_all(&self, world: &World) -> bool {
         world.tills.iter().all(|till| {
             let chain = &world.hub.standings[usize::from(till.name)].chain;
-            // SYNC-07: a till takes a watermark only with its own hash.
+            // A till takes a watermark only with its own hash.
             let believed = match self.rules.ingest {
                 Ingest::ByIdAndHash if till.continues(chain) => chain.len(),
                 Ingest::ByIdAndHash => 0,
@@ -94,7 +94,7 @@ impl World {
     }
 }
 
-/// Two clones may both void one sale; it is given back once (REF-03).
+/// Two clones may both void one sale; it is given back once.
 fn counts_once(kind: Kind, given_back: &mut u128) -> bool {
     match kind {
         Kind::Void { of, .. } => {

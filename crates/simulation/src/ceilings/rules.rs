@@ -8,30 +8,29 @@ use super::Kroner;
 pub struct Rules {
     /// What limits selling besides the balance shown.
     pub cap: Cap,
-    /// Until when a till subtracts its own sales from the hub's position (OB-03, D5).
+    /// Until when a till subtracts its own sales from the hub's position.
     pub overlay: Overlay,
-    /// What counts against a ceiling (OB-04, D3).
+    /// What counts against a ceiling.
     pub counting: Counting,
-    /// From when on a lower ceiling frees room for other tills (OB-06).
+    /// From when on a lower ceiling frees room for other tills.
     pub room: Room,
-    /// How a till acknowledges feed pages (D4).
+    /// How a till acknowledges feed pages.
     pub feed_ack: FeedAck,
-    /// How the hub recognises what it has (D6, SYNC-05, SYNC-06).
+    /// How the hub recognises what it has.
     pub ingest: Ingest,
-    /// Whether the hub refuses entries whose predecessors it lacks (SYNC-22).
+    /// Whether the hub refuses entries whose predecessors it lacks.
     pub refuses_gaps: bool,
-    /// Whether a page older than the one applied is ignored (OB-05).
+    /// Whether a page older than the one applied is ignored.
     pub pages_in_order: bool,
-    /// Whether a till whose head is not a continuation of what the hub has gets no pages
-    /// (SYNC-13).
+    /// Whether a till whose head is not a continuation of what the hub has gets no pages.
     pub head_check: bool,
-    /// When money may be paid out centrally (OB-08).
+    /// When money may be paid out centrally.
     pub payouts: Payouts,
-    /// What the hub does after it was restored from a backup (SYNC-21).
+    /// What the hub does after it was restored from a backup.
     pub after_restore: AfterRestore,
-    /// What acknowledging a page without a ceiling does to the value in force (OB-06).
+    /// What acknowledging a page without a ceiling does to the value in force.
     pub keep_ack: KeepAck,
-    /// When a till deletes entries (D8, SYNC-08).
+    /// When a till deletes entries.
     pub prune: Prune,
 }
 
@@ -60,9 +59,9 @@ impl Default for Rules {
 pub enum Cap {
     /// Nothing: each till trusts its last view.
     Nothing,
-    /// At most C since the hub's last position (OB-10).
+    /// At most C since the hub's last position.
     Static,
-    /// The ceilings that the hub issues (OB-07).
+    /// The ceilings that the hub issues.
     Issued,
 }
 

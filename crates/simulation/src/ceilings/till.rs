@@ -37,7 +37,7 @@ pub struct Cursor {
 pub struct Entry {
     /// Its id.
     pub id: EntryId,
-    /// The feed cursor in force when it was written (D4).
+    /// The feed cursor in force when it was written.
     pub cursor: Cursor,
     /// What it says.
     pub kind: Kind,
@@ -119,7 +119,7 @@ impl Till {
             .sum()
     }
 
-    /// What the till shows: the hub's position less its own entries that are not in it (OB-03).
+    /// What the till shows: the hub's position less its own entries that are not in it.
     pub fn shown(&self, overlay: Overlay) -> Kroner {
         let known = match overlay {
             Overlay::UntilIncluded => self.included,
@@ -129,7 +129,7 @@ impl Till {
         self.position - own
     }
 
-    /// Whether the till sells for an amount: the decision of the real till (OB-01).
+    /// Whether the till sells for an amount: the decision of the real till.
     pub fn approves(&self, amount: Kroner, rules: &Rules) -> bool {
         let Ok(amount) = PurchaseAmount::new(kroner(amount)) else {
             return false;
@@ -183,7 +183,7 @@ impl Till {
         };
     }
 
-    /// OB-10: what the position contains already, and at most C more.
+    /// What the position contains already, and at most C more.
     pub(super) fn static_ceiling(&self, most: Kroner) -> Kroner {
         let before: Kroner = self
             .journal

@@ -34,7 +34,7 @@ pub struct World {
     /// The hub's backup, if one was made.
     pub backup: Option<Box<Hub>>,
     /// Deposits less payouts. Banks and gateways have records of them, so a restore of the hub
-    /// does not lose them (SYNC-21.5).
+    /// does not lose them.
     pub central: Kroner,
     /// What may still happen.
     pub left: Left,

@@ -94,7 +94,7 @@ impl TopUps {
         }
     }
 
-    /// TOP-10, as far as time is concerned.
+    /// Whether the next attempt has waited long enough.
     fn may_dispatch(&self, world: &World, turn: &Turn) -> bool {
         let again = turn.attempt > 0;
         let least = match (self.rules.after_timeout, self.rules.not_found) {

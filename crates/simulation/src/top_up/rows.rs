@@ -338,7 +338,8 @@ mod tests {
 
     #[test]
     fn the_times_of_the_model_are_those_of_the_rules() {
-        // A tick is P-TRANSIT, 2 minutes; then P-DUP is 10 and P-SPACE 12 minutes.
+        // A tick is the longest transit, 2 minutes; then the window for identical charges is 10 and
+        // the spacing 12 minutes.
         let scope = Scope::default();
         assert_eq!(scope.transit * 2, 2);
         assert_eq!(scope.window * 2, 10);

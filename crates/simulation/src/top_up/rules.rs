@@ -4,21 +4,21 @@
 /// someone could make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// When a charge is written down (TOP-20).
+    /// When a charge is written down.
     pub write: Write,
-    /// What follows when no answer comes (TOP-21, TOP-23).
+    /// What follows when no answer comes.
     pub after_timeout: AfterTimeout,
-    /// When "not found" is believed (TOP-23).
+    /// When "not found" is believed.
     pub not_found: NotFound,
-    /// What an "identical transaction" means (TOP-24).
+    /// What an "identical transaction" means.
     pub identical: Identical,
-    /// How far apart charges of one amount on one card are sent (TOP-10, D10).
+    /// How far apart charges of one amount on one card are sent.
     pub spacing: Spacing,
-    /// Whether the account is looked at again before money is credited (TOP-28).
+    /// Whether the account is looked at again before money is credited.
     pub credit: Credit,
-    /// Whether one account may have several top-ups under way (TOP-10).
+    /// Whether one account may have several top-ups under way.
     pub triggers: Triggers,
-    /// What keeps a charge from being credited twice (TOP-27).
+    /// What keeps a charge from being credited twice.
     pub booking: Booking,
     /// Attempts of one top-up at most.
     pub attempts_max: u8,
@@ -136,9 +136,9 @@ pub struct Scope {
     pub amount: i16,
     /// Purchases per account.
     pub purchases: u8,
-    /// P-DUP: the gateway's window for identical transactions, in ticks.
+    /// The gateway's window for identical transactions, in ticks.
     pub window: u8,
-    /// P-TRANSIT: how long a charge may be under way at most, in ticks.
+    /// How long a charge may be under way at most, in ticks.
     pub transit: u8,
     /// How long after a charge the gateway's look-up may still say "not found", in ticks.
     pub lag: u8,

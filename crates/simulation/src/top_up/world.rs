@@ -98,7 +98,7 @@ impl TopUps {
         }
     }
 
-    /// TOP-01, by the rule of the real till and hub.
+    /// Whether the balance asks for a top-up, by the rule of the real till and hub.
     fn fires(&self, balance: i16, under_way: bool) -> TopUpOutcome {
         let agreement = TopUp {
             amount: Money::from_kroner(i32::from(self.scope.amount)),

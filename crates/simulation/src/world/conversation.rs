@@ -179,7 +179,7 @@ impl World {
         )?;
         match done {
             None => return Ok(()),
-            // SYNC-07: what another machine wrote is not believed to be stored here, and says that
+            // What another machine wrote is not believed to be stored here, and says that
             // there is one.
             Some(Err(LedgerError::ForeignWatermark { .. })) if is_doubtful => {
                 self.fail_upload(till, UploadFailure::Refused);

@@ -68,7 +68,7 @@ impl World {
         Ok(())
     }
 
-    /// LIM-05: as soon as a till has sold by a share that the hub issued since the limit is strict,
+    /// As soon as a till has sold by a share that the hub issued since the limit is strict,
     /// all that was sold in the window, by whomever, is within that limit; a limit that was lowered
     /// counts when a till sells by it. A copied disk may sell its share once more.
     fn check_strict(

@@ -40,7 +40,7 @@ fn obt_03_the_ceiling_ends_what_may_be_sold() {
     assert_eq!(till.tap(kr(50)), "approve 300,00 none");
 }
 
-/// OB-10: a hub that gives no ceilings.
+/// A hub that gives no ceilings.
 #[test]
 fn without_a_ceiling_the_till_sells_for_200_kr_that_the_hub_has_not_booked() {
     let mut till = Till::with(|_| {});
@@ -51,7 +51,7 @@ fn without_a_ceiling_the_till_sells_for_200_kr_that_the_hub_has_not_booked() {
     assert_eq!(till.tap(kr(1)), "offline_allowance none");
 }
 
-/// OB-09: when only the allowance is in the way, nothing is recorded before the hub was asked.
+/// When only the allowance is in the way, nothing is recorded before the hub was asked.
 #[test]
 fn a_till_that_may_ask_first_records_nothing() {
     let mut till = Till::with(|a| a.ceiling = ceiling(200));
