@@ -268,6 +268,11 @@ fn add(db: &Connection, account: AccountId, ore: i64) -> Result<Money, LedgerErr
     Ok(Money::from_ore(balance))
 }
 
+const OWN_ACCOUNT: &str = "SELECT id FROM account
+ WHERE tenant = ?1 AND kind = ?2 AND till IS NULL AND kind <> 'holder'";
+const OWN_ACCOUNT_OF_TILL: &str = "SELECT id FROM account
+ WHERE tenant = ?1 AND kind = ?2 AND till = ?3 AND kind <> 'holder'";
+
 /// The number of one of the hub's own accounts, made when it is needed first.
 pub(crate) fn own_account(
     db: &Connection,
@@ -275,10 +280,15 @@ pub(crate) fn own_account(
     own: OwnAccount<'_>,
     now: Timestamp,
 ) -> Result<AccountId, LedgerError> {
-    let found = db
-        .prepare_cached("SELECT id FROM account WHERE tenant = ?1 AND kind = ?2 AND till IS ?3")?
-        .query_row((tenant.0, own.code(), own.till()), |row| row.get(0))
-        .optional()?;
+    let found = match own.till() {
+        Some(till) => db
+            .prepare_cached(OWN_ACCOUNT_OF_TILL)?
+            .query_row((tenant.0, own.code(), till), |row| row.get(0)),
+        None => db
+            .prepare_cached(OWN_ACCOUNT)?
+            .query_row((tenant.0, own.code()), |row| row.get(0)),
+    };
+    let found = found.optional()?;
     if let Some(id) = found {
         return Ok(AccountId(id));
     }
@@ -348,3 +358,24 @@ const SELECT_BOOKING: &str = "SELECT id, kind, happened_at, day, text, lines,
    CASE WHEN from_account = holder THEN -amount ELSE amount END, balance_after, till,
    (SELECT deposit FROM deposit_reversal WHERE reversal = booking.id)
  FROM booking";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::Bed;
+
+    #[test]
+    fn the_hubs_own_accounts_are_found_by_an_index_with_every_batch() {
+        let bed = Bed::new();
+        for (sql, index) in [
+            (OWN_ACCOUNT, "own_account_of_tenant (tenant=? AND kind=?)"),
+            (
+                OWN_ACCOUNT_OF_TILL,
+                "own_account (tenant=? AND kind=? AND till=?)",
+            ),
+        ] {
+            let plan = bed.plan(sql);
+            assert!(plan.len() == 1 && plan[0].ends_with(index), "{plan:?}");
+        }
+    }
+}

@@ -46,20 +46,31 @@ impl HubReader {
     pub fn exposure(&self, canteen: CanteenId) -> Result<Money, LedgerError> {
         let ore = self
             .db
-            .prepare_cached(
-                "SELECT coalesce(sum(max(0, o.outstanding - max(a.balance, 0))), 0) FROM account a
-                 JOIN (SELECT c.account, sum(max(0, c.highest - c.gross)) AS outstanding
-                       FROM ceiling c JOIN till_epoch e ON e.till = c.till AND e.epoch = c.epoch
-                       WHERE e.retired_at IS NULL GROUP BY c.account) o ON o.account = a.id
-                 WHERE a.canteen = ?1",
-            )?
+            .prepare_cached(EXPOSURE)?
             .query_row([canteen.0], |row| row.get(0))?;
         Ok(Money::from_ore(ore))
     }
 }
 
+/// From the accounts of the canteen: other canteens' ceilings are many more.
+const EXPOSURE: &str = "
+ SELECT coalesce(sum(max(0, outstanding - max(balance, 0))), 0) FROM (
+   SELECT a.balance AS balance, sum(max(0, c.highest - c.gross)) AS outstanding
+   FROM account a CROSS JOIN ceiling c ON c.account = a.id
+   JOIN till_epoch e ON e.till = c.till AND e.epoch = c.epoch
+   WHERE a.canteen = ?1 AND e.retired_at IS NULL GROUP BY a.id)";
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_exposure_of_a_canteen_is_reckoned_from_its_own_accounts() {
+        let plan = Bed::new().plan(super::EXPOSURE);
+        let scans = plan.iter().filter(|step| step.starts_with("SCAN"));
+        assert_eq!(scans.count(), 1, "only the sum itself: {plan:?}");
+        let of_canteen = plan.iter().any(|step| step.contains("account_of_canteen"));
+        assert!(of_canteen, "{plan:?}");
+    }
+
     use super::*;
     use crate::ceilings::OfflineBounds;
     use crate::seller::sellers;

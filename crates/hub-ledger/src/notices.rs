@@ -235,13 +235,7 @@ impl HubReader {
         before: i64,
         limit: u32,
     ) -> Result<Vec<NoticeRow>, LedgerError> {
-        let sql = format!(
-            "{SELECT_NOTICE} JOIN account a ON a.id = n.account
-             WHERE n.id < ?1 AND (?2 IS NULL OR a.tenant = ?2) AND (?3 IS NULL OR n.account = ?3)
-               AND (NOT ?4 OR n.delivered_at IS NULL)
-               AND (?5 IS NULL OR instr(?5, ' ' || n.reason || ' ') > 0)
-             ORDER BY n.id DESC LIMIT ?6"
-        );
+        let sql = newest_notices(filter.account.is_some());
         collect(self.db.prepare_cached(&sql)?.query((
             before,
             reach.filter(),
@@ -251,6 +245,21 @@ impl HubReader {
             limit,
         ))?)
     }
+}
+
+/// The newest notices of one account or of all.
+fn newest_notices(of_account: bool) -> String {
+    let which = match of_account {
+        true => "n.account = ?3",
+        false => "?3 IS NULL",
+    };
+    format!(
+        "{SELECT_NOTICE} CROSS JOIN account a ON a.id = n.account
+         WHERE {which} AND n.id < ?1 AND (?2 IS NULL OR a.tenant = ?2)
+           AND (NOT ?4 OR n.delivered_at IS NULL)
+           AND (?5 IS NULL OR instr(?5, ' ' || n.reason || ' ') > 0)
+         ORDER BY n.id DESC LIMIT ?6"
+    )
 }
 
 /// Writes a notice into the transaction of what it tells of, unless the same was told on that day.
@@ -360,3 +369,22 @@ const STUCK_WAIT: Duration = Duration::from_secs(24 * 3600);
 const SELECT_NOTICE: &str = "SELECT n.id, n.name, n.account, n.reason, n.day, n.amount, n.top_up,
    n.created_at, n.due_at, n.attempts, n.failure, n.delivered_at, h.name
  FROM notice n LEFT JOIN holder h ON h.account = n.account";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::Bed;
+
+    #[test]
+    fn an_accounts_notices_are_found_without_going_through_everybodys() {
+        let bed = Bed::new();
+        let plan = bed.plan(&newest_notices(true));
+        assert!(
+            plan[0].starts_with("SEARCH n USING INDEX") && plan[0].ends_with("(account=?)"),
+            "{plan:?}"
+        );
+        let plan = bed.plan(&newest_notices(false));
+        let newest_first = "SEARCH n USING INTEGER PRIMARY KEY (rowid<?)";
+        assert_eq!(plan[0], newest_first, "{plan:?}");
+    }
+}

@@ -126,6 +126,16 @@ impl HubReader {
     }
 }
 
+/// Every till asks this every few seconds. Most chips have never changed their status, and are not in
+/// the indexes that hold for a status above zero.
+const CHANGED_STATUSES: &str = "
+ SELECT id, NULL, status, status_rv FROM account
+   WHERE canteen = ?1 AND status_rv > ?2 AND status_rv > 0
+ UNION ALL
+ SELECT NULL, number, status, status_rv FROM chip
+   WHERE canteen = ?1 AND status_rv > ?2 AND status_rv > 0
+ ORDER BY 4 LIMIT ?3";
+
 fn changed_statuses(
     db: &Connection,
     canteen: CanteenId,
@@ -133,14 +143,7 @@ fn changed_statuses(
 ) -> Result<Vec<StatusChange>, LedgerError> {
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let limit = i64::try_from(FEED_PAGE_MAX).unwrap_or(i64::MAX);
-    let mut statement = db.prepare_cached(
-        "SELECT id, NULL, status, status_rv FROM account
-           WHERE canteen = ?1 AND status_rv > max(?2, 0)
-         UNION ALL
-         SELECT NULL, number, status, status_rv FROM chip
-           WHERE canteen = ?1 AND status_rv > max(?2, 0)
-         ORDER BY 4 LIMIT ?3",
-    )?;
+    let mut statement = db.prepare_cached(CHANGED_STATUSES)?;
     let mut rows = statement.query((canteen.0, after, limit))?;
     let mut changes = Vec::new();
     while let Some(row) = rows.next()? {
@@ -257,6 +260,20 @@ fn subject(of: StatusOf) -> (Option<i64>, Option<i64>) {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_every_till_asks_every_few_seconds_goes_through_changed_statuses_only() {
+        let plan = Bed::new().plan(super::CHANGED_STATUSES);
+        for index in ["account_by_status", "chip_by_status"] {
+            let searched = format!("USING INDEX {index} (canteen=? AND status_rv>?)");
+            let found = plan.iter().any(|step| step.ends_with(&searched));
+            assert!(found, "{plan:?}");
+        }
+        assert!(
+            !plan.iter().any(|step| step.starts_with("SCAN")),
+            "{plan:?}"
+        );
+    }
+
     use super::*;
     use crate::testbed::{Bed, NOW, TestTill, kr, sale, void};
 

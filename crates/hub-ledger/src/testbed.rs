@@ -314,6 +314,17 @@ impl Bed {
         )
     }
 
+    /// How the store finds what a query asks for.
+    pub(crate) fn plan(&self, sql: &str) -> Vec<String> {
+        let mut plan = self
+            .ledger
+            .db
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        let steps = plan.raw_query().mapped(|row| row.get(3));
+        steps.collect::<Result<_, _>>().unwrap()
+    }
+
     pub(crate) fn journal_len(&self) -> u64 {
         let sql = "SELECT count(*) FROM journal";
         self.ledger

@@ -194,15 +194,7 @@ impl HubReader {
         before: Option<TopUpId>,
         limit: u32,
     ) -> Result<Vec<TopUpRow>, LedgerError> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT u.id, u.account, u.amount, u.state, u.attempts, u.coalesced, u.failure, u.code,
-               u.detail, u.booking, u.due_at, u.created_at, u.changed_at
-             FROM top_up u JOIN account a ON a.id = u.account
-             WHERE (?1 IS NULL OR a.tenant = ?1) AND (?2 IS NULL OR u.account = ?2)
-               AND (?4 IS NULL OR (u.created_at, u.rowid) <
-                 (SELECT l.created_at, l.rowid FROM top_up l WHERE l.id = ?4))
-             ORDER BY u.created_at DESC, u.rowid DESC LIMIT ?3",
-        )?;
+        let mut statement = self.db.prepare_cached(&newest_top_ups(account.is_some()))?;
         let mut rows = statement.query((
             reach.filter(),
             account.map(|account| account.0),
@@ -229,6 +221,24 @@ impl HubReader {
         }
         Ok(top_ups)
     }
+}
+
+/// The newest top-ups of one account or of all, each by an index of its own.
+fn newest_top_ups(of_account: bool) -> String {
+    let which = match of_account {
+        true => "u.account = ?2",
+        false => "?2 IS NULL",
+    };
+    // The top-ups lead, in their order; the account only says whose they are.
+    format!(
+        "SELECT u.id, u.account, u.amount, u.state, u.attempts, u.coalesced, u.failure, u.code,
+           u.detail, u.booking, u.due_at, u.created_at, u.changed_at
+         FROM top_up u CROSS JOIN account a ON a.id = u.account
+         WHERE {which} AND (?1 IS NULL OR a.tenant = ?1)
+           AND (?4 IS NULL OR (u.created_at, u.rowid) <
+             (SELECT l.created_at, l.rowid FROM top_up l WHERE l.id = ?4))
+         ORDER BY u.created_at DESC, u.rowid DESC LIMIT ?3"
+    )
 }
 
 fn new_id(now: Timestamp) -> TopUpId {

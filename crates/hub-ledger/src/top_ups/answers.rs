@@ -399,6 +399,14 @@ impl Step<'_> {
     fn never_arrived(&self, wait: Duration, uncounted: u32) -> Result<(), LedgerError> {
         if let Some(order) = self.top_up.order() {
             self.note_answer(&order, "not_sent", false)?;
+            if uncounted > 0 {
+                // The number of the attempt is free again; its row must not stand in the way.
+                self.db.execute(
+                    "DELETE FROM top_up_attempt
+                     WHERE reference = ?1 AND attempt = ?2 AND reached = 0",
+                    (&order.reference, self.top_up.attempts),
+                )?;
+            }
         }
         self.db.execute(
             "UPDATE top_up SET state = 'intent', due_at = ?2, unsent = unsent + 1,
@@ -411,13 +419,6 @@ impl Step<'_> {
                 millis(self.now),
             ),
         )?;
-        if uncounted > 0 {
-            // The number of the attempt is free again; its row must not stand in the way.
-            self.db.execute(
-                "DELETE FROM top_up_attempt WHERE top_up = ?1 AND attempt = ?2 AND reached = 0",
-                (self.top_up.id.to_string(), self.top_up.attempts),
-            )?;
-        }
         Ok(())
     }
 

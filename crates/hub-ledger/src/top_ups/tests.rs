@@ -370,3 +370,13 @@ fn the_list_goes_on_where_the_page_before_ended_and_stays_within_reach() {
         .list_top_ups(Reach::Tenant(elsewhere), None, Some(all[0]), 9);
     assert_eq!(theirs.unwrap(), []);
 }
+
+#[test]
+fn the_newest_top_ups_are_found_without_going_through_all() {
+    let bed = Bed::new();
+    for (of_account, index) in [(true, "top_up_of_account"), (false, "top_up_in_order")] {
+        let plan = bed.plan(&newest_top_ups(of_account));
+        assert!(plan[0].contains(index), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("B-TREE")), "{plan:?}");
+    }
+}
