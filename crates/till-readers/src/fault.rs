@@ -61,8 +61,8 @@ pub enum ReaderFault {
         /// The configured path.
         path: PathBuf,
     },
-    /// Another program holds the serial line or the keyboard.
-    #[error("another program holds {}; find it with: fuser {}", path.display(), path.display())]
+    /// Another program holds the serial line or the keyboard, or this one under another name of it.
+    #[error("another program, or another entry of the configuration, holds {}; find it with: fuser {}", path.display(), path.display())]
     LineInUse {
         /// The configured path.
         path: PathBuf,
@@ -188,7 +188,7 @@ mod tests {
         let path = PathBuf::from("/dev/kasse-reader");
         assert_eq!(
             ReaderFault::LineInUse { path }.to_string(),
-            "another program holds /dev/kasse-reader; find it with: fuser /dev/kasse-reader"
+            "another program, or another entry of the configuration, holds /dev/kasse-reader; find it with: fuser /dev/kasse-reader"
         );
         assert_eq!(
             ChipFault::from(ChipIdError::Blank).to_string(),

@@ -27,6 +27,8 @@ use rustls::{
 use till_ledger::{KnownTime, Ledger, Moment};
 use tracing::warn;
 
+use crate::config::Config;
+
 /// What the till knows of the time.
 #[derive(Clone)]
 pub(crate) struct TillTime {
@@ -87,6 +89,14 @@ pub(crate) fn tls(
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Whether the hub's certificate could be checked by what the settings name.
+pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+    if config.hub_url.starts_with("https:") {
+        roots(config.ca_file.as_deref())?;
+    }
+    Ok(())
 }
 
 fn roots(ca_file: Option<&Path>) -> anyhow::Result<RootCertStore> {

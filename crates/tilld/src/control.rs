@@ -343,9 +343,7 @@ impl Control {
                 ending.await
             }
         };
-        let ended = ended
-            .map_err(|_| ErrorAnswer::new(ErrorCode::Internal, "the till is shutting down", ""))?
-            .map_err(sell_error)?;
+        let ended = ended.map_err(|_| sale_cut_short(id))?.map_err(sell_error)?;
         match ended {
             SellEnding::Decided(sold) => Ok(Answer::Sell(Box::new(sold.answer(Timestamp::now())))),
             SellEnding::Ended { id, total, ending } => {
@@ -410,19 +408,14 @@ impl Control {
             .await
             .map_err(ledger_error)?;
         let answer = void_answer(id, &done.voided);
-        self.tell(Event::Voided(done)).await?;
+        // It is taken back, also when the page is no longer there to show it.
+        let _ = self.tell(Event::Voided(done)).await;
         Ok(Answer::Void(Box::new(answer)))
     }
 
     async fn tell(&self, event: Event) -> Result<(), ErrorAnswer> {
-        let stopping = |_| {
-            ErrorAnswer::new(
-                ErrorCode::Internal,
-                "the till is shutting down",
-                "try again",
-            )
-        };
-        self.events.send(event).await.map_err(stopping)
+        let sent = self.events.send(event).await;
+        sent.map_err(|_| shutting_down("try again when it is back"))
     }
 }
 
@@ -451,6 +444,18 @@ fn bad_line(line: &str, error: &canteen::BasketError) -> ErrorAnswer {
         format!("{line:?}: {error}"),
         "for example: --line \"1x Dagens ret 22,00\"",
     )
+}
+
+fn shutting_down(advice: impl Into<String>) -> ErrorAnswer {
+    ErrorAnswer::new(ErrorCode::Internal, "the till is shutting down", advice)
+}
+
+/// The till may have decided in its last moment.
+fn sale_cut_short(id: Uuid) -> ErrorAnswer {
+    shutting_down(format!(
+        "give the same command with --id {id} when it is back: it never sells twice and tells what \
+         became of the sale"
+    ))
 }
 
 fn sell_error(error: SellError) -> ErrorAnswer {

@@ -99,6 +99,10 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
+        if let Err(error) = certificate::check(&config) {
+            eprintln!("tilld: {}: {error:#}", arguments.config.display());
+            return ExitCode::from(EX_CONFIG);
+        }
         println!("{}: ok", arguments.config.display());
         return ExitCode::SUCCESS;
     }

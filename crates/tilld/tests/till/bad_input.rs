@@ -184,6 +184,10 @@ fn a_till_refuses_settings_it_cannot_keep_to_and_names_the_key() {
         (b"[till", "[till"),
         (b"[till]\nid = \"kasse-1\"\nid = \"kasse-2\"\n", "duplicate"),
         (b"[till]\nid = \"kasse-1\"\n[tilll]\n", "tilll"),
+        (
+            b"[till]\nid = \"kasse-1\"\n[hub]\nurl = \"https://h.invalid\"\nca_file = \"/nowhere/ca.pem\"\n",
+            "cannot use hub.ca_file /nowhere/ca.pem",
+        ),
         (b"\xff\xfe\x00junk", "settings.toml"),
     ] {
         check_settings("tilld", text, &[expected]);
