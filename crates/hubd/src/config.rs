@@ -10,6 +10,8 @@ use hub_ledger::{BLOCK_GRACE, CanteenId, Fingerprint, OfflineBounds, TopUpRules}
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::access::OperatorAccess;
 
@@ -354,6 +356,11 @@ impl Config {
 
     fn check(&self) -> Result<(), (String, String)> {
         let wrong = |key: &str, advice: &str| Err((key.to_owned(), advice.to_owned()));
+        if !is_log_filter(&self.hub.log) {
+            let advice = "is no filter; allowed are error, warn, info, debug, trace, or a list such as \
+                          info,hubd=debug";
+            return wrong("hub.log", advice);
+        }
         for (n, operator) in self.operator.iter().enumerate() {
             let key = |name: &str| format!("operator[{n}].{name}");
             match (&operator.token, &operator.token_file) {
@@ -439,6 +446,14 @@ impl Config {
         }
         Ok(operators)
     }
+}
+
+/// A bare word that is no level would be taken for a part of the program, whose every line is logged and
+/// nobody else's.
+fn is_log_filter(text: &str) -> bool {
+    let is_known = |part: &str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
+    let parts = || text.split(',').map(str::trim);
+    parts().all(|part| !part.is_empty() && is_known(part)) && EnvFilter::try_new(text).is_ok()
 }
 
 fn read_token(path: &Path, n: usize, file: &Path) -> Result<String, ConfigError> {
@@ -527,6 +542,10 @@ mod tests {
             "[offline]\ntill_max = 200\n",
             &["line 2", "till_max", "string"],
         );
+        for log in ["loud", "", "info,hubd=loud"] {
+            let text = format!("[hub]\nlog = \"{log}\"\n");
+            check(&text, &["hub.log", "is no filter", "info,hubd=debug"]);
+        }
         check(
             "[[operator]]\nname = \"a\"\n",
             &["operator[0].token_file", "missing"],

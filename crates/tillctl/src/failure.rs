@@ -195,6 +195,9 @@ impl Failure {
             Failure::NotRegistered(_) => {
                 "give the same command again: what is written is not written twice".to_owned()
             }
+            Failure::Control(ControlError::Missing { .. } | ControlError::NotRunning { .. }) => {
+                "see why with `systemctl status tilld` and `journalctl -u tilld`".to_owned()
+            }
             Failure::List { .. }
             | Failure::Line { .. }
             | Failure::Basket(_)

@@ -52,7 +52,7 @@ fn a_daemon_that_is_not_there_is_said_plainly() {
     let path = socket(room.path());
     let output = tillctl(&path, &["status"]).output().unwrap();
     let expect = format!(
-        "error: tilld is not running, or --socket is wrong: there is no {}\n",
+        "error: tilld is not running, or --socket is wrong: there is no {}\n  see why with `systemctl status tilld` and `journalctl -u tilld`\n",
         path.display()
     );
     assert_eq!(stderr(&output), expect);
