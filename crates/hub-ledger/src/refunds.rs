@@ -1,7 +1,7 @@
 //! Sales that are taken back, at the till or by an operator: never more than was sold, and no piece
 //! of it twice.
 
-use canteen::{AccountId, BusinessDay, Money};
+use canteen::{AccountId, BusinessDay, Money, Status};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 use sync_proto::{SaleLine, VoidLine};
@@ -12,6 +12,7 @@ use crate::debits::go_on;
 use crate::deposits::{Receipt, RequestKey, receipt_of_before, remember};
 use crate::error::{LedgerError, Refusal};
 use crate::feed::touch_account;
+use crate::flags::{Origin, raise_flag};
 use crate::replay::{Since, replay};
 use crate::store::{HubLedger, HubReader};
 use crate::tenancy::{Reach, TenantId, not_empty};
@@ -82,6 +83,11 @@ impl HubLedger {
             replay(&db, &account, Since::new(BusinessDay::of(now), now), now)?;
             touch_account(&db, account.canteen, account.id)?;
             go_on(&db, account.id, now)?;
+            if let Some((code, detail)) = came_to_closed(&db, account.id, amount)? {
+                let origin = Origin::hub(account.tenant);
+                let of = (Some(account.id), Some(booking));
+                raise_flag(&db, code, &origin, of.0, of.1, &detail, now)?;
+            }
         }
         let receipt = remember(&db, sold.tenant, key, booking)?;
         db.commit()?;
@@ -152,6 +158,23 @@ impl HubReader {
             Some(_) | None => Err(Refusal::not_found("sale", sale.0).into()),
         }
     }
+}
+
+/// Money that came back to an account which is closed is nobody's to see: a person must pay it out.
+pub(crate) fn came_to_closed(
+    db: &Connection,
+    account: AccountId,
+    amount: Money,
+) -> Result<Option<(&'static str, String)>, LedgerError> {
+    let closed = find_account(db, account)?.filter(|account| account.status == Status::Closed);
+    Ok(closed.map(|account| {
+        let id = account.id;
+        let detail = format!(
+            "{amount} came back to the closed account {id}; pay it out (POST \
+             /v1/accounts/{id}/payouts), or to whom it was moved"
+        );
+        ("closed_account", detail)
+    }))
 }
 
 /// A purchase by its booking.
@@ -509,6 +532,47 @@ mod tests {
         assert_eq!(bed.flags(), [""; 0]);
         bed.send(&mut till, [void(first, of, 1, kr(22))]);
         assert_eq!(bed.balance(third), kr(50));
+        bed.check_books();
+    }
+
+    #[test]
+    fn what_comes_back_to_a_closed_account_is_flagged_and_can_be_paid_out() {
+        let mut bed = Bed::new();
+        let (account, chip) = bed.account(kr(37));
+        let mut till = bed.till("kasse-1");
+        let of = bed.send(&mut till, [sale(account, chip, kr(37))])[0];
+        bed.ledger.revoke_till(&till.access.till, NOW).unwrap();
+        bed.ledger.retire_till(&till.access.till, NOW).unwrap();
+        let closed = bed.ledger.close_account(account, crate::Rest::Nothing, NOW);
+        assert!(closed.unwrap());
+
+        let sale = bed.ledger.db.query_row(
+            "SELECT id FROM booking WHERE kind = 'sale' AND reference = ?1",
+            [of.to_string()],
+            |row| row.get(0).map(BookingId),
+        );
+        let ten = Refund {
+            amount: Some(kr(10)),
+            lines: Vec::new(),
+            reason: "kold mad".to_owned(),
+        };
+        let key = bed.key();
+        bed.ledger.refund(sale.unwrap(), &ten, &key, NOW).unwrap();
+        assert_eq!(bed.flags(), ["closed_account", "retired_till"]);
+        till.write(void(account, of, 1, kr(27)));
+        let seq = till.last_seq();
+        let sent = bed.ledger.ingest_branch(&till.batch(seq..=seq), NOW);
+        assert!(sent.unwrap().is_ok());
+        assert_eq!(
+            bed.flags(),
+            ["closed_account", "closed_account", "retired_till"]
+        );
+        assert_eq!(bed.balance(account), kr(37));
+        let key = bed.key();
+        bed.ledger
+            .pay_out(account, kr(37), "", false, &key, NOW)
+            .unwrap();
+        assert_eq!(bed.balance(account), kr(0));
         bed.check_books();
     }
 }

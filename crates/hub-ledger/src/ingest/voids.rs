@@ -10,7 +10,7 @@ use crate::accounts::{find_account, uncount};
 use crate::bookings::{BookingId, BookingKind, Movement, OwnAccount, book, own_account};
 use crate::branches::entry_by_id;
 use crate::error::LedgerError;
-use crate::refunds::{Sold, read_sold};
+use crate::refunds::{Sold, came_to_closed, read_sold};
 
 impl Intake<'_> {
     pub(super) fn take_void(
@@ -41,6 +41,7 @@ impl Intake<'_> {
             booked = Some(self.move_back(header, void, sale.from, back)?);
             account = self.uncount(header, sale, back)?;
             sale.note_taken_back(self.db, back, &void.lines)?;
+            flags.extend(came_to_closed(self.db, sale.from, back)?);
         }
         if excess > Money::ZERO {
             let suspense = own_account(
