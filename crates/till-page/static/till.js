@@ -155,18 +155,23 @@ function hideVerdict(id) {
 }
 
 function otherScene() {
-  const { phase, chip, basket, journal_ok } = state;
+  const { phase, chip, basket, readers, journal_ok } = state;
   if (!journal_ok) {
     return { kind: "declined", sign: "cross", title: word("no-journal"), detail: word("no-journal-how") };
   }
   const figure = { label: word("to-pay"), amount: `${basket.total} kr.` };
-  if (phase === "waiting") return { kind: "waiting", sign: "chip", title: word("hold"), figure };
+  const isDeaf = readers.length > 0 && readers.every((reader) => !reader.ok);
+  const noReader = { sign: "mark", title: word("no-reader"), detail: word("no-reader-how") };
+  if (phase === "waiting") {
+    return { kind: "waiting", figure, ...(isDeaf ? noReader : { sign: "chip", title: word("hold") }) };
+  }
   if (phase === "deciding") return { kind: "waiting deciding", sign: "chip", title: word("deciding"), figure };
   if (chip) {
     return { ...chip, kind: chip.usable ? "chip" : "attention", sign: chip.usable ? "chip" : "mark",
       title: chip.usable ? word("on-reader") : chip.status, detail: chip.usable ? chip.status : null,
       figure: chip.balance && { label: word("balance"), amount: chip.balance } };
   }
+  if (isDeaf) return { kind: "attention", ...noReader };
   const detail = word(basket.lines.length ? "press-pay" : "ready-how");
   return { kind: "ready", sign: "tick", title: word("ready"), detail };
 }

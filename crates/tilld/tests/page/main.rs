@@ -204,6 +204,37 @@ async fn the_banner_counts_the_sales_that_wait_while_the_hub_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_reader_that_works_the_page_is_not_ready_and_says_so() {
+    let mut shift = Shift::begin().await;
+    shift.site.pcscd.kill();
+    let deaf = |kind, figure: Value| {
+        let detail = "Ingen kan betale, før en læser er klar – gør, som der står i den røde besked";
+        json!({
+            "kind": kind, "title": "Ingen læser virker", "detail": detail,
+            "label": figure[0], "amount": figure[1], "name": null,
+        })
+    };
+    let idle = deaf("attention", json!([null, null]));
+    shift.screen.wait_for(STAGE, idle, PATIENCE).await;
+    shift.look("13-no-reader").await;
+    shift.site.pcscd.restart().unwrap();
+    shift.screen.wait_for(KIND, json!("ready"), PATIENCE).await;
+
+    // A payment that waits is not lost by it.
+    shift.ring_up("Ostehaps").await;
+    shift.site.pcscd.kill();
+    let open = deaf("waiting", json!(["At betale", "3,00 kr."]));
+    shift.screen.wait_for(STAGE, open, PATIENCE).await;
+    shift.look("14-no-reader-waiting").await;
+    shift.site.pcscd.restart().unwrap();
+    shift
+        .screen
+        .wait_for(STAGE, waiting("3,00 kr."), PATIENCE)
+        .await;
+    shift.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_till_that_is_killed_or_hangs_covers_the_page_until_it_is_back() {
     let mut shift = Shift::begin().await;
     shift.ring_up("Ostehaps").await;
