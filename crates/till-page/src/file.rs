@@ -37,11 +37,12 @@ macro_rules! embed {
     }};
 }
 
-const FILES: [(&str, StaticFile); 9] = [
+const FILES: [(&str, StaticFile); 10] = [
     embed!("till.css", "text/css; charset=utf-8"),
     embed!("till.js", "text/javascript; charset=utf-8"),
     embed!("keypad.js", "text/javascript; charset=utf-8"),
     embed!("keys.js", "text/javascript; charset=utf-8"),
+    embed!("readers.js", "text/javascript; charset=utf-8"),
     embed!("sound.js", "text/javascript; charset=utf-8"),
     embed!("stream.js", "text/javascript; charset=utf-8"),
     embed!("undo.js", "text/javascript; charset=utf-8"),

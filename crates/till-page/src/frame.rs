@@ -146,7 +146,7 @@ mod tests {
         for part in script.split("from \"./").skip(1) {
             asked.push(part.split('"').next().unwrap().to_owned());
         }
-        assert_eq!(asked.len(), 9, "{asked:?}");
+        assert_eq!(asked.len(), 10, "{asked:?}");
         for name in asked {
             assert!(static_file(&name).is_some(), "{name}");
         }
@@ -195,6 +195,7 @@ mod tests {
             "till.js",
             "keypad.js",
             "keys.js",
+            "readers.js",
             "sound.js",
             "stream.js",
             "undo.js",

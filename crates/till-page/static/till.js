@@ -1,6 +1,7 @@
 // The cashier page follows the till: it draws each whole state and sends what is pressed.
 import { guardKeys } from "./keys.js";
 import { readyKeypad } from "./keypad.js";
+import { drawReaders, isDeaf, isNewFault } from "./readers.js";
 import { offerSound, sound } from "./sound.js";
 import { follow } from "./stream.js";
 import { readyUndo } from "./undo.js";
@@ -100,21 +101,6 @@ function drawAll() {
   drawControls();
 }
 
-// Readers that work are all alike to the cashier; one that does not has a name.
-function drawReaders(readers) {
-  const [well, faulty] = [readers.filter((reader) => reader.ok), readers.filter((reader) => !reader.ok)];
-  const count = well.length > 1 ? `${well.length} × ` : "";
-  return [
-    well.length ? el("li", { class: "ok" }, sign("chip"), count, one(well[0])) : null,
-    faulty.map(({ name }) => el("li", { class: "faulty" }, sign("mark"), name))];
-}
-
-// What is wrong with several readers alike is said once; the banner has their names.
-function isNewFault(reader, index, readers) {
-  const isSame = (other) => !other.ok && other.da === reader.da && other.en === reader.en;
-  return !reader.ok && readers.findIndex(isSame) === index;
-}
-
 function drawStage() {
   const scene = verdictScene() ?? otherScene();
   byId("stage").className = `stage ${scene.kind}`;
@@ -160,10 +146,9 @@ function otherScene() {
     return { kind: "declined", sign: "cross", title: word("no-journal"), detail: word("no-journal-how") };
   }
   const figure = { label: word("to-pay"), amount: `${basket.total} kr.` };
-  const isDeaf = readers.length > 0 && readers.every((reader) => !reader.ok);
   const noReader = { sign: "mark", title: word("no-reader"), detail: word("no-reader-how") };
   if (phase === "waiting") {
-    return { kind: "waiting", figure, ...(isDeaf ? noReader : { sign: "chip", title: word("hold") }) };
+    return { kind: "waiting", figure, ...(isDeaf(readers) ? noReader : { sign: "chip", title: word("hold") }) };
   }
   if (phase === "deciding") return { kind: "waiting deciding", sign: "chip", title: word("deciding"), figure };
   if (chip) {
@@ -171,7 +156,7 @@ function otherScene() {
       title: chip.usable ? word("on-reader") : chip.status, detail: chip.usable ? chip.status : null,
       figure: chip.balance && { label: word("balance"), amount: chip.balance } };
   }
-  if (isDeaf) return { kind: "attention", ...noReader };
+  if (isDeaf(readers)) return { kind: "attention", ...noReader };
   const detail = word(basket.lines.length ? "press-pay" : "ready-how");
   return { kind: "ready", sign: "tick", title: word("ready"), detail };
 }
