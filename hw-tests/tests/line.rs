@@ -47,20 +47,12 @@ fn a_line_without_a_reader_is_silent() {
 }
 
 #[test]
-fn what_is_no_line_is_told_with_the_systems_own_reason() {
+fn what_is_no_line_is_told_as_that() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, "no line").unwrap();
-    let readers = open(&path);
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        let state = readers.list().remove(0).state;
-        if matches!(state, ReaderState::Faulty(ReaderFault::LineFailed { .. })) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{state:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let no_line = ReaderFault::NoLine { path: path.clone() };
+    check(&path, &ReaderState::Faulty(no_line));
 }
 
 #[track_caller]
