@@ -125,26 +125,24 @@ fn wrong_query(text: &str) -> Problem {
     }
 }
 
-/// Who calls from another language knows numbers and objects, not this one's types.
+/// Who calls from another language knows numbers and objects, not this one's types. What was sent may
+/// stand before "expected" and stays as it is.
 fn without_rust(text: &str) -> String {
-    let mut told = Vec::new();
-    let mut words = text.split(' ');
-    while let Some(word) = words.next() {
-        match word {
-            "i64" | "i32" | "i16" | "i8" | "isize" => told.push("a whole number"),
-            "u64" | "u32" | "u16" | "u8" | "usize" => told.push("a whole number from 0 up"),
-            "struct" => {
-                told.push("an object");
-                // Its name in the program.
-                words.next();
-            }
-            word => told.push(word),
+    let Some((sent, wanted)) = text.rsplit_once("expected ") else {
+        let digit = "invalid digit found in string";
+        return text.replace(digit, "not a whole number from 0 up");
+    };
+    let (kind, rest) = wanted.split_once(' ').unwrap_or((wanted, ""));
+    let told = match kind {
+        "i64" | "i32" | "i16" | "i8" | "isize" => format!("a whole number {rest}"),
+        "u64" | "u32" | "u16" | "u8" | "usize" => format!("a whole number from 0 up {rest}"),
+        "struct" => {
+            let (_its_name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            format!("an object {rest}")
         }
-    }
-    told.join(" ").replace(
-        "invalid digit found in string",
-        "not a whole number from 0 up",
-    )
+        _ => wanted.to_owned(),
+    };
+    format!("{sent}expected {}", told.trim_end())
 }
 
 #[cfg(test)]
@@ -167,6 +165,10 @@ mod tests {
             "invalid length 0, expected an object with 3 elements at line 1 column 2",
         );
         check("missing field `amount`", "missing field `amount`");
+        check(
+            "invalid type: string \"one u8\", expected u32",
+            "invalid type: string \"one u8\", expected a whole number from 0 up",
+        );
     }
 
     #[test]

@@ -42,7 +42,7 @@ struct StatementPage {
     /// The same days as a browser's date fields take them.
     from_field: String,
     to_field: String,
-    /// Unless the period begins with the account.
+    /// Unless the period has no first day.
     month_before: Option<MonthLink>,
     /// Unless it has not begun.
     month_after: Option<MonthLink>,

@@ -51,6 +51,7 @@ impl SimulatedDevice for OwnReader {
     fn power_up(&mut self) {
         self.boots += 1;
         self.device = device(self.boots);
+        self.talked = None;
     }
 
     fn turn(&mut self, field: Field, air: &mut dyn Air, heard: &[u8], now: u32) -> Vec<Vec<u8>> {
